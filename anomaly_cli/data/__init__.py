@@ -1,0 +1,1 @@
+"""Datasets on disk, and the defects that are drawn into normal images."""

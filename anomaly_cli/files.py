@@ -1,0 +1,88 @@
+"""Files that are complete or absent: atomic writes, output folders, fingerprints."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from anomaly_cli.errors import OutputError
+
+PARTIAL = ".partial"
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Hand out a path beside `path`, and rename it to `path` once the block is through.
+
+    A reader sees the old file or the whole new one, and an error leaves nothing behind.
+
+    Raises:
+        OutputError: the folder cannot be made, or the file cannot be written.
+    """
+    partial = path.with_name(path.name + PARTIAL)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        partial.replace(path)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        partial.unlink(missing_ok=True) if partial.exists() else None
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a whole file or none of it.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    with atomic_write(path) as partial:
+        partial.write_bytes(content)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write a whole UTF-8 file with Unix line ends or none of it.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    write_bytes(path, content.encode("utf-8"))
+
+
+def prepare_output_folder(folder: Path, *, overwrite: bool) -> None:
+    """Make `folder`, and refuse one that already holds something unless `overwrite`.
+
+    Nothing is deleted: with `overwrite`, files of the same name are replaced one by one.
+
+    Raises:
+        OutputError: the folder holds something, or cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        is_used = any(folder.iterdir())
+        probe = folder / f".writable{PARTIAL}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OutputError(f"cannot write to {folder}: {error.strerror or error}") from error
+    if is_used and not overwrite:
+        raise OutputError(
+            f"{folder} already holds something; choose another --output or add --overwrite"
+        )
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, as 64 hex digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def fingerprint(paths: Iterable[Path], *, root: Path) -> str:
+    """SHA-256 over the names (relative to `root`) and bytes of `paths`, in the order given.
+
+    The same files under another folder have the same fingerprint.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(f"{path.relative_to(root).as_posix()}\0{hash_file(path)}\n".encode())
+    return digest.hexdigest()

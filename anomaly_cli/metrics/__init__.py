@@ -1,0 +1,1 @@
+"""Metrics in numpy, from mergeable counts."""

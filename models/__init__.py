@@ -1,0 +1,1 @@
+"""Networks, losses and attention: tensors in, tensors out."""

@@ -1,0 +1,32 @@
+"""Shapes of the networks. Loads no torch, so that the command line can read the defaults."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+STAGES = ("layer1", "layer2", "layer3", "layer4")  # strides 4, 8, 16, 32
+Head = Literal["gap", "flatten"]
+Reconstruction = Literal["bce", "mse"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VAEConfig:
+    """Shape and objective of the ResNet18 VAE.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    image_size: int = 256  # pixels, square; a multiple of 32
+    latent_dim: int = 32
+    head: Head = "gap"  # what lies between layer4 and the posterior: global average or flatten
+    reconstruction: Reconstruction = "bce"
+    beta: float = 1.0  # weight of the KL term; 1 is the paper's
+
+    def __post_init__(self) -> None:
+        """Refuse nonsense when built."""
+        if self.image_size < 32 or self.image_size % 32:
+            raise ValueError(f"image_size must be a multiple of 32, got {self.image_size}")
+        if self.latent_dim < 1:
+            raise ValueError(f"latent_dim must be at least 1, got {self.latent_dim}")
+        if self.beta < 0:
+            raise ValueError(f"beta must not be negative, got {self.beta}")
