@@ -1,9 +1,26 @@
 """Settings of the commands: each default lives here once, and `cli` reads it. Loads no torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from anomaly_cli.errors import ConfigError
+from models.config import Attention, Layer, VAEConfig
+
+MODEL_FILE = "model.safetensors"
+STATE_FILE = "training_state.pt"
+MANIFEST_FILE = "manifest.jsonl"
+DATA_VARIABLE = "ANOMALY_CLI_DATA"
+
+MapSource = Literal["attention", "reconstruction"]
+RECONSTRUCTION = "reconstruction"  # the map |x - x^|, beside those of attention
+DEFAULT_ATTENTION = Attention.DIFF_MAHAL
+DEFAULT_LAYER: Layer = "layer4"
+
+
+def _require(is_true: bool, message: str) -> None:
+    if not is_true:
+        raise ConfigError(message)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +36,88 @@ class SampleConfig:
 
     def __post_init__(self) -> None:
         """Refuse nonsense when built."""
-        if self.image_size < 32:
-            raise ConfigError(f"image_size must be at least 32, got {self.image_size}")
-        if self.count < 2:
-            raise ConfigError(f"count must be at least 2, got {self.count}")
+        _require(self.image_size >= 32, f"--image-size must be at least 32, got {self.image_size}")
+        _require(self.count >= 3, f"--count must be at least 3, got {self.count}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Settings of `train`."""
+
+    data: Path = Path("data/mvtec")
+    category: str = "all"
+    output: Path = Path("runs")
+    model: VAEConfig = field(default_factory=VAEConfig)
+    weights: str = "none"  # of the encoder: none, imagenet, or a file
+    augmentation: str = "auto"  # auto: by category name; none; or the name of another category
+    epochs: int = 60
+    batch_size: int = 16
+    learning_rate: float = 1e-3  # peak of the one-cycle schedule
+    gradient_clip: float = 1.0  # of the norm of the loss per pixel value; 0.05 to 0.3 is usual
+    held_out: float = 0.1  # share of the normal images that select the model and calibrate it
+    attention: Attention = DEFAULT_ATTENTION
+    layer: Layer = DEFAULT_LAYER
+    threshold: str = "image-fpr=0.05"  # rule, see `calibration.ThresholdRule`
+    seed: int = 0
+    workers: int | None = None  # processes that read images; None: 0 on CPU, 4 on a GPU
+    device: str = "auto"
+    amp: bool = False  # bfloat16 autocast
+    resume: bool = False
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse nonsense when built."""
+        _require(self.epochs >= 1, f"--epochs must be at least 1, got {self.epochs}")
+        _require(self.batch_size >= 2, f"--batch-size must be at least 2, got {self.batch_size}")
+        _require(self.learning_rate > 0, f"--learning-rate must be > 0, got {self.learning_rate}")
+        _require(0 < self.held_out < 1, f"--held-out must be in (0, 1), got {self.held_out}")
+        _require(self.workers is None or self.workers >= 0, "--workers must not be negative")
+        _require(
+            not (self.resume and self.overwrite), "--resume and --overwrite contradict each other"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapConfig:
+    """Which anomaly map a trained model draws; None means what the model was calibrated for."""
+
+    source: MapSource = "attention"
+    attention: Attention | None = None
+    layer: Layer | None = None
+    threshold: str | None = None  # a number or a rule
+    batch_size: int = 16
+    workers: int = 2  # threads that decode, and as many that write
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        """Refuse nonsense when built."""
+        _require(self.batch_size >= 1, f"--batch-size must be at least 1, got {self.batch_size}")
+        _require(self.workers >= 1, f"--workers must be at least 1, got {self.workers}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalizeConfig:
+    """Settings of `localize`."""
+
+    model: Path
+    images: tuple[str, ...]
+    output: Path = Path("results")
+    map: MapConfig = field(default_factory=MapConfig)
+    maps: bool = True
+    heatmaps: bool = True
+    overlays: bool = True
+    masks: bool = True
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """Settings of `evaluate`."""
+
+    model: Path | None = None  # one model, instead of all of `runs`
+    runs: Path = Path("runs")
+    data: Path = Path("data/mvtec")
+    category: str = "all"
+    output: Path = Path("results")
+    map: MapConfig = field(default_factory=MapConfig)
+    overwrite: bool = False

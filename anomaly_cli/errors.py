@@ -1,4 +1,4 @@
-"""What the user can act on. Each error carries its exit code and is caught in one place, in `cli`."""
+"""What the user can act on. Each error carries its exit code; `cli` alone catches them."""
 
 
 class AnomalyCliError(Exception):

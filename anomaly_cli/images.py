@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from anomaly_cli.errors import DataError
 from anomaly_cli.files import write_bytes
@@ -97,7 +97,8 @@ def read_image(path: Path) -> RGBImage:
             return np.repeat(_deep_to_uint8(image)[..., None], 3, axis=2)
         if image.has_transparency_data:
             rgba = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+            white = Image.new("RGBA", rgba.size, "white")
+            return np.asarray(Image.alpha_composite(white, rgba).convert("RGB"))
         return np.asarray(image.convert("RGB"))
 
 
@@ -108,10 +109,10 @@ def read_mask(path: Path) -> Mask:
         DataError: the file cannot be opened or decoded to its end.
     """
     with _open(path) as image:
-        if image.mode == "P" or image.has_transparency_data:
-            image = image.convert("RGB")
-        values = np.asarray(image)
-    return values.any(axis=2) if values.ndim == 3 else values > 0
+        has_colours = image.mode == "P" or image.has_transparency_data
+        values = np.asarray(image.convert("RGB") if has_colours else image)
+    marked = values > 0
+    return np.asarray(marked.any(axis=2) if marked.ndim == 3 else marked)
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -140,7 +141,7 @@ def _open(path: Path) -> Image.Image:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, Image.UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError):
         return "not an image, or of an unknown format"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 

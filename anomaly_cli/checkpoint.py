@@ -1,0 +1,172 @@
+"""The file `train` leaves for the others: tensors and JSON in safetensors, never a pickle."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from anomaly_cli.calibration import EXCEEDANCE, Calibration
+from anomaly_cli.config import MODEL_FILE
+from anomaly_cli.errors import CheckpointError
+from anomaly_cli.files import atomic_write, hash_file
+from models.attention import LatentStatistics
+from models.config import VAEConfig
+from models.resnet import resnet18_vae
+from models.vae import VAE
+
+FORMAT_VERSION = 1
+_HEADER = "anomaly_cli"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRecord:
+    """What a model file knows besides its weights."""
+
+    category: str
+    model: VAEConfig
+    statistics: LatentStatistics  # float64, over the normal images that fit the model
+    calibrations: Mapping[str, Calibration]  # by name of the map, see `localization.MapSpec`
+    default_map: str
+    default_threshold: str  # rule
+    training: Mapping[str, Any]  # settings, seed, best epoch, versions; plain JSON values
+    data: Mapping[str, Any]  # fingerprint and numbers of images; plain JSON values
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """A model file in memory, the network in eval mode on the CPU."""
+
+    path: Path
+    sha256: str  # of the file
+    vae: VAE
+    record: ModelRecord
+
+
+def save_model(path: Path, weights: Mapping[str, Tensor], record: ModelRecord) -> None:
+    """Write a model file. It holds no time or path: the same content gives the same bytes.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    tensors = {f"vae.{name}": tensor.contiguous() for name, tensor in weights.items()}
+    tensors |= {f"statistics.{k}": v.contiguous() for k, v in record.statistics._asdict().items()}
+    for name, calibration in record.calibrations.items():
+        tensors[f"calibration.{name}.maxima"] = torch.from_numpy(calibration.maxima)
+        tensors[f"calibration.{name}.quantiles"] = torch.from_numpy(calibration.quantiles)
+    header = {
+        "format_version": FORMAT_VERSION,
+        "category": record.category,
+        "model": asdict(record.model),
+        "maps": sorted(record.calibrations),
+        "default_map": record.default_map,
+        "default_threshold": record.default_threshold,
+        "training": dict(record.training),
+        "data": dict(record.data),
+    }
+    with atomic_write(path) as partial:
+        try:
+            save_file(tensors, partial, metadata={_HEADER: json.dumps(header, sort_keys=True)})
+        except SafetensorError as error:  # how safetensors reports a full disk or a missing right
+            raise OSError(str(error)) from error
+
+
+def load_model(path: Path) -> LoadedModel:
+    """Read a model file, or the `model.safetensors` of a run's folder.
+
+    Raises:
+        CheckpointError: it is missing, no model file, damaged, or of another version.
+    """
+    path = path / MODEL_FILE if path.is_dir() else path
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist; expected a {MODEL_FILE} that train wrote")
+    try:
+        with safe_open(path, framework="pt") as stream:
+            header = json.loads((stream.metadata() or {}).get(_HEADER, "null"))
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - no mapping
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is not a model file, or is damaged ({error}); train writes {MODEL_FILE}"
+        ) from error
+    _check_version(path, header)
+    try:
+        record = _read_record(header, tensors)
+        vae = resnet18_vae(record.model)
+        prefix = "vae."
+        vae.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        )
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{path} is damaged or incomplete: {reason[:300]}") from error
+    return LoadedModel(path=path, sha256=hash_file(path), vae=vae.eval(), record=record)
+
+
+def _check_version(path: Path, header: Any) -> None:
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{path} was not written by anomaly-cli train")
+    version = header.get("format_version")
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} has format version {version}; this anomaly-cli reads {FORMAT_VERSION}"
+        )
+
+
+def _read_record(header: dict[str, Any], tensors: dict[str, Tensor]) -> ModelRecord:
+    model = VAEConfig(**header["model"])
+    statistics = LatentStatistics(tensors["statistics.mean"], tensors["statistics.variance"])
+    if any(part.shape != (model.latent_dim,) for part in statistics):
+        raise ValueError(f"statistics of {model.latent_dim} latents expected")
+    calibrations = {name: _read_calibration(name, tensors) for name in header["maps"]}
+    if header["default_map"] not in calibrations:
+        raise KeyError(f"calibration of {header['default_map']}")
+    return ModelRecord(
+        category=header["category"],
+        model=model,
+        statistics=statistics,
+        calibrations=calibrations,
+        default_map=header["default_map"],
+        default_threshold=header["default_threshold"],
+        training=header["training"],
+        data=header["data"],
+    )
+
+
+def _read_calibration(name: str, tensors: dict[str, Tensor]) -> Calibration:
+    maxima: np.ndarray = tensors[f"calibration.{name}.maxima"].numpy()
+    quantiles: np.ndarray = tensors[f"calibration.{name}.quantiles"].numpy()
+    if not len(maxima) or quantiles.shape != EXCEEDANCE.shape:
+        raise ValueError(f"calibration of {name} has the wrong size")
+    return Calibration(maxima, quantiles)
+
+
+def save_training_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Write what `--resume` needs, complete or not at all.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    with atomic_write(path) as partial:
+        torch.save(dict(state), partial)
+
+
+def load_training_state(path: Path) -> dict[str, Any]:
+    """Read what `save_training_state` wrote. No pickled object is ever built.
+
+    Raises:
+        CheckpointError: it is missing or damaged.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist, so there is nothing to resume")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        return dict(state)
+    # torch raises EOFError, KeyError, RuntimeError, UnicodeDecodeError, UnpicklingError and more.
+    except Exception as error:
+        raise CheckpointError(f"{path} is not a training state, or is damaged") from error

@@ -1,0 +1,126 @@
+"""The MVTec AD layout on disk -> normal training images, and test samples with masks.
+
+`<root>/<category>/train/good/*`, `<root>/<category>/test/<defect type>/*`, and
+`<root>/<category>/ground_truth/<defect type>/<stem>_mask.png`; `good` is the defect type of normal.
+"""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from anomaly_cli.errors import DataError
+from anomaly_cli.images import is_image, list_folder
+
+GOOD = "good"
+TEXTURES = frozenset({"carpet", "grid", "leather", "tile", "wood", "brick", "grass", "gravel"})
+
+
+class Sample(NamedTuple):
+    """One test image."""
+
+    path: Path
+    defect_type: str  # "good" for a normal one
+    mask_path: Path | None  # None for a normal one
+
+    @property
+    def is_anomalous(self) -> bool:
+        """Whether the image shows a defect."""
+        return self.mask_path is not None
+
+
+class NormalSplit(NamedTuple):
+    """Normal training images that fit the model, and those held out to select and calibrate it."""
+
+    fit: list[Path]
+    held_out: list[Path]
+
+
+def find_categories(root: Path) -> list[str]:
+    """Names of the folders of `root` that hold `train/good`, sorted.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    if not root.is_dir():
+        raise DataError(
+            f"{root} does not exist; --data must name the folder that holds the categories"
+        )
+    return sorted(path.parent.parent.name for path in root.glob(f"*/train/{GOOD}"))
+
+
+def select_categories(root: Path, category: str) -> list[str]:
+    """The category of that name, or all of `root` for "all".
+
+    Raises:
+        DataError: the category is not there; the message lists those that are.
+    """
+    found = find_categories(root)
+    if category == "all" and found:
+        return found
+    if category in found:
+        return [category]
+    if not found:
+        is_category = (root / "train" / GOOD).is_dir()
+        hint = f"; did you mean --data {root.parent} --category {root.name}?" if is_category else ""
+        raise DataError(f"no categories under {root}: expected <category>/train/{GOOD}{hint}")
+    close = difflib.get_close_matches(category, found, n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    raise DataError(f"no category {category} under {root}; {hint}found: {', '.join(found)}")
+
+
+def training_images(root: Path, category: str) -> list[Path]:
+    """Normal training images of a category, sorted by name. Reads nothing else of the category.
+
+    Raises:
+        DataError: there are fewer than three.
+    """
+    folder = root / category / "train" / GOOD
+    paths = list_folder(folder)
+    if len(paths) < 3:
+        raise DataError(
+            f"{folder} holds {len(paths)} images; training needs at least 3 normal ones"
+        )
+    return paths
+
+
+def split_normal(paths: Sequence[Path], *, held_out: float, seed: int) -> NormalSplit:
+    """Hold a random share of the normal images out, at least one, and leave at least two to fit."""
+    count = min(max(1, round(held_out * len(paths))), len(paths) - 2)
+    chosen = set(np.random.default_rng(seed).permutation(len(paths))[:count].tolist())
+    return NormalSplit(
+        fit=[path for index, path in enumerate(paths) if index not in chosen],
+        held_out=[path for index, path in enumerate(paths) if index in chosen],
+    )
+
+
+def test_samples(root: Path, category: str) -> list[Sample]:
+    """Test images of a category with their masks, sorted by defect type and name.
+
+    Raises:
+        DataError: there are none, or a defective image has no mask.
+    """
+    folder = root / category / "test"
+    samples = [
+        Sample(path, kind.name, None if kind.name == GOOD else _mask_of(path, root / category))
+        for kind in sorted(folder.glob("*"))
+        if kind.is_dir()
+        for path in list_folder(kind)
+    ]
+    if not samples:
+        raise DataError(f"no test images under {folder}; expected <defect type>/<image>")
+    return samples
+
+
+test_samples.__test__ = False  # type: ignore[attr-defined] # pytest would collect it
+
+
+def _mask_of(path: Path, category: Path) -> Path:
+    folder = category / "ground_truth" / path.parent.name
+    for name in (f"{path.stem}_mask", path.stem):
+        for candidate in sorted(folder.glob(f"{name}.*")):
+            if is_image(candidate):
+                return candidate
+    raise DataError(f"{path} has no mask; expected {folder / (path.stem + '_mask.png')}")

@@ -1,0 +1,94 @@
+"""Normal images as tensors: cached at the network's size, augmented by (seed, epoch, image)."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from anomaly_cli.data.augmentation import NONE, Augmentation, augment
+from anomaly_cli.images import RGBImage, read_image, resize_image
+
+CACHE_LIMIT = 2 * 1024**3  # bytes; 10,000 images of 256 px
+
+
+def to_tensor(images: np.ndarray) -> Tensor:
+    """(B, H, W, 3) uint8 -> (B, 3, H, W) float32 in [0, 1]; channels_last without a copy."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2).to(torch.float32).div_(255)
+
+
+class NormalImages(Dataset[RGBImage]):
+    """Normal images (S, S, 3) uint8, decoded once if they fit into memory.
+
+    Args:
+        paths: the files.
+        size: side S in pixels.
+        augmentation: ranges of the random changes.
+        seed: with the epoch and the index it fixes each change, whatever the order or the workers.
+
+    Raises:
+        DataError: an image cannot be read.
+    """
+
+    def __init__(
+        self, paths: Sequence[Path], size: int, augmentation: Augmentation = NONE, seed: int = 0
+    ) -> None:
+        self.paths = list(paths)
+        self.size = size
+        self.augmentation = augmentation
+        self.seed = seed
+        self.epoch = 0
+        self._cache: list[RGBImage] | None = None
+        if len(self.paths) * 3 * size**2 <= CACHE_LIMIT:
+            with ThreadPoolExecutor(4) as pool:
+                self._cache = list(pool.map(self._read, self.paths))
+
+    def _read(self, path: Path) -> RGBImage:
+        return resize_image(read_image(path), self.size, self.size)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def plain(self, index: int) -> RGBImage:
+        """Image `index` as it is."""
+        return self._cache[index] if self._cache else self._read(self.paths[index])
+
+    def __getitem__(self, index: int) -> RGBImage:
+        """Image `index` as augmented in this epoch."""
+        if self.augmentation == NONE:
+            return self.plain(index)
+        generator = np.random.default_rng([self.seed, self.epoch, index])
+        return augment(self.plain(index), self.augmentation, generator)
+
+    def batches(self, size: int) -> Iterator[Tensor]:
+        """All images in order, unchanged, as batches (B, 3, S, S) in [0, 1]."""
+        for start in range(0, len(self), size):
+            stop = min(start + size, len(self))
+            yield to_tensor(np.stack([self.plain(index) for index in range(start, stop)]))
+
+
+def epoch_loader(
+    images: NormalImages, *, epoch: int, batch_size: int, workers: int
+) -> DataLoader[RGBImage]:
+    """Shuffled, augmented batches (B, 3, S, S) of one epoch, a function of (seed, epoch) alone.
+
+    The last, incomplete batch is left out: batch norm would weigh its few images too much.
+    """
+    images.epoch = epoch
+    order = np.random.default_rng([images.seed, epoch]).permutation(len(images))
+    size = min(batch_size, len(images))
+    batches = [order[i : i + size].tolist() for i in range(0, len(order) - size + 1, size)]
+    return DataLoader(
+        images,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=_collate,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _collate(images: list[RGBImage]) -> Tensor:
+    return to_tensor(np.stack(images))

@@ -1,0 +1,59 @@
+"""A variational autoencoder is an encoder that gives a posterior, and a decoder."""
+
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+
+class Posterior(NamedTuple):
+    """The diagonal Gaussian q(z|x)."""
+
+    mu: Tensor  # (B, D)
+    logvar: Tensor  # (B, D), log of the variance
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """Draw z with the reparameterization trick. Returns (B, D)."""
+        noise = torch.randn(
+            self.mu.shape, generator=generator, device=self.mu.device, dtype=self.mu.dtype
+        )
+        return self.mu + noise * (0.5 * self.logvar).exp()
+
+
+class VAEOutput(NamedTuple):
+    """What one pass through the VAE gives."""
+
+    posterior: Posterior
+    logits: Tensor  # (B, C, H, W), before the sigmoid
+
+
+class VAE(nn.Module):
+    """Encoder and decoder. Latents are drawn in train mode and are the posterior mean in eval mode.
+
+    Args:
+        encoder: images (B, C, H, W) in [0, 1] -> `Posterior`.
+        decoder: latents (B, D) -> logits (B, C, H, W).
+    """
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+
+    def encode(self, images: Tensor) -> Posterior:
+        """Posterior of images (B, C, H, W) in [0, 1]."""
+        return cast("Posterior", self.encoder(images))
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Images (B, C, H, W) in [0, 1] of latents (B, D)."""
+        return torch.sigmoid(cast("Tensor", self.decoder(latents)))
+
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) rebuilt from their posterior means."""
+        return self.decode(self.encode(images).mu)
+
+    def forward(self, images: Tensor, generator: torch.Generator | None = None) -> VAEOutput:
+        """Encode, draw (train mode) or take the mean (eval mode), and decode to logits."""
+        posterior = self.encode(images)
+        latents = posterior.sample(generator) if self.training else posterior.mu
+        return VAEOutput(posterior, self.decoder(latents))
