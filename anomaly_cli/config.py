@@ -37,6 +37,7 @@ class SampleConfig:
     def __post_init__(self) -> None:
         """Refuse nonsense when built."""
         _require(self.image_size >= 32, f"--image-size must be at least 32, got {self.image_size}")
+        _require(self.seed >= 0, f"--seed must not be negative, got {self.seed}")
         _require(self.count >= 3, f"--count must be at least 3, got {self.count}")
 
 
@@ -71,6 +72,7 @@ class TrainConfig:
         _require(self.batch_size >= 2, f"--batch-size must be at least 2, got {self.batch_size}")
         _require(self.learning_rate > 0, f"--learning-rate must be > 0, got {self.learning_rate}")
         _require(0 < self.held_out < 1, f"--held-out must be in (0, 1), got {self.held_out}")
+        _require(self.seed >= 0, f"--seed must not be negative, got {self.seed}")
         _require(self.workers is None or self.workers >= 0, "--workers must not be negative")
         _require(
             not (self.resume and self.overwrite), "--resume and --overwrite contradict each other"

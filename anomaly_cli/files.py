@@ -67,7 +67,7 @@ def prepare_output_folder(folder: Path, *, overwrite: bool) -> None:
         raise OutputError(f"cannot write to {folder}: {error.strerror or error}") from error
     if is_used and not overwrite:
         raise OutputError(
-            f"{folder} already holds something; choose another --output or add --overwrite"
+            f"{folder} already holds something; choose another folder or add --overwrite"
         )
 
 
