@@ -1,0 +1,89 @@
+"""Pixels right and wrong at one threshold: exact, mergeable by adding, per image or per set."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly_cli.metrics.pixels import check_pixels
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Counts of pixels; every rate is in [0, 1], NaN where its denominator is 0."""
+
+    true_positives: int = 0
+    false_positives: int = 0
+    positives: int = 0
+    negatives: int = 0
+
+    def __add__(self, other: "Confusion") -> "Confusion":
+        return Confusion(
+            self.true_positives + other.true_positives,
+            self.false_positives + other.false_positives,
+            self.positives + other.positives,
+            self.negatives + other.negatives,
+        )
+
+    @property
+    def precision(self) -> float:
+        """Anomalous part of what is called anomalous."""
+        return _ratio(self.true_positives, self.true_positives + self.false_positives)
+
+    @property
+    def recall(self) -> float:
+        """Part of the anomalous pixels that is found."""
+        return _ratio(self.true_positives, self.positives)
+
+    @property
+    def iou(self) -> float:
+        """Intersection over union of what is called anomalous and what is."""
+        return _ratio(self.true_positives, self.positives + self.false_positives)
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of precision and recall."""
+        called = self.true_positives + self.false_positives
+        return _ratio(2 * self.true_positives, called + self.positives)
+
+    @property
+    def false_positive_rate(self) -> float:
+        """Part of the normal pixels that is called anomalous."""
+        return _ratio(self.false_positives, self.negatives)
+
+
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else math.nan
+
+
+def confusion(
+    anomaly_map: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+    *,
+    threshold: float,
+    name: str = "the anomaly map",
+) -> Confusion:
+    """Count one image where `score > threshold` is called anomalous.
+
+    Add the results of several images: `sum(results, Confusion())`.
+
+    Args:
+        anomaly_map: scores, shape (H, W) float32.
+        mask: ground truth, shape (H, W) bool.
+        threshold: score above which a pixel is called anomalous.
+        name: what an error message calls the map, such as its file.
+
+    Raises:
+        DataError: NaN among the scores, no pixels, or shapes that differ.
+    """
+    check_pixels(anomaly_map, mask, name=name)
+    called = anomaly_map > threshold
+    positives = int(np.count_nonzero(mask))
+    true_positives = int(np.count_nonzero(called & mask))
+    return Confusion(
+        true_positives=true_positives,
+        false_positives=int(np.count_nonzero(called)) - true_positives,
+        positives=positives,
+        negatives=mask.size - positives,
+    )
