@@ -1,0 +1,39 @@
+# Two commands on a fresh machine: `make demo` and `make test`.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO ?= demo
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help demo test check bench image clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+$(INSTALLED): setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable '.[test]'
+	touch $@
+
+demo: $(INSTALLED) ## train on a small embedded data set and show what it finds (under 10 minutes)
+	bash scripts/demo.sh $(BIN) $(DEMO)
+
+test: $(INSTALLED) ## run the tests
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED) ## lint and type-check
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy anomaly_cli models
+
+bench: $(INSTALLED) ## speed as ratios, in one run
+	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python benchmarks/metrics.py
+
+image: ## build the container image
+	docker build --tag anomaly-cli .
+
+clean: ## remove the environment and the demo
+	rm -rf $(VENV) $(DEMO)

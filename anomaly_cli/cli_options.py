@@ -1,0 +1,54 @@
+"""Options that several commands share: one name and one help text for each."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from anomaly_cli.config import DATA_VARIABLE, DEFAULT_ATTENTION, DEFAULT_LAYER, MapSource
+from models.config import Attention, Layer
+
+Data = Annotated[
+    Path,
+    typer.Option(envvar=DATA_VARIABLE, help="Folder of the categories, in the layout of MVTec AD."),
+]
+Category = Annotated[str, typer.Option(help="Name of a category, or all.")]
+Output = Annotated[Path, typer.Option(help="Folder to write to.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Write into a folder that already holds something.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="Fixes every random draw.")]
+BatchSize = Annotated[int, typer.Option(help="Images at a time.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(help="Processes that read images.", show_default="0 on CPU, 4 on a GPU"),
+]
+Threads = Annotated[int, typer.Option(help="Threads that decode, and as many that write.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+AttentionOption = Annotated[Attention, typer.Option(help="Definition of the attention map.")]
+TargetLayer = Annotated[Layer, typer.Option(help="Encoder stage it reads.")]
+Source = Annotated[
+    MapSource, typer.Option("--map", help="attention, or reconstruction (the plain |x - x^|).")
+]
+ModelAttention = Annotated[
+    Attention | None,
+    typer.Option(
+        help=f"Definition of the attention map, such as {DEFAULT_ATTENTION}.",
+        show_default="the model's",
+    ),
+]
+ModelTargetLayer = Annotated[
+    Layer | None,
+    typer.Option(
+        "--target-layer",
+        help=f"Encoder stage it reads, such as {DEFAULT_LAYER}.",
+        show_default="the model's",
+    ),
+]
+Threshold = Annotated[
+    str | None,
+    typer.Option(
+        help="A number, or a rule: image-fpr=RATE, pixel-fpr=RATE, max.", show_default="the model's"
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]

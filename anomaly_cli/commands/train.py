@@ -1,0 +1,237 @@
+"""`train`: normal images of each category -> a model file that is calibrated and ready to use."""
+
+import csv
+import io
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torchvision
+
+import anomaly_cli
+from anomaly_cli import console
+from anomaly_cli.calibration import parse_threshold
+from anomaly_cli.checkpoint import (
+    ModelRecord,
+    load_model,
+    load_training_state,
+    save_model,
+    save_training_state,
+)
+from anomaly_cli.config import MODEL_FILE, STATE_FILE, TrainConfig
+from anomaly_cli.data.augmentation import select_augmentation
+from anomaly_cli.data.mvtec import NormalSplit, select_categories, split_normal, training_images
+from anomaly_cli.data.normal import NormalImages
+from anomaly_cli.device import resolve_device, seed_everything
+from anomaly_cli.errors import CheckpointError, ConfigError, OutputError, TrainingError
+from anomaly_cli.files import fingerprint, hash_file, prepare_output_folder, write_text
+from anomaly_cli.maps import (
+    MapMaker,
+    MapSpec,
+    calibrate_maps,
+    posterior_statistics,
+)
+from anomaly_cli.pretrained import load_encoder_weights
+from anomaly_cli.training import EpochStats, Trainer
+from models.resnet import resnet18_vae
+
+METRICS_FILE = "metrics.csv"
+
+
+class TrainedCategory(NamedTuple):
+    """One trained model, as shown at the end."""
+
+    category: str
+    model: Path
+    is_new: bool  # False: it was finished before, and was left as it is
+    fit: int  # images
+    held_out: int
+    epoch: int  # the best one
+    held_out_loss: float  # nats per image
+    threshold: float
+    threshold_rule: str
+    sha256: str
+
+
+def run(config: TrainConfig) -> list[TrainedCategory]:
+    """Train a model for each category found, leaving out those that are finished."""
+    _check_settings(config)
+    device = resolve_device(config.device)
+    categories = select_categories(config.data, config.category)
+    return [_train_or_skip(replace(config, category=name), device) for name in categories]
+
+
+def _check_settings(config: TrainConfig) -> None:
+    select_augmentation(config.augmentation, config.category)
+    if isinstance(parse_threshold(config.threshold), float):
+        raise ConfigError("train takes a threshold rule, not a number: max, image-fpr=0.05, ...")
+
+
+def _train_or_skip(config: TrainConfig, device: torch.device) -> TrainedCategory:
+    folder = config.output / config.category
+    model = folder / MODEL_FILE
+    if model.is_file() and not config.overwrite and not (folder / STATE_FILE).exists():
+        console.note(f"{config.category}: finished before, left as it is (--overwrite trains anew)")
+        return _summarise(model, is_new=False)
+    is_stopped = (folder / STATE_FILE).exists()
+    is_resumed = config.resume and is_stopped
+    if is_stopped and not (config.resume or config.overwrite):
+        raise OutputError(
+            f"{folder} holds a training that was stopped; add --resume to go on with it, "
+            f"or --overwrite to start anew"
+        )
+    prepare_output_folder(folder, overwrite=config.overwrite or is_resumed)
+    _train_category(config, folder, device, is_resumed=is_resumed)
+    return _summarise(model, is_new=True)
+
+
+def _train_category(
+    config: TrainConfig, folder: Path, device: torch.device, *, is_resumed: bool
+) -> None:
+    paths = training_images(config.data, config.category)
+    split = split_normal(paths, held_out=config.held_out, seed=config.seed)
+    augmentation = select_augmentation(config.augmentation, config.category)
+    size = config.model.image_size
+    fit = NormalImages(split.fit, size, augmentation, config.seed)
+    held_out = NormalImages(split.held_out, size)
+    trainer = _make_trainer(config, fit, held_out, device)
+    settings = _settings(config, split)
+    history: list[EpochStats] = []
+    if is_resumed:
+        history = _resume(trainer, folder / STATE_FILE, settings)
+    interrupted: BaseException | None = None
+    try:
+        _train_epochs(trainer, history, folder, settings, config)
+    except (TrainingError, KeyboardInterrupt) as error:
+        interrupted = error
+    if trainer.best_weights:
+        record = _describe(trainer, config, split, settings, history)
+        save_model(folder / MODEL_FILE, trainer.best_weights, record)
+    if interrupted is not None:
+        raise interrupted
+    (folder / STATE_FILE).unlink(missing_ok=True)
+
+
+def _make_trainer(
+    config: TrainConfig, fit: NormalImages, held_out: NormalImages, device: torch.device
+) -> Trainer:
+    seed_everything(config.seed)
+    vae = resnet18_vae(config.model)
+    load_encoder_weights(vae.encoder, config.weights)  # type: ignore[arg-type]
+    return Trainer(vae.to(device), fit, held_out, config, device)
+
+
+def _settings(config: TrainConfig, split: NormalSplit) -> dict[str, Any]:
+    """What fixes the weights: settings that a resumed training must share with its beginning."""
+    kept = {"model", "weights", "augmentation", "epochs", "batch_size", "learning_rate"}
+    kept |= {"gradient_clip", "held_out", "seed", "amp"}
+    settings = {name: value for name, value in asdict(config).items() if name in kept}
+    if config.weights not in {"none", "imagenet"}:
+        settings["weights"] = hash_file(Path(config.weights))
+    root = config.data / config.category
+    settings["data"] = fingerprint([*split.fit, *split.held_out], root=root)
+    return settings
+
+
+def _resume(trainer: Trainer, path: Path, settings: dict[str, Any]) -> list[EpochStats]:
+    state = load_training_state(path)
+    try:
+        changed = [name for name in settings if state["settings"][name] != settings[name]]
+        if changed:
+            raise ConfigError(
+                f"{path} was trained with other settings ({', '.join(changed)}); "
+                f"give the same ones, or --overwrite to start anew"
+            )
+        trainer.load_state_dict(state["trainer"])
+        return [EpochStats(*row) for row in state["history"]]
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path} does not belong to this model") from error
+
+
+def _train_epochs(
+    trainer: Trainer,
+    history: list[EpochStats],
+    folder: Path,
+    settings: dict[str, Any],
+    config: TrainConfig,
+) -> None:
+    progress = console.training_progress(
+        config.category, epochs=config.epochs, steps=trainer.steps, done=trainer.epoch
+    )
+    with progress:
+        for stats in trainer.run():
+            progress.update(stats)
+            if isinstance(stats, EpochStats):
+                history.append(stats)
+                write_text(folder / METRICS_FILE, _to_csv(history))
+                state: dict[str, Any] = {"trainer": trainer.state_dict(), "settings": settings}
+                state["history"] = [tuple(row) for row in history]
+                save_training_state(folder / STATE_FILE, state)
+
+
+def _to_csv(history: Sequence[EpochStats]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(EpochStats._fields)
+    writer.writerows(history)
+    return text.getvalue()
+
+
+def _describe(
+    trainer: Trainer,
+    config: TrainConfig,
+    split: NormalSplit,
+    settings: dict[str, Any],
+    history: list[EpochStats],
+) -> ModelRecord:
+    """Statistics of the best weights, and calibrations of every map from held-out normals."""
+    console.note(f"{config.category}: calibrating on {len(split.held_out)} held-out normal images")
+    vae, batch = trainer.vae, config.batch_size
+    vae.load_state_dict(trainer.best_weights)
+    vae.eval()
+    statistics = posterior_statistics(vae.encoder, trainer.fit.batches(batch))  # type: ignore[arg-type]
+    maker = MapMaker(vae, statistics, config.model.image_size, trainer.device)
+    best = min(history, key=lambda stats: stats.held_out_loss)
+    training = {name: value for name, value in settings.items() if name not in {"model", "data"}}
+    training["best_epoch"] = best.epoch
+    training["finished_epochs"] = trainer.epoch
+    training["held_out_loss"] = best.held_out_loss
+    training["versions"] = {
+        "anomaly_cli": anomaly_cli.__version__,
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "python": platform.python_version(),
+    }
+    counts = {"fit": len(split.fit), "held_out": len(split.held_out)}
+    return ModelRecord(
+        category=config.category,
+        model=config.model,
+        statistics=statistics,
+        calibrations=calibrate_maps(maker, trainer.held_out, batch_size=batch),
+        default_map=str(MapSpec(config.attention.value, config.layer)),
+        default_threshold=str(parse_threshold(config.threshold)),
+        training=training,
+        data={"fingerprint": settings["data"], **counts},
+    )
+
+
+def _summarise(path: Path, *, is_new: bool) -> TrainedCategory:
+    loaded = load_model(path)
+    record = loaded.record
+    rule = parse_threshold(record.default_threshold)
+    threshold = record.calibrations[record.default_map].threshold(rule)
+    return TrainedCategory(
+        category=record.category,
+        model=path,
+        is_new=is_new,
+        fit=record.data["fit"],
+        held_out=record.data["held_out"],
+        epoch=record.training["best_epoch"],
+        held_out_loss=record.training["held_out_loss"],
+        threshold=threshold.value,
+        threshold_rule=threshold.rule,
+        sha256=loaded.sha256,
+    )

@@ -1,0 +1,139 @@
+"""Image files -> anomaly maps, decoding and drawing at once, for `localize` and `evaluate`."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from anomaly_cli.calibration import Threshold, parse_threshold
+from anomaly_cli.checkpoint import LoadedModel, load_model
+from anomaly_cli.config import RECONSTRUCTION, MapConfig
+from anomaly_cli.data.normal import to_tensor
+from anomaly_cli.device import resolve_device
+from anomaly_cli.errors import CheckpointError, DataError
+from anomaly_cli.images import AnomalyMap, RGBImage, read_image, resize_image
+from anomaly_cli.maps import MapMaker, MapSpec, parse_map_spec
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Localizer(NamedTuple):
+    """A trained model, ready to draw one anomaly map with its calibration."""
+
+    loaded: LoadedModel
+    maker: MapMaker
+    spec: MapSpec
+    threshold: Threshold
+    colour_range: tuple[float, float]  # map values at the two ends of the colour bar
+
+
+def open_localizer(path: Path, config: MapConfig) -> Localizer:
+    """Load a model and choose its map and threshold: as calibrated, or as the settings say.
+
+    Raises:
+        CheckpointError: the model cannot be read, or is not calibrated for the map.
+        ConfigError: no such map or threshold rule.
+        DeviceError: the device is not there.
+    """
+    device = resolve_device(config.device)
+    loaded = load_model(path)
+    record = loaded.record
+    spec = _choose_map(parse_map_spec(record.default_map), config)
+    if str(spec) not in record.calibrations:
+        raise CheckpointError(f"{loaded.path} is not calibrated for {spec}; train it anew")
+    calibration = record.calibrations[str(spec)]
+    threshold = calibration.threshold(parse_threshold(config.threshold or record.default_threshold))
+    maker = MapMaker(loaded.vae, record.statistics, record.model.image_size, device)
+    return Localizer(loaded, maker, spec, threshold, calibration.colour_range(threshold))
+
+
+def _choose_map(default: MapSpec, config: MapConfig) -> MapSpec:
+    if config.source == RECONSTRUCTION:
+        return MapSpec(RECONSTRUCTION)
+    chosen = MapSpec(config.attention or default.source, config.layer or default.layer)
+    return parse_map_spec(str(chosen))
+
+
+class ReadImage(NamedTuple):
+    """An image on its way to the network."""
+
+    position: int  # in the input
+    image: RGBImage  # (H, W, 3), at its own size
+    resized: RGBImage  # (S, S, 3)
+
+
+class LocalizedImage(NamedTuple):
+    """An image with its anomaly map."""
+
+    position: int
+    image: RGBImage  # (H, W, 3), at its own size
+    anomaly_map: AnomalyMap  # (S, S), at the network's size
+    score: float  # image-level anomaly score: the maximum of the map
+
+
+def localize_files(
+    paths: Sequence[Path], maker: MapMaker, spec: MapSpec, *, batch_size: int, workers: int
+) -> Iterator[LocalizedImage | DataError]:
+    """Anomaly maps of image files in their order; a file that cannot be read gives its error.
+
+    Threads decode the next batches while the network works on this one. At most three batches of
+    decoded images are alive.
+    """
+
+    def read(position: int) -> ReadImage | DataError:
+        try:
+            image = read_image(paths[position])
+        except DataError as error:
+            return error
+        return ReadImage(position, image, resize_image(image, maker.size, maker.size))
+
+    with ThreadPoolExecutor(workers) as pool:
+        ahead = ordered_map(pool, read, range(len(paths)), limit=2 * batch_size)
+        for results in _batched(ahead, batch_size):
+            maps = _draw([r for r in results if isinstance(r, ReadImage)], maker, spec)
+            for result in results:
+                if isinstance(result, DataError):
+                    yield result
+                else:
+                    drawn = maps[result.position]
+                    yield LocalizedImage(result.position, result.image, drawn, float(drawn.max()))
+
+
+def _draw(batch: list[ReadImage], maker: MapMaker, spec: MapSpec) -> dict[int, AnomalyMap]:
+    if not batch:
+        return {}
+    images = to_tensor(np.stack([item.resized for item in batch]))
+    maps = maker(images, [spec])[spec].numpy()
+    return {item.position: anomaly_map for item, anomaly_map in zip(batch, maps, strict=True)}
+
+
+def ordered_map(
+    pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], *, limit: int
+) -> Iterator[R]:
+    """`pool.map` that keeps at most `limit` items under way, so that memory stays bounded."""
+    pending: deque[Future[R]] = deque()
+    try:
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) >= limit:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        for future in pending:
+            future.cancel()
+
+
+def _batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    batch: list[T] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

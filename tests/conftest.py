@@ -1,0 +1,111 @@
+"""Tiny real data: MVTec trees with exact masks, drawn in a moment. No mocks."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from anomaly_cli.cli import app
+from anomaly_cli.images import Mask, RGBImage, write_png
+
+SIZE = 64  # pixels
+
+# The networks of the tests are so small that a second thread costs more than it brings.
+torch.set_num_threads(1)
+
+
+def draw_part(seed: int) -> RGBImage:
+    """A grey disc on dark ground with a little noise: the normal product, (64, 64, 3)."""
+    generator = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:SIZE, :SIZE]
+    distance = np.hypot(rows - SIZE / 2, columns - SIZE / 2)
+    image = np.where(distance < 24, 160, 40)[..., None] + generator.normal(0, 4, (SIZE, SIZE, 3))
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def draw_hole(seed: int) -> tuple[RGBImage, Mask]:
+    """The product with a bright red square hole of 10 x 10 pixels, and its exact mask."""
+    image = draw_part(seed)
+    row, column = np.random.default_rng(seed).integers(20, 34, 2)
+    mask = np.zeros((SIZE, SIZE), bool)
+    mask[row : row + 10, column : column + 10] = True
+    image[mask] = (250, 20, 20)
+    return image, mask
+
+
+def write_category(root: Path, category: str, *, train: int = 10, test: int = 3) -> Path:
+    """An MVTec category: `train` normal images, `test` good and as many with a hole."""
+    folder = root / category
+    for i in range(train):
+        write_png(folder / "train/good" / f"{i:03}.png", draw_part(i))
+    for i in range(test):
+        write_png(folder / "test/good" / f"{i:03}.png", draw_part(1000 + i))
+        image, mask = draw_hole(2000 + i)
+        write_png(folder / "test/hole" / f"{i:03}.png", image)
+        write_png(folder / "ground_truth/hole" / f"{i:03}_mask.png", mask)
+    return folder
+
+
+@pytest.fixture
+def mvtec(tmp_path: Path) -> Path:
+    """An MVTec root with one category, `disc`."""
+    root = tmp_path / "mvtec"
+    write_category(root, "disc")
+    return root
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The real data sets, or a loud skip."""
+    path = os.environ.get("ANOMALY_CLI_TEST_DATA")
+    if not path:
+        pytest.skip("ANOMALY_CLI_TEST_DATA is not set: the tests on real images do not run")
+    return Path(path)
+
+
+class Outcome(NamedTuple):
+    """What a command left behind."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+def run_cli(*arguments: object) -> Outcome:
+    """Run the command line in this process, as the console script would."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return Outcome(result.exit_code, result.stdout, result.stderr)
+
+
+class Trained(NamedTuple):
+    """A data set and the model that was trained on it."""
+
+    data: Path
+    runs: Path
+
+    @property
+    def model(self) -> Path:
+        """The model of `disc`."""
+        return self.runs / "disc" / "model.safetensors"
+
+
+TRAIN_OPTIONS = ("--image-size", 64, "--latent-dim", 4, "--batch-size", 5)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """`disc`, trained by the command line for a few epochs."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_category(folder / "mvtec", "disc")
+    outcome = run_cli(
+        "train", "--data", folder / "mvtec", "--category", "disc", "--output", folder / "runs",
+        "--epochs", 6, *TRAIN_OPTIONS,
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.stderr
+    return Trained(folder / "mvtec", folder / "runs")

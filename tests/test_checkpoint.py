@@ -1,0 +1,186 @@
+"""The model file: complete, deterministic, and clear about what is wrong with it."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from anomaly_cli.calibration import calibrate
+from anomaly_cli.checkpoint import (
+    ModelRecord,
+    load_model,
+    load_training_state,
+    save_model,
+    save_training_state,
+)
+from anomaly_cli.errors import CheckpointError, OutputError
+from models.attention import LatentStatistics
+from models.config import VAEConfig
+from models.resnet import resnet18_vae
+from models.vae import VAE
+
+CONFIG = VAEConfig(image_size=32, latent_dim=3)
+MAP = "diff_mahal@layer4"
+
+
+@pytest.fixture
+def vae() -> VAE:
+    torch.manual_seed(0)
+    return resnet18_vae(CONFIG)
+
+
+@pytest.fixture
+def record() -> ModelRecord:
+    maps = np.arange(32, dtype=np.float32).reshape(2, 4, 4)
+    return ModelRecord(
+        category="disc",
+        model=CONFIG,
+        statistics=LatentStatistics(torch.arange(3).double(), torch.ones(3).double() / 3),
+        calibrations={MAP: calibrate(maps)},
+        default_map=MAP,
+        default_threshold="image-fpr=0.05",
+        training={"seed": 0, "best_epoch": 3},
+        data={"fingerprint": "ab", "fit": 8, "held_out": 2},
+    )
+
+
+@pytest.fixture
+def model_file(tmp_path: Path, vae: VAE, record: ModelRecord) -> Path:
+    path = tmp_path / "model.safetensors"
+    save_model(path, vae.state_dict(), record)
+    return path
+
+
+def test_everything_comes_back(model_file: Path, vae: VAE, record: ModelRecord) -> None:
+    loaded = load_model(model_file)
+    assert loaded.record.model == CONFIG
+    assert loaded.record.category == "disc"
+    assert loaded.record.training == record.training
+    assert loaded.record.data == record.data
+    assert torch.equal(loaded.record.statistics.variance, record.statistics.variance)
+    assert loaded.record.statistics.mean.dtype == torch.float64
+    calibration = loaded.record.calibrations[MAP]
+    np.testing.assert_array_equal(calibration.maxima, [15, 31])
+    images = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(loaded.vae(images).logits, vae.eval()(images).logits)
+    assert not loaded.vae.training
+
+
+def test_a_folder_stands_for_its_model_file(model_file: Path) -> None:
+    assert load_model(model_file.parent).path == model_file
+
+
+def test_same_content_same_bytes(
+    model_file: Path, tmp_path: Path, vae: VAE, record: ModelRecord
+) -> None:
+    again = tmp_path / "elsewhere" / "model.safetensors"
+    save_model(again, vae.state_dict(), record)
+    assert again.read_bytes() == model_file.read_bytes()
+    assert load_model(again).sha256 == load_model(model_file).sha256
+
+
+def rewrite(path: Path, change: str, value: object) -> None:
+    """Change one entry of the header, or drop a tensor."""
+    with safe_open(path, framework="pt") as stream:
+        header = json.loads(stream.metadata()["anomaly_cli"])
+        tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+    if change == "drop":
+        del tensors[str(value)]
+    elif change == "reshape":
+        tensors[str(value)] = torch.zeros(7)
+    else:
+        header[change] = value
+    save_file(tensors, path, metadata={"anomaly_cli": json.dumps(header)})
+
+
+@pytest.mark.parametrize(
+    ("change", "value", "message"),
+    [
+        ("format_version", 99, "format version 99.*reads 1"),
+        ("drop", "vae.encoder.mu.weight", "encoder.mu.weight"),
+        ("drop", "statistics.mean", "statistics.mean"),
+        ("drop", f"calibration.{MAP}.maxima", "maxima"),
+        ("reshape", "vae.encoder.mu.bias", "encoder.mu.bias"),
+        ("reshape", "statistics.variance", "3 latents"),
+        ("reshape", f"calibration.{MAP}.quantiles", "wrong size"),
+        ("default_map", "gradcam@layer1", "gradcam@layer1"),
+        ("model", {"image_size": 31}, "multiple of 32"),
+        ("model", {"unknown": 1}, "unknown"),
+    ],
+)
+def test_what_is_wrong_is_named(model_file: Path, change: str, value: object, message: str) -> None:
+    rewrite(model_file, change, value)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        load_model(model_file)
+    assert str(model_file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello, I am text\n", b"\x80\x04K\x01.", b"\x00" * 64])
+def test_what_is_no_model_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="not a model file"):
+        load_model(path)
+
+
+def test_a_truncated_file_is_refused(model_file: Path) -> None:
+    content = model_file.read_bytes()
+    model_file.write_bytes(content[: len(content) // 2])
+    with pytest.raises(CheckpointError, match="not a model file, or is damaged"):
+        load_model(model_file)
+
+
+def test_safetensors_of_another_tool_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    save_file({"x": torch.zeros(1)}, path)
+    with pytest.raises(CheckpointError, match="not written by anomaly-cli"):
+        load_model(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="nowhere does not exist"):
+        load_model(tmp_path / "nowhere")
+
+
+def test_an_unwritable_place_leaves_nothing(tmp_path: Path, vae: VAE, record: ModelRecord) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError, match="cannot write"):
+        save_model(tmp_path / "file" / "model.safetensors", vae.state_dict(), record)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+class _Evil:
+    """Writes a file when unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Path.touch, (self.path,))
+
+
+def test_training_state_comes_back_and_never_runs_code(tmp_path: Path) -> None:
+    path = tmp_path / "state.pt"
+    save_training_state(path, {"epoch": 3, "x": torch.ones(2)})
+    state = load_training_state(path)
+    assert state["epoch"] == 3
+    assert torch.equal(state["x"], torch.ones(2))
+    torch.save({"evil": _Evil(tmp_path / "touched")}, path)
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_training_state(path)
+    assert not (tmp_path / "touched").exists()
+    with pytest.raises(CheckpointError, match="nothing to resume"):
+        load_training_state(tmp_path / "none.pt")
+
+
+def test_no_pickle_is_in_the_file(model_file: Path, record: ModelRecord) -> None:
+    """Everything but tensors is JSON."""
+    with safe_open(model_file, framework="pt") as stream:
+        header = json.loads(stream.metadata()["anomaly_cli"])
+    assert header["default_threshold"] == replace(record).default_threshold

@@ -1,0 +1,277 @@
+"""`train` end to end: files, exit codes, resume, interruption, determinism."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import TRAIN_OPTIONS, Trained, draw_part, run_cli, write_category
+from torchvision.models import resnet18
+
+from anomaly_cli.checkpoint import load_model
+from anomaly_cli.images import write_png
+from anomaly_cli.training import EpochStats, Trainer
+
+
+def train(data: Path, output: Path, *extra: object, epochs: int = 2) -> Any:
+    """Train `disc` for a moment."""
+    return run_cli(
+        "train", "--data", data, "--category", "disc", "--output", output,
+        "--epochs", epochs, *TRAIN_OPTIONS, *extra,
+    )  # fmt: skip
+
+
+def test_train_leaves_a_model_and_a_row_for_each_epoch(trained: Trained) -> None:
+    assert sorted(p.name for p in (trained.runs / "disc").iterdir()) == [
+        "metrics.csv",
+        "model.safetensors",
+    ]
+    rows = list(csv.DictReader((trained.runs / "disc/metrics.csv").open()))
+    assert [int(row["epoch"]) for row in rows] == [1, 2, 3, 4, 5, 6]
+    best = min(rows, key=lambda row: float(row["held_out_loss"]))
+    record = load_model(trained.model).record
+    assert record.training["best_epoch"] == int(best["epoch"])
+    assert record.data["fit"] == 9
+    assert record.data["held_out"] == 1
+    assert record.training["versions"]["torch"] == torch.__version__
+
+
+def test_threshold_is_that_of_held_out_normals(trained: Trained) -> None:
+    """One image was held out, so the threshold is its maximum for every definition."""
+    for name, calibration in load_model(trained.model).record.calibrations.items():
+        assert len(calibration.maxima) == 1, name
+        assert calibration.quantiles.max() == calibration.maxima[0], name
+
+
+def test_statistics_follow_the_law_of_total_variance(trained: Trained) -> None:
+    """E[mu] and E[sigma^2] + Var[mu] over the nine images that fit the model, written out."""
+    from anomaly_cli.data.mvtec import split_normal, training_images
+    from anomaly_cli.data.normal import to_tensor
+    from anomaly_cli.images import read_image
+
+    loaded = load_model(trained.model)
+    split = split_normal(training_images(trained.data, "disc"), held_out=0.1, seed=0)
+    with torch.no_grad():
+        images = to_tensor(np.stack([read_image(path) for path in split.fit]))
+        mu, logvar = (part.double() for part in loaded.vae.encode(images))
+    variance = logvar.exp().mean(0) + ((mu - mu.mean(0)) ** 2).mean(0)
+    torch.testing.assert_close(loaded.record.statistics.mean, mu.mean(0), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(loaded.record.statistics.variance, variance, atol=1e-5, rtol=1e-5)
+
+
+def test_same_seed_gives_the_same_file(mvtec: Path, tmp_path: Path) -> None:
+    """Bit for bit, weights and calibration; and another seed gives another."""
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        assert train(mvtec, tmp_path / name, "--seed", seed).code == 0
+    a, b, c = ((tmp_path / n / "disc/model.safetensors").read_bytes() for n in "abc")
+    assert a == b
+    assert a != c
+
+
+def test_training_reads_no_test_image(mvtec: Path, tmp_path: Path) -> None:
+    """Nothing leaks: with a test split that cannot be read, training is the same."""
+    assert train(mvtec, tmp_path / "with").code == 0
+    for path in [*mvtec.glob("disc/test/*/*"), *mvtec.glob("disc/ground_truth/*/*")]:
+        path.write_bytes(b"not an image")
+    assert train(mvtec, tmp_path / "without").code == 0
+    first, second = (tmp_path / n / "disc/model.safetensors" for n in ("with", "without"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_interrupted_training_resumes_to_the_same_model(
+    mvtec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C after epoch 2 leaves a usable model and exit code 130; --resume ends as if unharmed."""
+    assert train(mvtec, tmp_path / "whole", epochs=4).code == 0
+    original = Trainer.run
+
+    def interrupted(self: Trainer) -> Any:
+        for stats in original(self):
+            yield stats
+            if isinstance(stats, EpochStats) and stats.epoch == 2:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "run", interrupted)
+    outcome = train(mvtec, tmp_path / "parts", epochs=4)
+    assert outcome.code == 130
+    assert "interrupted" in outcome.stderr
+    model = tmp_path / "parts/disc/model.safetensors"
+    assert load_model(model).record.training["finished_epochs"] == 2
+    monkeypatch.undo()
+
+    refused = train(mvtec, tmp_path / "parts", epochs=4)
+    assert refused.code == 5
+    assert "--resume" in refused.stderr
+    assert train(mvtec, tmp_path / "parts", "--resume", epochs=4).code == 0
+    assert model.read_bytes() == (tmp_path / "whole/disc/model.safetensors").read_bytes()
+    assert not (tmp_path / "parts/disc/training_state.pt").exists()
+
+
+def test_resume_refuses_other_settings(
+    mvtec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(self: Trainer) -> Any:
+        yield from ()
+        raise KeyboardInterrupt
+
+    original = Trainer.run
+
+    def one_epoch(self: Trainer) -> Any:
+        for stats in original(self):
+            yield stats
+            if isinstance(stats, EpochStats):
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "run", one_epoch)
+    assert train(mvtec, tmp_path / "runs").code == 130
+    outcome = train(mvtec, tmp_path / "runs", "--resume", "--learning-rate", 0.5)
+    assert outcome.code == 2
+    assert "learning_rate" in outcome.stderr
+    (tmp_path / "runs/disc/training_state.pt").write_text("hello")
+    outcome = train(mvtec, tmp_path / "runs", "--resume")
+    assert outcome.code == 4
+    assert "training_state.pt" in outcome.stderr
+
+
+def test_divergence_keeps_the_last_good_model(
+    mvtec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Trainer.run
+
+    def diverging(self: Trainer) -> Any:
+        for stats in original(self):
+            yield stats
+            if isinstance(stats, EpochStats) and stats.epoch == 2:
+                with torch.no_grad():
+                    self.vae.encoder.mu.weight.fill_(torch.nan)
+
+    monkeypatch.setattr(Trainer, "run", diverging)
+    outcome = train(mvtec, tmp_path / "runs", epochs=4)
+    assert outcome.code == 7
+    assert "diverged in epoch 3" in outcome.stderr
+    loaded = load_model(tmp_path / "runs/disc")
+    assert loaded.record.training["finished_epochs"] == 2
+    assert all(torch.isfinite(tensor).all() for tensor in loaded.vae.state_dict().values())
+
+
+def test_all_categories_are_trained_and_finished_ones_left(mvtec: Path, tmp_path: Path) -> None:
+    shutil.copytree(mvtec / "disc", mvtec / "coin")
+    runs = tmp_path / "runs"
+    options = ["--data", mvtec, "--output", runs, "--epochs", 1, *TRAIN_OPTIONS, "--json"]
+    assert run_cli("train", "--category", "coin", *options).code == 0
+    before = (runs / "coin/model.safetensors").stat().st_mtime_ns
+    outcome = run_cli("train", *options)
+    assert outcome.code == 0
+    assert "coin: finished before" in outcome.stderr
+    rows = json.loads(outcome.stdout)
+    assert [(row["category"], row["is_new"]) for row in rows] == [("coin", False), ("disc", True)]
+    assert (runs / "coin/model.safetensors").stat().st_mtime_ns == before
+
+
+def test_weights_of_a_file_are_the_start(mvtec: Path, tmp_path: Path) -> None:
+    """The first step of a tiny learning rate leaves the convolutions where the file put them."""
+    state = resnet18(weights=None).state_dict()
+    torch.save(state, tmp_path / "resnet18.pth")
+    outcome = train(
+        mvtec, tmp_path / "runs", "--weights", tmp_path / "resnet18.pth", "--learning-rate", 1e-9,
+        epochs=1,
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.stderr
+    encoder = load_model(tmp_path / "runs/disc").vae.encoder
+    torch.testing.assert_close(encoder.conv1.weight.data, state["conv1.weight"], atol=1e-6, rtol=0)
+
+
+def test_stdout_carries_the_result_alone(mvtec: Path, tmp_path: Path) -> None:
+    outcome = train(mvtec, tmp_path / "runs", "--json", epochs=1)
+    (row,) = json.loads(outcome.stdout)
+    assert row["category"] == "disc"
+    assert "epoch 1/1: reconstruction" in outcome.stderr
+    quiet = run_cli(
+        "--quiet",
+        "train",
+        "--data",
+        mvtec,
+        "--output",
+        tmp_path / "quiet",
+        "--epochs",
+        1,
+        *TRAIN_OPTIONS,
+    )
+    assert quiet.stderr == ""
+    assert "Trained models" in quiet.stdout
+
+
+BAD_INPUT = [
+    (["--category", "dics"], 3, r"no category dics .*did you mean disc\? found: disc"),
+    (["--image-size", "100"], 2, "--image-size must be a multiple of 32, got 100"),
+    (["--epochs", "0"], 2, "--epochs must be at least 1"),
+    (["--batch-size", "1"], 2, "--batch-size must be at least 2"),
+    (["--held-out", "1.5"], 2, "--held-out must be in"),
+    (["--weights", "no/such/file"], 2, "--weights no/such/file is neither"),
+    (["--augmentation", "botle"], 2, "--augmentation botle is unknown"),
+    (["--threshold", "0.5"], 2, "takes a threshold rule"),
+    (["--threshold", "image-fpr=2"], 2, "--threshold image-fpr=2 is not understood"),
+    (["--device", "cuda:99"], 6, "--device cuda:99 is not there"),
+    (["--device", "gpu"], 6, "--device gpu is unknown"),
+    (["--resume", "--overwrite"], 2, "contradict"),
+]
+
+
+@pytest.mark.parametrize(("extra", "code", "message"), BAD_INPUT, ids=lambda value: str(value)[:40])
+def test_bad_input_is_one_line_with_its_code(
+    mvtec: Path, tmp_path: Path, extra: list[str], code: int, message: str
+) -> None:
+    import re
+
+    outcome = train(mvtec, tmp_path / "runs", *extra)
+    assert outcome.code == code
+    assert outcome.stderr.startswith("error: ")
+    assert outcome.stderr.count("\n") == 1
+    assert re.search(message, outcome.stderr)
+    assert outcome.stdout == ""
+    assert not list((tmp_path / "runs").rglob("*.safetensors"))
+
+
+def test_empty_train_good_is_a_data_error(mvtec: Path, tmp_path: Path) -> None:
+    for path in (mvtec / "disc/train/good").iterdir():
+        path.unlink()
+    outcome = train(mvtec, tmp_path / "runs")
+    assert outcome.code == 3
+    assert "holds 0 images" in outcome.stderr
+
+
+def test_a_truncated_training_image_is_named(mvtec: Path, tmp_path: Path) -> None:
+    path = mvtec / "disc/train/good/003.png"
+    path.write_bytes(path.read_bytes()[:500])
+    outcome = train(mvtec, tmp_path / "runs")
+    assert outcome.code == 3
+    assert str(path) in outcome.stderr
+    assert outcome.stderr.count("\n") == 1
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_training(
+    mvtec: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    outcome = train(mvtec, tmp_path / "file")
+    assert outcome.code == 5
+    assert "epoch" not in outcome.stderr
+
+
+def test_a_root_that_is_a_category_gets_a_hint(mvtec: Path, tmp_path: Path) -> None:
+    outcome = train(mvtec / "disc", tmp_path / "runs")
+    assert outcome.code == 3
+    assert f"did you mean --data {mvtec} --category disc?" in outcome.stderr
+
+
+def test_three_images_are_enough(tmp_path: Path) -> None:
+    write_category(tmp_path / "data", "disc", train=3, test=1)
+    assert train(tmp_path / "data", tmp_path / "runs", epochs=1).code == 0
+    write_png(tmp_path / "two/disc/train/good/0.png", draw_part(0))
+    outcome = train(tmp_path / "two", tmp_path / "other")
+    assert outcome.code == 3
+    assert "at least 3" in outcome.stderr

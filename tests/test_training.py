@@ -1,0 +1,139 @@
+"""The training loop: it learns, repeats itself, resumes exactly, and stops at a NaN."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from anomaly_cli.config import TrainConfig
+from anomaly_cli.data.mvtec import split_normal, training_images
+from anomaly_cli.data.normal import NormalImages
+from anomaly_cli.device import seed_everything
+from anomaly_cli.errors import TrainingError
+from anomaly_cli.training import EpochStats, StepStats, Trainer
+from models.config import VAEConfig
+from models.resnet import resnet18_vae
+
+CONFIG = TrainConfig(
+    epochs=4, batch_size=4, model=VAEConfig(image_size=32, latent_dim=4), augmentation="bottle"
+)
+
+
+@pytest.fixture
+def make_trainer(mvtec: Path) -> Callable[[TrainConfig], Trainer]:
+    """A trainer on the 10 normal images of `disc`, always from the same start."""
+    split = split_normal(training_images(mvtec, "disc"), held_out=0.2, seed=0)
+
+    def make(config: TrainConfig) -> Trainer:
+        seed_everything(config.seed)
+        size = config.model.image_size
+        fit, held_out = (
+            NormalImages(split.fit, size, seed=config.seed),
+            NormalImages(split.held_out, size),
+        )
+        return Trainer(resnet18_vae(config.model), fit, held_out, config, torch.device("cpu"))
+
+    return make
+
+
+Make = Callable[[TrainConfig], Trainer]
+
+
+def final_weights(trainer: Trainer) -> dict[str, torch.Tensor]:
+    """Train to the end."""
+    for _stats in trainer.run():
+        pass
+    return trainer.vae.state_dict()
+
+
+def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
+    """Bit for bit."""
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_loss_falls_and_the_best_epoch_is_kept(make_trainer: Make) -> None:
+    trainer = make_trainer(replace(CONFIG, epochs=8))
+    epochs = [stats for stats in trainer.run() if isinstance(stats, EpochStats)]
+    assert [stats.epoch for stats in epochs] == list(range(1, 9))
+    assert epochs[-1].reconstruction < 0.95 * epochs[0].reconstruction
+    best = min(stats.held_out_loss for stats in epochs)
+    assert trainer.best_loss == best
+    assert [stats.is_best for stats in epochs].count(True) >= 2
+    trainer.vae.load_state_dict(trainer.best_weights)
+    assert sum(trainer._held_out_losses()) == pytest.approx(best, rel=1e-6)
+
+
+def test_steps_cover_whole_batches(make_trainer: Make) -> None:
+    """Eight images in batches of three: two steps of three, the rest waits for the next epoch."""
+    trainer = make_trainer(replace(CONFIG, batch_size=3, epochs=1))
+    steps = [stats for stats in trainer.run() if isinstance(stats, StepStats)]
+    assert [(stats.step, stats.steps, stats.images) for stats in steps] == [(1, 2, 3), (2, 2, 3)]
+
+
+def test_same_seed_same_weights_other_seed_others(make_trainer: Make) -> None:
+    first = final_weights(make_trainer(CONFIG))
+    assert_same(first, final_weights(make_trainer(CONFIG)))
+    other = final_weights(make_trainer(replace(CONFIG, seed=1)))
+    assert not torch.equal(first["encoder.mu.weight"], other["encoder.mu.weight"])
+
+
+def test_resumed_training_ends_in_the_same_weights(make_trainer: Make) -> None:
+    """Stopped after two of four epochs and taken up in a new process's state: bit-identical."""
+    whole = final_weights(make_trainer(CONFIG))
+    first = make_trainer(CONFIG)
+    for stats in first.run():
+        if isinstance(stats, EpochStats) and stats.epoch == 2:
+            break
+    second = make_trainer(CONFIG)
+    second.load_state_dict(first.state_dict())
+    assert_same(whole, final_weights(second))
+    assert second.best_loss <= first.best_loss
+
+
+def test_divergence_stops_and_keeps_the_last_good_weights(make_trainer: Make) -> None:
+    trainer = make_trainer(CONFIG)
+    run = trainer.run()
+    for stats in run:
+        if isinstance(stats, EpochStats):
+            break
+    with torch.no_grad():
+        trainer.vae.encoder.mu.weight.fill_(torch.inf)
+    with pytest.raises(TrainingError, match="diverged in epoch 2, step 1.*--learning-rate"):
+        list(run)
+    assert all(torch.isfinite(tensor).all() for tensor in trainer.best_weights.values())
+
+
+def test_a_step_that_diverges_moves_no_weight(make_trainer: Make) -> None:
+    trainer = make_trainer(CONFIG)
+    before = trainer.vae.decoder[0].weight.detach().clone()
+    with torch.no_grad():
+        trainer.vae.encoder.logvar.bias.fill_(1e4)
+    with pytest.raises(TrainingError):
+        list(trainer.run())
+    assert torch.equal(trainer.vae.decoder[0].weight, before)
+
+
+def test_gradients_are_clipped(make_trainer: Make) -> None:
+    """A norm of 1e-12 leaves Adam's step at the size of its epsilon: the weights hardly move."""
+    trainer = make_trainer(replace(CONFIG, gradient_clip=1e-12, epochs=1))
+    before = trainer.vae.encoder.mu.weight.detach().clone()
+    final_weights(trainer)
+    assert (trainer.vae.encoder.mu.weight - before).abs().max() < 1e-6
+
+
+def test_amp_trains_in_bfloat16(make_trainer: Make) -> None:
+    trainer = make_trainer(replace(CONFIG, amp=True, epochs=1))
+    weights = final_weights(trainer)
+    plain = final_weights(make_trainer(replace(CONFIG, epochs=1)))
+    assert weights["encoder.mu.weight"].dtype == torch.float32
+    assert not torch.equal(weights["encoder.mu.weight"], plain["encoder.mu.weight"])
+    assert trainer.best_loss == pytest.approx(make_and_score(make_trainer), rel=0.05)
+
+
+def make_and_score(make_trainer: Make) -> float:
+    """Held-out loss of the same training without autocast."""
+    trainer = make_trainer(replace(CONFIG, epochs=1))
+    final_weights(trainer)
+    return trainer.best_loss
