@@ -85,7 +85,7 @@ def test_training_reads_no_test_image(mvtec: Path, tmp_path: Path) -> None:
 def test_interrupted_training_resumes_to_the_same_model(
     mvtec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ctrl-C after epoch 2 leaves a usable model and exit code 130; --resume ends as if unharmed."""
+    """Ctrl-C after epoch 2 leaves a usable model and exit code 130; --resume mends it all."""
     assert train(mvtec, tmp_path / "whole", epochs=4).code == 0
     original = Trainer.run
 
@@ -114,10 +114,6 @@ def test_interrupted_training_resumes_to_the_same_model(
 def test_resume_refuses_other_settings(
     mvtec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(self: Trainer) -> Any:
-        yield from ()
-        raise KeyboardInterrupt
-
     original = Trainer.run
 
     def one_epoch(self: Trainer) -> Any:

@@ -100,7 +100,7 @@ def test_divergence_stops_and_keeps_the_last_good_weights(make_trainer: Make) ->
             break
     with torch.no_grad():
         trainer.vae.encoder.mu.weight.fill_(torch.inf)
-    with pytest.raises(TrainingError, match="diverged in epoch 2, step 1.*--learning-rate"):
+    with pytest.raises(TrainingError, match=r"diverged in epoch 2, step 1.*--learning-rate"):
         list(run)
     assert all(torch.isfinite(tensor).all() for tensor in trainer.best_weights.values())
 

@@ -1,0 +1,120 @@
+"""Pixel metrics of every anomaly map of a trained model, beside a random encoder.
+
+    python benchmarks/accuracy.py runs/bottle --data data/mvtec --split synthetic
+    python benchmarks/accuracy.py runs/bottle --data data/mvtec --split test
+
+`synthetic` draws defects into the held-out normal images; the default attention is chosen on it.
+`test` reads the real test split; its numbers are reported and choose nothing.
+"""
+
+import argparse
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from anomaly_cli.checkpoint import LoadedModel, load_model
+from anomaly_cli.data.defects import DefectKind, draw_defect
+from anomaly_cli.data.mvtec import split_normal, test_samples, training_images
+from anomaly_cli.data.normal import NormalImages, to_tensor
+from anomaly_cli.data.textures import load_donors
+from anomaly_cli.device import resolve_device, seed_everything
+from anomaly_cli.images import Mask, RGBImage, read_image, read_mask, resize_image, resize_mask
+from anomaly_cli.maps import ALL_MAPS, MapMaker, posterior_statistics
+from anomaly_cli.metrics.counts import ExactCounts
+from anomaly_cli.metrics.detection import image_metrics, pixel_metrics
+from models.resnet import resnet18_vae
+
+Pair = tuple[RGBImage, Mask]  # (S, S, 3), (S, S)
+
+
+def synthetic_pairs(loaded: LoadedModel, data: Path) -> Iterator[Pair]:
+    """Each held-out normal image as it is, and once with each kind of defect."""
+    record = loaded.record
+    paths = training_images(data, record.category)
+    split = split_normal(paths, held_out=record.training["held_out"], seed=record.training["seed"])
+    images = NormalImages(split.held_out, record.model.image_size)
+    donors = load_donors("")
+    for position in range(len(images)):
+        image = images.plain(position)
+        yield image, np.zeros(image.shape[:2], bool)
+        for number, kind in enumerate(DefectKind):
+            generator = np.random.default_rng([0, position, number])
+            defect = draw_defect(image, kind=kind, donors=donors, generator=generator)
+            yield defect.image, defect.mask
+
+
+def test_pairs(loaded: LoadedModel, data: Path) -> Iterator[Pair]:
+    """The real test split at the network's size."""
+    size = loaded.record.model.image_size
+    for sample in test_samples(data, loaded.record.category):
+        image = resize_image(read_image(sample.path), size, size)
+        mask = np.zeros((size, size), bool)
+        if sample.mask_path is not None:
+            mask = resize_mask(read_mask(sample.mask_path), size, size)
+        yield image, mask
+
+
+def random_maker(loaded: LoadedModel, data: Path, device: torch.device) -> MapMaker:
+    """The same network with fresh weights; batch norm has seen the normal images."""
+    record = loaded.record
+    seed_everything(0)
+    vae = resnet18_vae(record.model)
+    images = NormalImages(training_images(data, record.category), record.model.image_size)
+    with torch.no_grad():
+        vae.train()
+        for batch in images.batches(16):
+            vae(batch)
+    vae.eval()
+    statistics = posterior_statistics(vae.encoder, images.batches(16))
+    return MapMaker(vae, statistics, record.model.image_size, device)
+
+
+def print_table(title: str, maker: MapMaker, pairs: Iterable[Pair]) -> None:
+    """Score every map on the pairs and print one Markdown row for each."""
+    counts = {spec: ExactCounts() for spec in ALL_MAPS}
+    scores: dict[object, list[float]] = {spec: [] for spec in ALL_MAPS}
+    labels = []
+    for image, mask in pairs:
+        labels.append(bool(mask.any()))
+        for spec, maps in maker(to_tensor(image[None]), ALL_MAPS).items():
+            anomaly_map = maps[0].numpy()
+            counts[spec].update(anomaly_map, mask)
+            scores[spec].append(float(anomaly_map.max()))
+    print(f"\n{title}\n\n| map | pixel AUROC | best IoU (oracle) | AU-PRO 0.3 | image AUROC |")
+    print("| --- | --- | --- | --- | --- |")
+    for spec in ALL_MAPS:
+        pixels = pixel_metrics(counts[spec].ranking())
+        images = image_metrics(np.array(scores[spec]), np.array(labels))
+        print(
+            f"| {spec} | {pixels.pixel_auroc:.3f} | {pixels.best_iou:.3f} "
+            f"| {pixels.aupro:.3f} | {images.image_auroc:.3f} |",
+            flush=True,
+        )
+
+
+def main() -> None:
+    """Print the table of the trained model, and of a random one."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--split", choices=["synthetic", "test"], default="synthetic")
+    parser.add_argument("--random", action="store_true", help="also a random-weights encoder")
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args()
+    device = resolve_device(options.device)
+    loaded = load_model(options.model)
+    record = loaded.record
+    pairs = list(
+        (synthetic_pairs if options.split == "synthetic" else test_pairs)(loaded, options.data)
+    )
+    maker = MapMaker(loaded.vae, record.statistics, record.model.image_size, device)
+    title = f"{record.category}, {options.split} split, {len(pairs)} images"
+    print_table(f"{title}: trained", maker, pairs)
+    if options.random:
+        print_table(f"{title}: random weights", random_maker(loaded, options.data, device), pairs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""Speed of the tool over the bare network, as ratios in one run.
+
+    python benchmarks/throughput.py [--quick]
+
+- training: `Trainer` (reading, augmenting, selecting, clipping, statistics) over a bare loop of
+  forward, backward and Adam on the same network and batch. Bar: at least 75%.
+- localize: the whole command (decode, network, attention, colours, files) over the bare encoder
+  on ready tensors. Bar: at least 80%.
+- start-up: `anomaly-cli --help` and `--version` over `python -c "import typer, rich"`. Bar: 3 times.
+"""
+
+import argparse
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from anomaly_cli import console
+from anomaly_cli.calibration import Calibration, calibrate
+from anomaly_cli.checkpoint import ModelRecord, save_model
+from anomaly_cli.commands import localize
+from anomaly_cli.config import LocalizeConfig, MapConfig, TrainConfig
+from anomaly_cli.data.augmentation import BY_CATEGORY
+from anomaly_cli.data.normal import NormalImages
+from anomaly_cli.data.textures import Split, draw_normal
+from anomaly_cli.device import resolve_device, seed_everything
+from anomaly_cli.images import write_png
+from anomaly_cli.maps import ALL_MAPS
+from anomaly_cli.training import StepStats, Trainer
+from models.attention import LatentStatistics
+from models.config import VAEConfig
+from models.losses import vae_loss_terms
+from models.resnet import resnet18_vae
+
+BATCH = 16
+
+
+def seconds(function: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def paired(tool: Callable[[], float], bare: Callable[[], float], repeats: int) -> tuple[float, ...]:
+    """Medians of both rates and of their ratio, taken in turns so that noise hits both alike."""
+    pairs = [(tool(), bare()) for _ in range(repeats)]
+    ratios = [a / b for a, b in pairs]
+    columns = (*zip(*pairs, strict=True), ratios)
+    return tuple(statistics.median(column) for column in columns)
+
+
+def report(name: str, tool: float, bare: float, ratio: float, bar: str) -> None:
+    """One row of the table."""
+    print(f"| {name} | {tool:.2f} | {bare:.2f} | {ratio:.2f} | {bar} |", flush=True)
+
+
+def write_images(folder: Path, count: int, size: int) -> list[Path]:
+    """Crops of a photograph as PNG files."""
+    generator = np.random.default_rng(0)
+    paths = [folder / f"{i:04}.png" for i in range(count)]
+    for path in paths:
+        crop = draw_normal("gravel", split=Split.TRAIN, image_size=size, generator=generator)
+        write_png(path, crop)
+    return paths
+
+
+def bench_training(folder: Path, device: torch.device, steps: int, repeats: int) -> None:
+    """Images per second of training, the tool against a bare loop."""
+    config = TrainConfig(epochs=repeats, batch_size=BATCH)
+    paths = write_images(folder / "train", BATCH * steps + BATCH, config.model.image_size)
+    fit = NormalImages(paths[BATCH:], config.model.image_size, BY_CATEGORY["tile"])
+    held_out = NormalImages(paths[:BATCH], config.model.image_size)
+    seed_everything(0)
+    trainer = Trainer(resnet18_vae(config.model).to(device), fit, held_out, config, device)
+    run = trainer.run()
+
+    def tool() -> float:
+        def epoch() -> None:
+            for stats in run:
+                if not isinstance(stats, StepStats):
+                    return
+
+        return steps * BATCH / seconds(epoch)
+
+    bare = bare_training(config.model, next(fit.batches(BATCH)).to(device), steps)
+    bare()
+    report("training, images/s", *paired(tool, bare, repeats), ">= 0.75")
+
+
+def bare_training(config: VAEConfig, images: torch.Tensor, steps: int) -> Callable[[], float]:
+    """Images per second of forward, backward and Adam on one ready batch."""
+    vae = resnet18_vae(config).to(images.device).train()
+    optimizer = torch.optim.Adam(vae.parameters(), lr=1e-4)
+
+    def loop() -> None:
+        for _ in range(steps):
+            reconstruction, kl = vae_loss_terms(vae(images), images, "bce")
+            optimizer.zero_grad()
+            (reconstruction + kl).mean().backward()
+            optimizer.step()
+        if images.is_cuda:
+            torch.cuda.synchronize()
+
+    return lambda: steps * len(images) / seconds(loop)
+
+
+def save_untrained(path: Path) -> VAEConfig:
+    """A model file with fresh weights: speed does not depend on them."""
+    config = VAEConfig()
+    seed_everything(0)
+    ones = torch.ones(config.latent_dim, dtype=torch.float64)
+    calibration: Calibration = calibrate([np.linspace(0, 1e-3, 64, dtype=np.float32).reshape(8, 8)])
+    record = ModelRecord(
+        category="gravel",
+        model=config,
+        statistics=LatentStatistics(0 * ones, ones),
+        calibrations={str(spec): calibration for spec in ALL_MAPS},
+        default_map="diff_mahal@layer4",
+        default_threshold="max",
+        training={},
+        data={},
+    )
+    save_model(path, resnet18_vae(config).state_dict(), record)
+    return config
+
+
+def bench_localize(folder: Path, device: torch.device, count: int, size: int, repeats: int) -> None:
+    """Images per second of `localize` with all its outputs, against the bare encoder."""
+    model = folder / "model.safetensors"
+    config = save_untrained(model)
+    write_images(folder / f"images{size}", count, size)
+    settings = LocalizeConfig(
+        model=model,
+        images=(str(folder / f"images{size}"),),
+        output=folder / "results",
+        map=MapConfig(device=str(device)),
+    )
+
+    def tool() -> float:
+        elapsed = seconds(lambda: localize.run(settings))
+        shutil.rmtree(folder / "results")
+        return count / elapsed
+
+    encoder = resnet18_vae(config).encoder.to(device).eval()
+    images = torch.rand(BATCH, 3, config.image_size, config.image_size, device=device)
+    images = images.contiguous(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def bare() -> float:
+        def loop() -> None:
+            for _ in range(-(-count // BATCH)):
+                encoder(images)
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+
+        return count / seconds(loop)
+
+    name = f"localize {count} images of {size} px, images/s"
+    report(name, *paired(tool, bare, repeats), ">= 0.80" if size == 256 else "-")
+
+
+def bench_startup(repeats: int) -> None:
+    """Seconds of `--help` and `--version`, against importing typer and rich."""
+    script = str(Path(sys.executable).with_name("anomaly-cli"))
+    base = [sys.executable, "-c", "import typer, rich"]
+    for option in ("--help", "--version"):
+        tool, bare, ratio = paired(
+            lambda option=option: seconds(
+                lambda: subprocess.run([script, option], stdout=-3, check=True)
+            ),
+            lambda: seconds(lambda: subprocess.run(base, check=True)),
+            repeats,
+        )
+        report(f"{option}, s", tool, bare, ratio, "<= 3")
+
+
+def main() -> None:
+    """Print one table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer images and repeats")
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args()
+    device = resolve_device(options.device)
+    console.configure(quiet=True)
+    repeats = 2 if options.quick else 5
+    print(
+        f"{device}, {torch.get_num_threads()} threads, 256 px, batch {BATCH}, median of {repeats}\n"
+    )
+    print("| what | tool | bare | ratio | bar |\n| --- | --- | --- | --- | --- |")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        bench_startup(2 * repeats)
+        bench_training(folder, device, 2 if options.quick else 6, repeats)
+        count = 64 if options.quick else 500
+        bench_localize(folder, device, count, 256, min(repeats, 3))
+        bench_localize(folder, device, count // 4, 512, min(repeats, 3))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,253 @@
+"""`localize` end to end: the files it writes, what it says, and what a bad image costs."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Trained, draw_hole, draw_part, run_cli
+from PIL import Image
+
+from anomaly_cli.images import read_image, resize_image, write_png
+from anomaly_cli.rendering import PALETTE
+
+
+def manifest(output: Path) -> list[dict[str, Any]]:
+    """All lines of a manifest."""
+    return [json.loads(line) for line in (output / "manifest.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Two folders with images of the same name and of different sizes, one with a hole."""
+    folder = tmp_path / "images"
+    write_png(folder / "left/part.png", resize_image(draw_part(5), 80, 100))
+    write_png(folder / "right/part.png", draw_hole(6)[0])
+    return folder
+
+
+def test_outputs_mirror_the_input_at_its_size(
+    trained: Trained, images: Path, tmp_path: Path
+) -> None:
+    outcome = run_cli("localize", trained.model, images, "--output", tmp_path / "out")
+    assert outcome.code == 0, outcome.stderr
+    found = sorted(
+        p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.*")
+    )
+    assert found == [
+        "heatmaps/left/part.png", "heatmaps/right/part.png",
+        "manifest.jsonl",
+        "maps/left/part.tiff", "maps/right/part.tiff",
+        "masks/left/part.png", "masks/right/part.png",
+        "overlays/left/part.png", "overlays/right/part.png",
+    ]  # fmt: skip
+    for record, (height, width) in zip(
+        manifest(tmp_path / "out"), [(80, 100), (64, 64)], strict=True
+    ):
+        assert (record["height"], record["width"]) == (height, width)
+        for place in record["outputs"].values():
+            assert Image.open(tmp_path / "out" / place).size == (width, height)
+
+
+def test_files_and_manifest_agree(trained: Trained, images: Path, tmp_path: Path) -> None:
+    """The mask is map > threshold, its share is in the manifest, the heatmap is the map's colour."""
+    out = tmp_path / "out"
+    run_cli("localize", trained.model, images, "--output", out)
+    for record in manifest(out):
+        outputs = {kind: out / place for kind, place in record["outputs"].items()}
+        anomaly_map = np.asarray(Image.open(outputs["map"]))
+        assert anomaly_map.dtype == np.float32
+        mask = np.asarray(Image.open(outputs["mask"]))
+        np.testing.assert_array_equal(mask, np.where(anomaly_map > record["threshold"], 255, 0))
+        assert record["anomalous_share"] == pytest.approx((mask > 0).mean())
+        assert record["is_anomalous"] == (record["score"] > record["threshold"])
+        low, high = record["colour_range"]
+        assert (low + high) / 2 == pytest.approx(record["threshold"], rel=1e-5)
+        level = np.clip(np.rint((anomaly_map - low) / (high - low) * 255), 0, 255).astype(int)
+        heat = read_image(outputs["heatmap"])
+        off = np.abs(heat.astype(int) - PALETTE[level].astype(int)).max(axis=2)
+        assert (off == 0).mean() > 0.99  # a level may round the other way in float32
+        assert record["model_sha256"]
+        assert record["schema_version"] == 1
+
+
+def test_a_model_tells_the_hole_from_the_part(
+    trained: Trained, images: Path, tmp_path: Path
+) -> None:
+    """The residual of the tiny model is larger on the hole than anywhere on the good part."""
+    out = tmp_path / "out"
+    run_cli("localize", trained.model, images, "--output", out, "--map", "reconstruction")
+    good, hole = manifest(out)
+    assert hole["score"] > 1.1 * good["score"]
+    hottest = np.unravel_index(
+        np.asarray(Image.open(out / "maps/right/part.tiff")).argmax(), (64, 64)
+    )
+    assert draw_hole(6)[1][hottest]
+
+
+def test_twice_gives_the_same_bytes(trained: Trained, images: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        run_cli("localize", trained.model, images, "--output", tmp_path / name)
+    for path in (tmp_path / "a").rglob("*.*"):
+        assert path.read_bytes() == (tmp_path / "b" / path.relative_to(tmp_path / "a")).read_bytes()
+
+
+def test_batch_size_changes_no_map(trained: Trained, images: Path, tmp_path: Path) -> None:
+    for name, size in (("a", 1), ("b", 16)):
+        run_cli(
+            "localize", trained.model, images, "--output", tmp_path / name, "--batch-size", size
+        )
+    for path in (tmp_path / "a").rglob("*.tiff"):
+        other = tmp_path / "b" / path.relative_to(tmp_path / "a")
+        first, second = (np.asarray(Image.open(p)) for p in (path, other))
+        np.testing.assert_allclose(first, second, rtol=1e-4, atol=1e-6 * np.abs(first).max())
+
+
+def test_a_bad_image_costs_no_other(trained: Trained, images: Path, tmp_path: Path) -> None:
+    """It is reported, skipped, in the manifest with its error, and the exit code is 3."""
+    content = (images / "right/part.png").read_bytes()
+    (images / "right/broken.png").write_bytes(content[: len(content) // 2])
+    outcome = run_cli("localize", trained.model, images, "--output", tmp_path / "out")
+    assert outcome.code == 3
+    assert "skipped: cannot read" in outcome.stderr
+    assert "broken.png" in outcome.stderr
+    assert "1 of 3 images could not be read" in outcome.stderr
+    records = {record["image"]: record for record in manifest(tmp_path / "out")}
+    assert "error" in records["right/broken.png"]
+    assert len(list((tmp_path / "out/masks").rglob("*.png"))) == 2
+    assert not list((tmp_path / "out").rglob("*.partial"))
+
+
+def test_same_stem_in_one_folder_does_not_collide(trained: Trained, tmp_path: Path) -> None:
+    write_png(tmp_path / "in/x.png", draw_part(0))
+    Image.fromarray(draw_hole(1)[0]).save(tmp_path / "in/x.jpg")
+    run_cli("localize", trained.model, tmp_path / "in", "--output", tmp_path / "out")
+    names = sorted(path.name for path in (tmp_path / "out/masks").iterdir())
+    assert names == ["x.jpg.png", "x.png.png"]
+
+
+def test_outputs_can_be_chosen(trained: Trained, images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run_cli(
+        "localize",
+        trained.model,
+        images,
+        "--output",
+        out,
+        "--no-maps",
+        "--no-heatmaps",
+        "--no-overlays",
+    )
+    assert {path.name for path in out.iterdir()} == {"masks", "manifest.jsonl"}
+
+
+def test_threshold_overrides(trained: Trained, images: Path, tmp_path: Path) -> None:
+    """At minus one every pixel is anomalous; at a million none is; a rule is recomputed."""
+    for threshold, share in (("-1", 1.0), ("1e6", 0.0)):
+        out = tmp_path / threshold
+        run_cli("localize", trained.model, images, "--output", out, f"--threshold={threshold}")
+        assert [record["anomalous_share"] for record in manifest(out)] == [share, share]
+        assert manifest(out)[0]["threshold_rule"] == "given"
+    run_cli(
+        "localize",
+        trained.model,
+        images,
+        "--output",
+        tmp_path / "rule",
+        "--threshold",
+        "pixel-fpr=0.2",
+    )
+    assert manifest(tmp_path / "rule")[0]["threshold_rule"] == "pixel-fpr=0.2"
+
+
+@pytest.mark.parametrize("layer", ["layer1", "layer2", "layer3", "layer4"])
+@pytest.mark.parametrize("attention", ["gradcam", "diff_mahal"])
+def test_every_definition_and_layer(
+    trained: Trained, images: Path, tmp_path: Path, layer: str, attention: str
+) -> None:
+    out = tmp_path / "out"
+    run_cli(
+        "localize", trained.model, images, "--output", out, "--attention", attention,
+        "--target-layer", layer, "--no-heatmaps",
+    )  # fmt: skip
+    assert {record["map"] for record in manifest(out)} == {f"{attention}@{layer}"}
+    assert np.asarray(Image.open(out / "maps/right/part.tiff")).max() > 0
+
+
+def test_output_inside_the_input_is_not_localized_again(trained: Trained, images: Path) -> None:
+    out = images / "results"
+    assert run_cli("localize", trained.model, images, "--output", out).code == 0
+    again = run_cli("localize", trained.model, images, "--output", out)
+    assert again.code == 5
+    assert "already holds something" in again.stderr
+    assert run_cli("localize", trained.model, images, "--output", out, "--overwrite").code == 0
+    assert len(manifest(out)) == 2
+
+
+def test_foreign_files_survive_overwrite(trained: Trained, images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "masks").mkdir(parents=True)
+    (out / "masks/mine.txt").write_text("keep me")
+    run_cli("localize", trained.model, images, "--output", out, "--overwrite")
+    assert (out / "masks/mine.txt").read_text() == "keep me"
+
+
+def test_globs_and_single_files(trained: Trained, images: Path, tmp_path: Path) -> None:
+    run_cli("localize", trained.model, images / "*/part.png", "--output", tmp_path / "glob")
+    assert [r["image"] for r in manifest(tmp_path / "glob")] == ["left/part.png", "right/part.png"]
+    run_cli("localize", trained.model, images / "left/part.png", "--output", tmp_path / "one")
+    assert [record["image"] for record in manifest(tmp_path / "one")] == ["part.png"]
+
+
+def test_an_interrupted_run_tells_what_is_complete(
+    trained: Trained, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from anomaly_cli.commands import localize
+
+    def stop(*_arguments: object, **_options: object) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(localize, "_localize_all", stop)
+    outcome = run_cli("localize", trained.model, images, "--output", tmp_path / "out")
+    assert outcome.code == 130
+    assert manifest(tmp_path / "out") == []
+
+
+def test_json_is_the_manifest(trained: Trained, images: Path, tmp_path: Path) -> None:
+    outcome = run_cli("localize", trained.model, images, "--output", tmp_path / "out", "--json")
+    assert json.loads(outcome.stdout) == manifest(tmp_path / "out")
+
+
+def test_bad_input_is_one_line_with_its_code(
+    trained: Trained, images: Path, tmp_path: Path
+) -> None:
+    text = tmp_path / "model.safetensors"
+    text.write_text("I am a text file")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("in the way")
+    cases = [
+        ([text, images], 4, "is not a model file"),
+        ([tmp_path / "none", images], 4, "does not exist"),
+        ([trained.model, tmp_path / "none.png"], 3, "does not exist"),
+        ([trained.model, tmp_path / "empty"], 3, "no images under"),
+        ([trained.model, text], 3, "is not an image"),
+        ([trained.model, images, "--output", tmp_path / "file/out"], 5, "cannot write"),
+        ([trained.model, images, "--threshold", "high"], 2, "is not understood"),
+        ([trained.model, images, "--batch-size", "0"], 2, "--batch-size must be at least 1"),
+        ([trained.model, images, "--device", "cuda:99"], 6, "is not there"),
+    ]
+    for arguments, code, message in cases:
+        outcome = run_cli("localize", *arguments)
+        assert outcome.code == code, arguments
+        assert message in outcome.stderr
+        assert outcome.stderr.count("\n") == 1
+        assert outcome.stdout == ""
+    assert not (tmp_path / "results").exists()
+
+
+def test_names_with_brackets_are_printed_as_they_are(trained: Trained, tmp_path: Path) -> None:
+    """Rich would eat [good] as markup."""
+    write_png(tmp_path / "in/[good] part.png", draw_part(0))
+    outcome = run_cli("localize", trained.model, tmp_path / "in", "--output", tmp_path / "out")
+    assert "[good] part.png" in outcome.stdout
