@@ -16,7 +16,7 @@ from anomaly_cli.calibration import EXCEEDANCE, Calibration
 from anomaly_cli.config import MODEL_FILE
 from anomaly_cli.errors import CheckpointError
 from anomaly_cli.files import atomic_write, hash_file
-from models.attention import LatentStatistics
+from models.attention import LatentStatistics, LocalStatistics, NormalStatistics
 from models.config import VAEConfig
 from models.resnet import resnet18_vae
 from models.vae import VAE
@@ -31,7 +31,7 @@ class ModelRecord:
 
     category: str
     model: VAEConfig
-    statistics: LatentStatistics  # float64, over the normal images that fit the model
+    statistics: NormalStatistics  # over the normal images that fit the model
     calibrations: Mapping[str, Calibration]  # by name of the map, see `localization.MapSpec`
     default_map: str
     default_threshold: str  # rule
@@ -56,7 +56,7 @@ def save_model(path: Path, weights: Mapping[str, Tensor], record: ModelRecord) -
         OutputError: the file cannot be written.
     """
     tensors = {f"vae.{name}": tensor.contiguous() for name, tensor in weights.items()}
-    tensors |= {f"statistics.{k}": v.contiguous() for k, v in record.statistics._asdict().items()}
+    tensors |= _statistics_tensors(record.statistics)
     for name, calibration in record.calibrations.items():
         tensors[f"calibration.{name}.maxima"] = torch.from_numpy(calibration.maxima)
         tensors[f"calibration.{name}.quantiles"] = torch.from_numpy(calibration.quantiles)
@@ -120,22 +120,39 @@ def _check_version(path: Path, header: Any) -> None:
 
 def _read_record(header: dict[str, Any], tensors: dict[str, Tensor]) -> ModelRecord:
     model = VAEConfig(**header["model"])
-    statistics = LatentStatistics(tensors["statistics.mean"], tensors["statistics.variance"])
-    if any(part.shape != (model.latent_dim,) for part in statistics):
-        raise ValueError(f"statistics of {model.latent_dim} latents expected")
     calibrations = {name: _read_calibration(name, tensors) for name in header["maps"]}
     if header["default_map"] not in calibrations:
         raise KeyError(f"calibration of {header['default_map']}")
     return ModelRecord(
         category=header["category"],
         model=model,
-        statistics=statistics,
+        statistics=_read_statistics(model, tensors),
         calibrations=calibrations,
         default_map=header["default_map"],
         default_threshold=header["default_threshold"],
         training=header["training"],
         data=header["data"],
     )
+
+
+def _statistics_tensors(statistics: NormalStatistics) -> dict[str, Tensor]:
+    parts = {f"latent.{name}": part for name, part in statistics.latent._asdict().items()}
+    if statistics.local is not None:
+        parts |= {f"local.{name}": part for name, part in statistics.local._asdict().items()}
+    return {f"statistics.{name}": part.contiguous() for name, part in parts.items()}
+
+
+def _read_statistics(model: VAEConfig, tensors: dict[str, Tensor]) -> NormalStatistics:
+    latent = LatentStatistics(
+        *(tensors[f"statistics.latent.{name}"] for name in LatentStatistics._fields)
+    )
+    local = None
+    if "statistics.local.mean" in tensors:
+        names = LocalStatistics._fields
+        local = LocalStatistics(*(tensors[f"statistics.local.{name}"] for name in names))
+    if any(len(part) != model.latent_dim for part in (*latent, *(local or ()))):
+        raise ValueError(f"statistics of {model.latent_dim} latents expected")
+    return NormalStatistics(latent, local)
 
 
 def _read_calibration(name: str, tensors: dict[str, Tensor]) -> Calibration:

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from anomaly_cli.calibration import Threshold, parse_threshold
-from anomaly_cli.checkpoint import LoadedModel, load_model
+from anomaly_cli.checkpoint import LoadedModel, ModelRecord, load_model
 from anomaly_cli.config import RECONSTRUCTION, MapConfig
 from anomaly_cli.data.normal import to_tensor
 from anomaly_cli.device import resolve_device
@@ -42,7 +42,7 @@ def open_localizer(path: Path, config: MapConfig) -> Localizer:
     device = resolve_device(config.device)
     loaded = load_model(path)
     record = loaded.record
-    spec = _choose_map(parse_map_spec(record.default_map), config)
+    spec = _choose_map(record, config)
     if str(spec) not in record.calibrations:
         raise CheckpointError(f"{loaded.path} is not calibrated for {spec}; train it anew")
     calibration = record.calibrations[str(spec)]
@@ -51,11 +51,12 @@ def open_localizer(path: Path, config: MapConfig) -> Localizer:
     return Localizer(loaded, maker, spec, threshold, calibration.colour_range(threshold))
 
 
-def _choose_map(default: MapSpec, config: MapConfig) -> MapSpec:
+def _choose_map(record: ModelRecord, config: MapConfig) -> MapSpec:
+    default = parse_map_spec(record.default_map, record.model)
     if config.source == RECONSTRUCTION:
         return MapSpec(RECONSTRUCTION)
     chosen = MapSpec(config.attention or default.source, config.layer or default.layer)
-    return parse_map_spec(str(chosen))
+    return parse_map_spec(str(chosen), record.model)
 
 
 class ReadImage(NamedTuple):

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from anomaly_cli.calibration import Calibration, calibrate
@@ -13,10 +12,18 @@ from anomaly_cli.config import RECONSTRUCTION
 from anomaly_cli.data.normal import NormalImages
 from anomaly_cli.errors import ConfigError
 from anomaly_cli.images import AnomalyMap
-from models.attention import LatentStatistics, anomaly_attention_map, latent_maps
-from models.config import STAGES, Attention, Layer
+from models.attention import (
+    EXACT,
+    LatentStatistics,
+    LocalStatistics,
+    NormalStatistics,
+    anomaly_attention_maps,
+)
+from models.config import Attention, Layer, VAEConfig
+from models.gradients import activate, local_latents
+from models.heads import PooledHead
 from models.resnet import ResNet18Encoder
-from models.vae import VAE, Posterior
+from models.vae import VAE
 
 
 class MapSpec(NamedTuple):
@@ -30,20 +37,28 @@ class MapSpec(NamedTuple):
         return f"{self.source}@{self.layer}" if self.layer else self.source
 
 
-def parse_map_spec(text: str) -> MapSpec:
+def map_specs(config: VAEConfig) -> list[MapSpec]:
+    """Every map that a model of this shape can draw; `exact` needs a pooled last activation."""
+    specs = [
+        MapSpec(attention.value, layer)
+        for layer in config.layers
+        for attention in Attention
+        if attention not in EXACT or (config.head == "gap" and layer == config.layers[-1])
+    ]
+    return [*specs, MapSpec(RECONSTRUCTION)]
+
+
+def parse_map_spec(text: str, config: VAEConfig) -> MapSpec:
     """The inverse of `str(spec)`.
 
     Raises:
-        ConfigError: no such map.
+        ConfigError: a model of this shape has no such map.
     """
-    for spec in ALL_MAPS:
+    specs = map_specs(config)
+    for spec in specs:
         if str(spec) == text:
             return spec
-    raise ConfigError(f"no anomaly map {text}; use one of {', '.join(map(str, ALL_MAPS))}")
-
-
-ALL_MAPS = [MapSpec(a.value, layer) for layer in STAGES for a in Attention]
-ALL_MAPS.append(MapSpec(RECONSTRUCTION))
+    raise ConfigError(f"no anomaly map {text}; this model has {', '.join(map(str, specs))}")
 
 
 class MapMaker:
@@ -51,39 +66,46 @@ class MapMaker:
 
     Args:
         vae: a ResNet18 VAE; put into eval mode here.
-        statistics: aggregate posterior of the normal images.
+        statistics: of the normal images.
         size: side of the network's input in pixels.
         device: where to compute.
     """
 
     def __init__(
-        self, vae: VAE, statistics: LatentStatistics, size: int, device: torch.device
+        self, vae: VAE, statistics: NormalStatistics, size: int, device: torch.device
     ) -> None:
         self.vae = vae.to(device).eval()
         self.encoder: ResNet18Encoder = vae.encoder  # type: ignore[assignment]
-        self.statistics = LatentStatistics(*(part.float().to(device) for part in statistics))
+        self.statistics = _to(statistics, device)
         self.size = size
         self.device = device
 
     def __call__(self, images: Tensor, specs: Sequence[MapSpec]) -> dict[MapSpec, Tensor]:
-        """Maps (B, S, S) float32 on the CPU for images (B, 3, S, S) in [0, 1]."""
+        """Maps (B, S, S) float32 on the CPU for images (B, 3, S, S) in [0, 1].
+
+        Definitions at one layer share the pass through the encoder and their gradients.
+        """
         images = images.to(self.device, non_blocking=True)
         maps: dict[MapSpec, Tensor] = {}
         for layer in dict.fromkeys(spec.layer for spec in specs if spec.layer):
-            latents = latent_maps(self.encoder, images, layer)
-            for spec in specs:
-                if spec.layer == layer:
-                    chosen = Attention(spec.source)
-                    maps[spec] = anomaly_attention_map(latents, chosen, self.statistics)
+            chosen = {Attention(spec.source): spec for spec in specs if spec.layer == layer}
+            activation = activate(self.encoder, images, layer)
+            drawn = anomaly_attention_maps(
+                activation, chosen, self.statistics, (self.size, self.size)
+            )
+            maps |= {chosen[attention]: drawn[attention] for attention in chosen}
         residual = MapSpec(RECONSTRUCTION)
         if residual in specs:
             maps[residual] = reconstruction_error(self.vae, images)
-        return {spec: self._to_size(maps[spec]) for spec in specs}
+        return {spec: maps[spec].detach().float().cpu() for spec in specs}
 
-    def _to_size(self, maps: Tensor) -> Tensor:
-        size = (self.size, self.size)
-        scaled = F.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)
-        return scaled[:, 0].float().cpu()
+
+def _to(statistics: NormalStatistics, device: torch.device) -> NormalStatistics:
+    latent = LatentStatistics(*(part.float().to(device) for part in statistics.latent))
+    if statistics.local is None:
+        return NormalStatistics(latent)
+    local = LocalStatistics(*(part.float().to(device) for part in statistics.local))
+    return NormalStatistics(latent, local)
 
 
 @torch.no_grad()
@@ -93,27 +115,73 @@ def reconstruction_error(vae: VAE, images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def posterior_statistics(encoder: ResNet18Encoder, batches: Iterable[Tensor]) -> LatentStatistics:
-    """Mean and variance (D,) of the aggregate posterior of normal images, float64 on the CPU.
+def normal_statistics(encoder: ResNet18Encoder, batches: Iterable[Tensor]) -> NormalStatistics:
+    """Statistics of normal images (B, 3, S, S), streamed in float64, on the CPU.
 
-    Law of total variance: the variance is E[sigma^2] + Var[mu], not the mean of the variances.
+    The aggregate posterior follows the law of total variance: its variance is
+    E[sigma^2] + Var[mu], not the mean of the variances.
     """
-    parts = [encoder(batch.to(encoder.mu.weight.device)) for batch in batches]
-    posterior = Posterior(*(torch.cat(part).double().cpu() for part in zip(*parts, strict=True)))
-    spread = posterior.mu.var(dim=0, correction=0)
-    return LatentStatistics(posterior.mu.mean(dim=0), posterior.logvar.exp().mean(dim=0) + spread)
+    layer = encoder.layers[-1]
+    is_pooled = isinstance(encoder.closed_head(layer), PooledHead)
+    device = encoder.mu.weight.device
+    mu, spread, local = _Moments(), _Moments(), _Moments()
+    for batch in batches:
+        activation = activate(encoder, batch.to(device), layer)
+        mu.add(activation.posterior.mu)
+        spread.add(activation.posterior.logvar.exp())
+        if is_pooled:
+            local.add(local_latents(activation))
+    latent = LatentStatistics(mu.mean, spread.mean + mu.variance)
+    if not is_pooled:
+        return NormalStatistics(latent)
+    pooled_mean = local.mean.mean(dim=(1, 2))
+    pooled_variance = local.mean_square.mean(dim=(1, 2)) - pooled_mean.square()
+    return NormalStatistics(
+        latent,
+        LocalStatistics(
+            local.mean.float(), local.variance.float(), pooled_mean.float(), pooled_variance.float()
+        ),
+    )
+
+
+class _Moments:
+    """Mean and variance over images, in float64 on the CPU."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.sum: Tensor | float = 0.0
+        self.sum_of_squares: Tensor | float = 0.0
+
+    def add(self, values: Tensor) -> None:
+        """Values of a batch, (B, ...)."""
+        values = values.detach().double().cpu()
+        self.count += len(values)
+        self.sum = self.sum + values.sum(dim=0)
+        self.sum_of_squares = self.sum_of_squares + values.square().sum(dim=0)
+
+    @property
+    def mean(self) -> Tensor:
+        """Over images, (...)."""
+        return torch.as_tensor(self.sum) / self.count
+
+    @property
+    def mean_square(self) -> Tensor:
+        """Over images, (...)."""
+        return torch.as_tensor(self.sum_of_squares) / self.count
+
+    @property
+    def variance(self) -> Tensor:
+        """Over images, (...); not negative."""
+        return (self.mean_square - self.mean.square()).clamp_min(0.0)
 
 
 def calibrate_maps(
-    maker: MapMaker, held_out: NormalImages, *, batch_size: int
+    maker: MapMaker, held_out: NormalImages, config: VAEConfig, *, batch_size: int
 ) -> dict[str, Calibration]:
     """The calibration of every map that the model can draw, from held-out normal images."""
     calibrations: dict[str, Calibration] = {}
-    for layer in (
-        *STAGES,
-        None,
-    ):  # layer by layer, so that few maps of all images are alive at once
-        specs = [spec for spec in ALL_MAPS if spec.layer == layer]
+    for layer in (*config.layers, None):  # few maps of all images are alive at once
+        specs = [spec for spec in map_specs(config) if spec.layer == layer]
         drawn: dict[MapSpec, list[AnomalyMap]] = {spec: [] for spec in specs}
         for images in held_out.batches(batch_size):
             for spec, maps in maker(images, specs).items():

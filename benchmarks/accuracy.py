@@ -8,7 +8,7 @@
 """
 
 import argparse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from anomaly_cli.data.normal import NormalImages, to_tensor
 from anomaly_cli.data.textures import load_donors
 from anomaly_cli.device import resolve_device, seed_everything
 from anomaly_cli.images import Mask, RGBImage, read_image, read_mask, resize_image, resize_mask
-from anomaly_cli.maps import ALL_MAPS, MapMaker, posterior_statistics
+from anomaly_cli.maps import MapMaker, MapSpec, map_specs, normal_statistics
 from anomaly_cli.metrics.counts import ExactCounts
 from anomaly_cli.metrics.detection import image_metrics, pixel_metrics
 from models.resnet import resnet18_vae
@@ -67,24 +67,26 @@ def random_maker(loaded: LoadedModel, data: Path, device: torch.device) -> MapMa
         for batch in images.batches(16):
             vae(batch)
     vae.eval()
-    statistics = posterior_statistics(vae.encoder, images.batches(16))
+    statistics = normal_statistics(vae.encoder, images.batches(16))
     return MapMaker(vae, statistics, record.model.image_size, device)
 
 
-def print_table(title: str, maker: MapMaker, pairs: Iterable[Pair]) -> None:
+def print_table(
+    title: str, maker: MapMaker, specs: Sequence[MapSpec], pairs: Iterable[Pair]
+) -> None:
     """Score every map on the pairs and print one Markdown row for each."""
-    counts = {spec: ExactCounts() for spec in ALL_MAPS}
-    scores: dict[object, list[float]] = {spec: [] for spec in ALL_MAPS}
+    counts = {spec: ExactCounts() for spec in specs}
+    scores: dict[object, list[float]] = {spec: [] for spec in specs}
     labels = []
     for image, mask in pairs:
         labels.append(bool(mask.any()))
-        for spec, maps in maker(to_tensor(image[None]), ALL_MAPS).items():
+        for spec, maps in maker(to_tensor(np.stack([image])), specs).items():
             anomaly_map = maps[0].numpy()
             counts[spec].update(anomaly_map, mask)
             scores[spec].append(float(anomaly_map.max()))
     print(f"\n{title}\n\n| map | pixel AUROC | best IoU (oracle) | AU-PRO 0.3 | image AUROC |")
     print("| --- | --- | --- | --- | --- |")
-    for spec in ALL_MAPS:
+    for spec in specs:
         pixels = pixel_metrics(counts[spec].ranking())
         images = image_metrics(np.array(scores[spec]), np.array(labels))
         print(
@@ -111,9 +113,11 @@ def main() -> None:
     )
     maker = MapMaker(loaded.vae, record.statistics, record.model.image_size, device)
     title = f"{record.category}, {options.split} split, {len(pairs)} images"
-    print_table(f"{title}: trained", maker, pairs)
+    specs = map_specs(record.model)
+    print_table(f"{title}: trained", maker, specs, pairs)
     if options.random:
-        print_table(f"{title}: random weights", random_maker(loaded, options.data, device), pairs)
+        maker = random_maker(loaded, options.data, device)
+        print_table(f"{title}: random weights", maker, specs, pairs)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,9 @@
 
 - training: `Trainer` (reading, augmenting, selecting, clipping, statistics) over a bare loop of
   forward, backward and Adam on the same network and batch. Bar: at least 75%.
-- localize: the whole command (decode, network, attention, colours, files) over the bare encoder
+- localize: the whole command (decode, network, map, colours, files) over the bare encoder
   on ready tensors. Bar: at least 80%.
-- start-up: `anomaly-cli --help` and `--version` over `python -c "import typer, rich"`. Bar: 3 times.
+- start-up: `anomaly-cli --help` and `--version` over importing typer and rich. Bar: 3 times.
 """
 
 import argparse
@@ -32,9 +32,9 @@ from anomaly_cli.data.normal import NormalImages
 from anomaly_cli.data.textures import Split, draw_normal
 from anomaly_cli.device import resolve_device, seed_everything
 from anomaly_cli.images import write_png
-from anomaly_cli.maps import ALL_MAPS
+from anomaly_cli.maps import map_specs
 from anomaly_cli.training import StepStats, Trainer
-from models.attention import LatentStatistics
+from models.attention import LatentStatistics, NormalStatistics
 from models.config import VAEConfig
 from models.losses import vae_loss_terms
 from models.resnet import resnet18_vae
@@ -121,8 +121,8 @@ def save_untrained(path: Path) -> VAEConfig:
     record = ModelRecord(
         category="gravel",
         model=config,
-        statistics=LatentStatistics(0 * ones, ones),
-        calibrations={str(spec): calibration for spec in ALL_MAPS},
+        statistics=NormalStatistics(LatentStatistics(0 * ones, ones)),
+        calibrations={str(spec): calibration for spec in map_specs(config)},
         default_map="diff_mahal@layer4",
         default_threshold="max",
         training={},

@@ -1,21 +1,55 @@
-"""Gradient attention of latents: where in the image does the posterior mean of each latent look?
+"""Gradient attention of latents: where in the image does the posterior of each latent look?
 
-Notation: A (B, K, h, w) is the activation of the target layer, mu_i the posterior mean of latent i,
-alpha_ik = mean_p d mu_i / d A_kp its gradient, averaged over the positions p (Grad-CAM weights).
-The signed map of a latent is S_i(p) = sum_k alpha_ik A_k(p); every definition is built from it.
+Notation: A (B, K, h, w) is the activation of the target layer, mu_i the posterior mean of latent
+i, g_ik(p) = d mu_i / d A_k(p) its gradient at position p. A *weighting* turns gradient and
+activation into a signed map S_i (h, w) of each latent; a *definition* (`Attention`) turns signed
+maps into an anomaly map. `docs/method.md` tells where each comes from.
+
+| definition | signed map S_i(p) | anomaly map M(p) |
+| --- | --- | --- |
+| gradcam | sum_k mean_q g_ik(q) A_k(p) | mean_i ReLU(S_i) |
+| paper | sum_k mean_q ReLU(g_ik(q)) A_k(p) | mean_i ReLU(S_i) |
+| hires | sum_k g_ik(p) A_k(p) | mean_i ReLU(S_i) |
+| layercam | sum_k ReLU(g_ik(p)) A_k(p) | mean_i ReLU(S_i) |
+| diff_mahal | as gradcam | mean_i ReLU(d_i S_i), d_i = (mu_i - m_i) / (v_i + sigma_i^2) |
+| official | as gradcam, of sum_i mu_i | the absolute value, after upsampling |
+| diff_sample | as gradcam, of sum_i u_i, u = m - mu + sqrt(v + sigma^2) eps | ReLU |
+| exact | z_i(p) = sum_k W_ik A_k(p) + b_i; its mean is mu_i | mean_i (z_i - E z_i)^2 / Var z_i |
 
 The encoder must be in eval mode: batch norm in train mode mixes the images of a batch.
 """
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.config import Attention, Layer
-from models.resnet import AffineHead, ResNet18Encoder
+from models.config import Attention, GradNorm
+from models.gradients import (
+    Activation,
+    Encoder,
+    Weighting,
+    local_latents,
+    signed_maps,
+    sum_weights,
+)
+from models.heads import PooledHead
 from models.vae import Posterior
+
+SHRINKAGE = 0.05  # of the variances per position towards the pooled one
+
+
+PER_LATENT = {
+    Attention.GRADCAM: Weighting.MEAN,
+    Attention.PAPER: Weighting.POSITIVE_MEAN,
+    Attention.DIFF_MAHAL: Weighting.MEAN,
+    Attention.HIRES: Weighting.LOCAL,
+    Attention.LAYERCAM: Weighting.POSITIVE_LOCAL,
+}
+EXACT = frozenset({Attention.EXACT, Attention.EXACT_POSITION})
+SUMMED = frozenset({Attention.OFFICIAL, Attention.DIFF_SAMPLE})
 
 
 class LatentStatistics(NamedTuple):
@@ -25,63 +59,37 @@ class LatentStatistics(NamedTuple):
     variance: Tensor  # (D,), E[sigma^2] + Var[mu]
 
 
-class LatentMaps(NamedTuple):
-    """Signed maps of all latents of a batch, before any definition is chosen."""
+class LocalStatistics(NamedTuple):
+    """Local latents z_i(p) of the normal images, for the definitions `exact`."""
 
-    signed: Tensor  # (B, D, h, w)
-    posterior: Posterior
-
-
-def latent_maps(encoder: ResNet18Encoder, images: Tensor, layer: Layer) -> LatentMaps:
-    """Signed maps S_i(p) = sum_k alpha_ik A_k(p) at the target layer.
-
-    The encoder runs once and the decoder never. Where the encoder above the layer is affine, alpha
-    is read off its weights; elsewhere each latent costs one vector-Jacobian product.
-
-    Args:
-        encoder: in eval mode.
-        images: (B, 3, H, W) in [0, 1].
-        layer: target layer, one of `models.config.STAGES`.
-
-    Raises:
-        ValueError: the encoder is in train mode.
-    """
-    if encoder.training:
-        raise ValueError("attention needs the encoder in eval mode: train mode mixes images")
-    with torch.no_grad():
-        features = encoder.features(images, layer)
-        if head := encoder.affine_head(layer):
-            weights = affine_weights(head, features)
-            posterior = encoder.posterior(features, layer)
-            return LatentMaps(torch.einsum("ik,bkhw->bihw", weights, features), posterior)
-    weights, posterior = gradient_weights(encoder, features, layer)
-    return LatentMaps(torch.einsum("bik,bkhw->bihw", weights, features), posterior)
+    mean: Tensor  # (D, h, w), over images
+    variance: Tensor  # (D, h, w), over images
+    pooled_mean: Tensor  # (D,), over images and positions
+    pooled_variance: Tensor  # (D,)
 
 
-def affine_weights(head: AffineHead, features: Tensor) -> Tensor:
-    """Weights alpha (D, K) of an affine head: its own weights, the same for each image."""
-    if head.is_pooled:
-        return head.mu_weight / (features.shape[2] * features.shape[3])
-    return head.mu_weight.mean(dim=(2, 3))
+class NormalStatistics(NamedTuple):
+    """What attention knows of normal images."""
+
+    latent: LatentStatistics
+    local: LocalStatistics | None = None  # None where the last activation is not pooled
 
 
-def gradient_weights(
-    encoder: ResNet18Encoder, features: Tensor, layer: Layer
-) -> tuple[Tensor, Posterior]:
-    """Weights alpha (B, D, K) by one vector-Jacobian product for each latent, and the posterior."""
-    with torch.enable_grad():
-        features = features.detach().requires_grad_()
-        posterior = encoder.posterior(features, layer)
-        totals = posterior.mu.sum(dim=0)  # images do not mix in eval mode
-        weights = [
-            torch.autograd.grad(total, features, retain_graph=True)[0].mean(dim=(2, 3))
-            for total in totals
-        ]
-    return torch.stack(weights, dim=1), Posterior(*(part.detach() for part in posterior))
+class SumOptions(NamedTuple):
+    """Settings of the definitions that take the gradient of one sum over latents."""
+
+    grad_norm: GradNorm = "none"  # of `official`; "batch" is the authors' and mixes images
+    samples: int = 0  # of `diff_sample`; 0 takes the mean, eps = 0
+    generator: torch.Generator | None = None
+
+
+def supports(encoder: Encoder, attention: Attention, layer: str) -> bool:
+    """Whether a definition exists at a layer: `exact` needs the head to be the global average."""
+    return attention not in EXACT or isinstance(encoder.closed_head(layer), PooledHead)
 
 
 def latent_deviation(posterior: Posterior, statistics: LatentStatistics) -> Tensor:
-    """d_i = (mu_i - m_i) / (v_i + sigma_i^2), shape (B, D): the gradient of the squared distance.
+    """d_i = (mu_i - m_i) / (v_i + sigma_i^2), shape (B, D): the slope of the squared distance.
 
     Equation 5's difference of two Gaussians has variance v_i + sigma_i^2; minus the logarithm of
     its density at 0 is (mu_i - m_i)^2 / (2 (v_i + sigma_i^2)), and d_i is its slope in mu_i.
@@ -90,17 +98,110 @@ def latent_deviation(posterior: Posterior, statistics: LatentStatistics) -> Tens
 
 
 def latent_attention_maps(
-    maps: LatentMaps, attention: Attention, statistics: LatentStatistics
+    activation: Activation,
+    attention: Attention,
+    statistics: NormalStatistics,
+    *,
+    signed: Tensor | None = None,
+    create_graph: bool = False,
 ) -> Tensor:
-    """Non-negative attention map of each latent, (B, D, h, w), by the chosen definition."""
-    if attention is Attention.GRADCAM:
-        return F.relu(maps.signed)
-    deviation = latent_deviation(maps.posterior, statistics)
-    return F.relu(deviation[:, :, None, None] * maps.signed)
+    """Attention map of each latent, (B, D, h, w), not negative; their mean is the anomaly map.
+
+    Args:
+        activation: of `activate`.
+        attention: a definition with a map for each latent.
+        statistics: of normal images.
+        signed: what `signed_maps` gave for the definition's weighting, if it is there already.
+        create_graph: let gradients flow from the maps into the parameters.
+
+    Raises:
+        ValueError: the definition has no map for each latent, or does not exist at this layer.
+    """
+    if attention in SUMMED:
+        raise ValueError(f"{attention} takes one gradient of a sum: it has no map for each latent")
+    with torch.set_grad_enabled(create_graph):
+        if attention in EXACT:
+            return _squared_deviation(local_latents(activation), attention, statistics.local)
+        weighting = PER_LATENT[attention]
+    if signed is None:
+        signed = signed_maps(activation, [weighting], create_graph=create_graph)[weighting]
+    with torch.set_grad_enabled(create_graph):
+        if attention is Attention.DIFF_MAHAL:
+            deviation = latent_deviation(activation.posterior, statistics.latent)
+            return F.relu(deviation[:, :, None, None] * signed)
+        return F.relu(signed)
 
 
-def anomaly_attention_map(
-    maps: LatentMaps, attention: Attention, statistics: LatentStatistics
+def _squared_deviation(
+    local: Tensor, attention: Attention, statistics: LocalStatistics | None
 ) -> Tensor:
-    """Anomaly map (B, h, w) at the target layer's resolution: the mean over latents."""
-    return latent_attention_maps(maps, attention, statistics).mean(dim=1)
+    if statistics is None:
+        raise ValueError(f"{attention} needs the statistics of local latents")
+    pooled_variance = statistics.pooled_variance[:, None, None]
+    if attention is Attention.EXACT:
+        return (local - statistics.pooled_mean[:, None, None]).square() / pooled_variance
+    variance = statistics.variance + SHRINKAGE * pooled_variance
+    return (local - statistics.mean).square() / variance
+
+
+def anomaly_attention_maps(
+    activation: Activation,
+    attentions: Collection[Attention],
+    statistics: NormalStatistics,
+    size: tuple[int, int],
+    *,
+    options: SumOptions | None = None,
+) -> dict[Attention, Tensor]:
+    """Anomaly maps (B, *size) of several definitions, which share their gradients.
+
+    Upsampled bilinearly, once for each map: the mean over latents commutes with it.
+
+    Raises:
+        ValueError: a definition does not exist at this layer.
+    """
+    weightings = dict.fromkeys(PER_LATENT[a] for a in attentions if a in PER_LATENT)
+    signed = signed_maps(activation, weightings)
+    maps = {}
+    for attention in attentions:
+        if attention in SUMMED:
+            drawn = _summed_map(activation, attention, statistics, options or SumOptions())
+        else:
+            of_weighting = signed.get(PER_LATENT.get(attention, Weighting.MEAN))
+            drawn = latent_attention_maps(
+                activation, attention, statistics, signed=of_weighting
+            ).mean(dim=1)
+        scaled = F.interpolate(drawn[:, None], size, mode="bilinear", align_corners=False)[:, 0]
+        # The authors take the absolute value after upsampling; the order matters.
+        maps[attention] = scaled.abs() if attention is Attention.OFFICIAL else scaled
+    return maps
+
+
+def _summed_map(
+    activation: Activation,
+    attention: Attention,
+    statistics: NormalStatistics,
+    options: SumOptions,
+) -> Tensor:
+    """Map (B, h, w) of a definition that needs the gradient of one sum over latents."""
+    if attention is Attention.OFFICIAL:
+        weights = sum_weights(activation, lambda posterior: posterior.mu.sum(), options.grad_norm)
+        return torch.einsum("bk,bkhw->bhw", weights, activation.features.detach())
+    draws = []
+    for _ in range(max(1, options.samples)):
+        noise = _noise(activation.posterior.mu, options)
+
+        def score(posterior: Posterior, noise: Tensor = noise) -> Tensor:
+            mean, variance = statistics.latent
+            return (mean - posterior.mu + (variance + posterior.logvar.exp()).sqrt() * noise).sum()
+
+        weights = sum_weights(activation, score)
+        draws.append(F.relu(torch.einsum("bk,bkhw->bhw", weights, activation.features.detach())))
+    return torch.stack(draws).mean(dim=0)
+
+
+def _noise(like: Tensor, options: SumOptions) -> Tensor:
+    if options.samples == 0:
+        return torch.zeros_like(like)
+    return torch.randn(
+        like.shape, generator=options.generator, device=like.device, dtype=like.dtype
+    )

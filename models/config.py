@@ -4,21 +4,31 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, get_args
 
-Layer = Literal["layer1", "layer2", "layer3", "layer4"]  # strides 4, 8, 16, 32
-STAGES: tuple[Layer, ...] = get_args(Layer)
+Layer = Literal["layer1", "layer2", "layer3", "layer4", "neck"]
+STAGES: tuple[Layer, ...] = ("layer1", "layer2", "layer3", "layer4")  # strides 4, 8, 16, 32
 Head = Literal["gap", "flatten"]
+Neck = Literal["none", "fpn"]
 Reconstruction = Literal["bce", "mse"]
+GradNorm = Literal["none", "sample", "batch"]
 
 
 class Attention(StrEnum):
-    """How the signed maps S_i of the latents become one anomaly map (`models.attention`)."""
+    """How gradients of latents become an anomaly map; `models.attention` has the formulas."""
 
     GRADCAM = "gradcam"
-    """M = mean_i ReLU(S_i): where the latents look at all. It knows nothing of normal images."""
-
+    PAPER = "paper"
+    OFFICIAL = "official"
+    DIFF_SAMPLE = "diff_sample"
     DIFF_MAHAL = "diff_mahal"
-    """M = mean_i ReLU(d_i S_i), d_i = (mu_i - m_i) / (v_i + sigma_i^2): what pushes the latents
-    away from where normal images lie. The gradient of the squared distance of equation 5."""
+    HIRES = "hires"
+    LAYERCAM = "layercam"
+    EXACT = "exact"
+    EXACT_POSITION = "exact_position"
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +41,10 @@ class VAEConfig:
 
     image_size: int = 256  # pixels, square; a multiple of 32
     latent_dim: int = 32
-    head: Head = "gap"  # what lies between layer4 and the posterior: global average or flatten
+    head: Head = "gap"  # what lies between the last activation and the posterior
+    neck: Neck = "none"  # fpn: the stages are fused top-down into one activation
+    neck_stride: int = 4  # of the fused activation: 4 or 8
+    neck_channels: int = 128
     reconstruction: Reconstruction = "bce"
     beta: float = 1.0  # weight of the KL term; 1 is the paper's
 
@@ -39,12 +52,49 @@ class VAEConfig:
         """Refuse nonsense when built."""
         if self.image_size < 32 or self.image_size % 32:
             raise ValueError(f"image_size must be a multiple of 32, got {self.image_size}")
-        if self.head not in get_args(Head):
-            raise ValueError(f"head must be one of {', '.join(get_args(Head))}, got {self.head}")
-        if self.reconstruction not in get_args(Reconstruction):
-            known = ", ".join(get_args(Reconstruction))
-            raise ValueError(f"reconstruction must be one of {known}, got {self.reconstruction}")
         if self.latent_dim < 1:
             raise ValueError(f"latent_dim must be at least 1, got {self.latent_dim}")
         if self.beta < 0:
             raise ValueError(f"beta must not be negative, got {self.beta}")
+        _check_choice("head", self.head, get_args(Head))
+        _check_choice("neck", self.neck, get_args(Neck))
+        _check_choice("reconstruction", self.reconstruction, get_args(Reconstruction))
+        if self.neck_stride not in {4, 8}:
+            raise ValueError(f"neck_stride must be 4 or 8, got {self.neck_stride}")
+        if self.neck_channels < 1:
+            raise ValueError(f"neck_channels must be at least 1, got {self.neck_channels}")
+        if self.neck == "fpn" and self.head == "flatten":
+            raise ValueError("head must be gap with a neck: the fused activation is averaged")
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Target layers that the encoder hands out, the last one last."""
+        return STAGES if self.neck == "none" else (*STAGES, "neck")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvVAEConfig:
+    """Shape of the plain convolutional VAEs of the paper's small experiments.
+
+    Convolutions 4 x 4 with stride 2, flattened into one hidden layer of 1024 units with ReLU, as
+    in the authors' code for MNIST; three of them make the one for UCSD pedestrians.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    image_size: int = 28  # pixels, square
+    image_channels: int = 1
+    channels: tuple[int, ...] = (64, 128)  # of each convolution
+    hidden: int = 1024
+    latent_dim: int = 32
+
+    def __post_init__(self) -> None:
+        """Refuse nonsense when built."""
+        if self.image_size >> len(self.channels) < 1:
+            raise ValueError(f"image_size {self.image_size} is too small for {self.channels}")
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Target layers, the last one last."""
+        return tuple(f"conv{place + 1}" for place in range(len(self.channels)))

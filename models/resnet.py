@@ -6,43 +6,29 @@ was chosen and why.
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import NamedTuple
+from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
-from models.config import STAGES, Layer, VAEConfig
+from models.config import STAGES, VAEConfig
+from models.heads import FlatHead, PooledHead
 from models.vae import VAE, Posterior
 
 FEATURES = {"layer1": 64, "layer2": 128, "layer3": 256, "layer4": 512}  # channels of each stage
 STRIDE = 32  # of layer4
+
+Features = list[Tensor]  # stages from fine to coarse, the target layer last
 
 # Statistics of ImageNet, so that pretrained and fresh encoders see the same input.
 PIXEL_MEAN = (0.485, 0.456, 0.406)
 PIXEL_STD = (0.229, 0.224, 0.225)
 
 
-class AffineHead(NamedTuple):
-    """Posterior parameters as an affine function of one activation A (B, K, h, w).
-
-    `pooled`: v_i = sum_k W_ik mean_p A_kp + b_i, weight (D, K).
-    Otherwise: v_i = sum_kp W_ikp A_kp + b_i, weight (D, K, h, w).
-    """
-
-    mu_weight: Tensor
-    mu_bias: Tensor  # (D,)
-    logvar_weight: Tensor
-    logvar_bias: Tensor  # (D,)
-
-    @property
-    def is_pooled(self) -> bool:
-        """Whether the head sees only the global average of the activation."""
-        return self.mu_weight.ndim == 2
-
-
 class ResNet18Encoder(nn.Module):
-    """torchvision's ResNet18 up to layer4, then one affine head for each posterior parameter.
+    """torchvision's ResNet18, an optional neck, then one affine head per posterior parameter.
 
     Parameter names are torchvision's, so its state dictionaries load as they are. Every stage ends
     in a ReLU whose output no later operation overwrites, so attention may read it.
@@ -58,9 +44,12 @@ class ResNet18Encoder(nn.Module):
         self.relu, self.maxpool = backbone.relu, backbone.maxpool
         self.layer1, self.layer2 = backbone.layer1, backbone.layer2
         self.layer3, self.layer4 = backbone.layer3, backbone.layer4
+        self.layers: tuple[str, ...] = config.layers
         self.head = config.head
         self.grid = config.image_size // STRIDE
+        self.neck = TopDownNeck(config) if config.neck == "fpn" else None
         width = FEATURES["layer4"] * (self.grid**2 if self.head == "flatten" else 1)
+        width = width if self.neck is None else config.neck_channels
         self.mu = nn.Linear(width, config.latent_dim)
         self.logvar = nn.Linear(width, config.latent_dim)
         # A posterior of unit variance is a calm start: exp(logvar) cannot overflow at step one.
@@ -69,31 +58,40 @@ class ResNet18Encoder(nn.Module):
         self.register_buffer("pixel_mean", torch.tensor(PIXEL_MEAN).view(1, 3, 1, 1), False)
         self.register_buffer("pixel_std", torch.tensor(PIXEL_STD).view(1, 3, 1, 1), False)
 
-    def features(self, images: Tensor, layer: Layer) -> Tensor:
-        """Activation A (B, K, h, w) of stage `layer` for images (B, 3, H, W) in [0, 1]."""
+    def features(self, images: Tensor, layer: str) -> Features:
+        """Activations of the stages up to `layer` for images (B, 3, H, W) in [0, 1].
+
+        The last one is the target A (B, K, h, w); a neck needs the others as well.
+        """
         hidden: Tensor = (images - self.pixel_mean) / self.pixel_std
         hidden = self.maxpool(self.relu(self.bn1(self.conv1(hidden))))
-        for name in STAGES[: STAGES.index(layer) + 1]:
+        stages = []
+        for name in STAGES[: 1 + min(self.layers.index(layer), len(STAGES) - 1)]:
             hidden = getattr(self, name)(hidden)
-        return hidden
+            stages.append(hidden)
+        if layer == "neck":
+            assert self.neck is not None  # noqa: S101 - `layers` holds "neck" only then
+            return [self.neck(stages)]
+        return stages
 
-    def posterior(self, features: Tensor, layer: Layer) -> Posterior:
-        """Posterior of an activation of stage `layer`: the part of the encoder above it."""
-        hidden = features
-        for name in STAGES[STAGES.index(layer) + 1 :]:
-            hidden = getattr(self, name)(hidden)
+    def posterior(self, features: Features, layer: str) -> Posterior:
+        """Posterior of what `features` gave: the part of the encoder above `layer`."""
+        hidden, stages = features[-1], list(features)
+        if layer != "neck":
+            for name in STAGES[STAGES.index(layer) + 1 :]:
+                hidden = getattr(self, name)(hidden)
+                stages.append(hidden)
+            hidden = hidden if self.neck is None else self.neck(stages)
         pooled = hidden.mean(dim=(2, 3)) if self.head == "gap" else hidden.flatten(1)
         return Posterior(self.mu(pooled), self.logvar(pooled))
 
-    def affine_head(self, layer: Layer) -> AffineHead | None:
-        """The head above `layer` where that is affine, else None: then gradients need autograd."""
-        if layer != STAGES[-1]:
+    def closed_head(self, layer: str) -> PooledHead | FlatHead | None:
+        """The head, where nothing else lies above `layer`; else gradients need autograd."""
+        if layer != self.layers[-1]:
             return None
-        shape = (-1, FEATURES[layer], self.grid, self.grid)
-        weights = [self.mu.weight, self.logvar.weight]
-        if self.head == "flatten":
-            weights = [weight.view(shape) for weight in weights]
-        return AffineHead(weights[0], self.mu.bias, weights[1], self.logvar.bias)
+        if self.head == "gap":
+            return PooledHead(self.mu.weight, self.mu.bias)
+        return FlatHead(self.mu.weight.view(-1, FEATURES[layer], self.grid, self.grid))
 
     def load_backbone(self, state: Mapping[str, Tensor]) -> None:
         """Take convolutions and norms from a torchvision ResNet18; its classifier is left out.
@@ -101,9 +99,13 @@ class ResNet18Encoder(nn.Module):
         Raises:
             RuntimeError: a tensor is missing, is of another shape, or belongs to another network.
         """
-        own = {name for name in self.state_dict() if not name.startswith(("mu.", "logvar."))}
+        own = {
+            name for name in self.state_dict() if name.split(".")[0] not in {"mu", "logvar", "neck"}
+        }
         given = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
-        if missing := sorted(own - given.keys()):
+        # Weights of before PyTorch 0.4.1, torchvision's among them, have no counters of batches.
+        counters = {name for name in own if name.endswith(".num_batches_tracked")}
+        if missing := sorted(own - counters - given.keys()):
             raise RuntimeError(f"{len(missing)} tensors are missing, such as {missing[0]}")
         if unknown := sorted(given.keys() - own):
             raise RuntimeError(f"{len(unknown)} tensors are not ResNet18's, such as {unknown[0]}")
@@ -111,7 +113,35 @@ class ResNet18Encoder(nn.Module):
 
     def forward(self, images: Tensor) -> Posterior:
         """Posterior of images (B, 3, H, W) in [0, 1]."""
-        return self.posterior(self.features(images, STAGES[-1]), STAGES[-1])
+        layer = self.layers[-1]
+        return self.posterior(self.features(images, layer), layer)
+
+
+class TopDownNeck(nn.Module):
+    """Fuses the stages into one activation at a fine stride, coarse to fine.
+
+    The idea of feature pyramid networks (Lin et al. 2017), with one output level: each stage is
+    brought to the same width, and what is coarse is enlarged and added to what is finer.
+    """
+
+    def __init__(self, config: VAEConfig) -> None:
+        super().__init__()
+        width = config.neck_channels
+        self.first = {4: 0, 8: 1}[config.neck_stride]  # finest stage that is used
+        self.lateral = nn.ModuleList(
+            nn.Conv2d(FEATURES[name], width, 1) for name in STAGES[self.first :]
+        )
+        self.output = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+        )
+
+    def forward(self, stages: Features) -> Tensor:
+        """All four stages, finest first -> (B, neck_channels, h, w)."""
+        used = stages[self.first :]
+        fused: Tensor = self.lateral[-1](used[-1])
+        for lateral, stage in zip(self.lateral[-2::-1], used[-2::-1], strict=True):
+            fused = F.interpolate(fused, scale_factor=2.0, mode="nearest") + lateral(stage)
+        return cast("Tensor", self.output(fused))
 
 
 class ConvDecoder(nn.Sequential):

@@ -59,10 +59,11 @@ def test_imports_go_one_way(path: Path) -> None:
     place = place_of(path)
     if place.startswith("models/"):
         assert roots <= {*sys.stdlib_module_names, "torch", "torchvision", "models"}
-    if place not in {"anomaly_cli/cli", "anomaly_cli/cli_options", "anomaly_cli/console"}:
+    is_cli = place.startswith("anomaly_cli/cli/")
+    if not is_cli and not place.startswith("anomaly_cli/console/"):
         assert not roots & {"rich", "typer"}
-    if place not in {"anomaly_cli/cli", "anomaly_cli/cli_options", "anomaly_cli/__main__"}:
-        assert not ours & {"cli", "cli_options"}
+    if not is_cli and place != "anomaly_cli/__main__":
+        assert "cli" not in ours
         if not place.startswith("anomaly_cli/commands/"):
             assert "commands" not in ours
     if place.removeprefix("anomaly_cli/") in LEAVES:
@@ -87,5 +88,5 @@ def test_help_loads_nothing_heavy(argument: str) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=place_of)
 def test_files_stay_small(path: Path) -> None:
-    """One purpose per file: 300 lines are the hard end."""
-    assert len(path.read_text().splitlines()) <= 300
+    """One purpose per file: 250 lines are the hard end."""
+    assert len(path.read_text().splitlines()) <= 250

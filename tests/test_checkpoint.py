@@ -19,7 +19,7 @@ from anomaly_cli.checkpoint import (
     save_training_state,
 )
 from anomaly_cli.errors import CheckpointError, OutputError
-from models.attention import LatentStatistics
+from models.attention import LatentStatistics, LocalStatistics, NormalStatistics
 from models.config import VAEConfig
 from models.resnet import resnet18_vae
 from models.vae import VAE
@@ -40,7 +40,10 @@ def record() -> ModelRecord:
     return ModelRecord(
         category="disc",
         model=CONFIG,
-        statistics=LatentStatistics(torch.arange(3).double(), torch.ones(3).double() / 3),
+        statistics=NormalStatistics(
+            LatentStatistics(torch.arange(3).double(), torch.ones(3).double() / 3),
+            LocalStatistics(torch.rand(3, 1, 1), torch.rand(3, 1, 1), torch.rand(3), torch.rand(3)),
+        ),
         calibrations={MAP: calibrate(maps)},
         default_map=MAP,
         default_threshold="image-fpr=0.05",
@@ -62,8 +65,15 @@ def test_everything_comes_back(model_file: Path, vae: VAE, record: ModelRecord) 
     assert loaded.record.category == "disc"
     assert loaded.record.training == record.training
     assert loaded.record.data == record.data
-    assert torch.equal(loaded.record.statistics.variance, record.statistics.variance)
-    assert loaded.record.statistics.mean.dtype == torch.float64
+    assert loaded.record.statistics.latent.mean.dtype == torch.float64
+    assert record.statistics.local is not None
+    assert loaded.record.statistics.local is not None
+    for written, read in zip(
+        (*record.statistics.latent, *record.statistics.local),
+        (*loaded.record.statistics.latent, *loaded.record.statistics.local),
+        strict=True,
+    ):
+        assert torch.equal(written, read)
     calibration = loaded.record.calibrations[MAP]
     np.testing.assert_array_equal(calibration.maxima, [15, 31])
     images = torch.rand(2, 3, 32, 32)
@@ -103,10 +113,11 @@ def rewrite(path: Path, change: str, value: object) -> None:
     [
         ("format_version", 99, "format version 99.*reads 1"),
         ("drop", "vae.encoder.mu.weight", "encoder.mu.weight"),
-        ("drop", "statistics.mean", "statistics.mean"),
+        ("drop", "statistics.latent.mean", "statistics.latent.mean"),
+        ("drop", "statistics.local.variance", "statistics.local.variance"),
         ("drop", f"calibration.{MAP}.maxima", "maxima"),
         ("reshape", "vae.encoder.mu.bias", "encoder.mu.bias"),
-        ("reshape", "statistics.variance", "3 latents"),
+        ("reshape", "statistics.latent.variance", "3 latents"),
         ("reshape", f"calibration.{MAP}.quantiles", "wrong size"),
         ("default_map", "gradcam@layer1", "gradcam@layer1"),
         ("model", {"image_size": 31}, "multiple of 32"),

@@ -51,7 +51,7 @@ def test_outputs_mirror_the_input_at_its_size(
 
 
 def test_files_and_manifest_agree(trained: Trained, images: Path, tmp_path: Path) -> None:
-    """The mask is map > threshold, its share is in the manifest, the heatmap is the map's colour."""
+    """The mask is map > threshold, its share is told, the heatmap is the map's colour."""
     out = tmp_path / "out"
     run_cli("localize", trained.model, images, "--output", out)
     for record in manifest(out):
@@ -75,7 +75,7 @@ def test_files_and_manifest_agree(trained: Trained, images: Path, tmp_path: Path
 def test_a_model_tells_the_hole_from_the_part(
     trained: Trained, images: Path, tmp_path: Path
 ) -> None:
-    """The residual of the tiny model is larger on the hole than anywhere on the good part."""
+    """The residual of the tiny model is larger on the hole than on the good part."""
     out = tmp_path / "out"
     run_cli("localize", trained.model, images, "--output", out, "--map", "reconstruction")
     good, hole = manifest(out)

@@ -59,8 +59,12 @@ def test_statistics_follow_the_law_of_total_variance(trained: Trained) -> None:
         images = to_tensor(np.stack([read_image(path) for path in split.fit]))
         mu, logvar = (part.double() for part in loaded.vae.encode(images))
     variance = logvar.exp().mean(0) + ((mu - mu.mean(0)) ** 2).mean(0)
-    torch.testing.assert_close(loaded.record.statistics.mean, mu.mean(0), atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(loaded.record.statistics.variance, variance, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        loaded.record.statistics.latent.mean, mu.mean(0), atol=1e-5, rtol=1e-5
+    )
+    torch.testing.assert_close(
+        loaded.record.statistics.latent.variance, variance, atol=1e-5, rtol=1e-5
+    )
 
 
 def test_same_seed_gives_the_same_file(mvtec: Path, tmp_path: Path) -> None:

@@ -11,39 +11,35 @@ from models.vae import Posterior
 SMALL = VAEConfig(image_size=64, latent_dim=5)
 
 
-@pytest.mark.parametrize("layer", STAGES)
-def test_features_and_posterior_compose_to_the_encoder(layer: str) -> None:
+@pytest.mark.parametrize("neck", ["none", "fpn"])
+def test_features_and_posterior_compose_to_the_encoder(neck: str) -> None:
     """Cutting the encoder at any stage and going on gives the same posterior."""
     torch.manual_seed(0)
-    encoder = ResNet18Encoder(SMALL).eval()
+    encoder = ResNet18Encoder(VAEConfig(image_size=64, latent_dim=5, neck=neck)).eval()
     images = torch.rand(2, 3, 64, 64)
     whole = encoder(images)
-    features = encoder.features(images, layer)
-    parts = encoder.posterior(features, layer)
-    torch.testing.assert_close(parts.mu, whole.mu)
-    stride = 4 * 2 ** STAGES.index(layer)
-    assert features.shape[2:] == (64 // stride, 64 // stride)
-    assert features.min() == 0  # behind the ReLU, and no later operation has overwritten it
+    strides = dict(zip(STAGES, (4, 8, 16, 32), strict=True)) | {"neck": 4}
+    for layer in encoder.layers:
+        features = encoder.features(images, layer)
+        torch.testing.assert_close(encoder.posterior(features, layer).mu, whole.mu)
+        assert features[-1].shape[2] == 64 // strides[layer]
+        assert features[-1].min() == 0  # behind the ReLU, and nothing has overwritten it
+    assert ("neck" in encoder.layers) == (neck == "fpn")
 
 
-@pytest.mark.parametrize("head", ["gap", "flatten"])
-def test_affine_head_is_the_posterior(head: str) -> None:
-    """W A + b, written out, is mu and log variance."""
+@pytest.mark.parametrize("stride", [4, 8])
+def test_neck_sees_fine_and_coarse_stages(stride: int) -> None:
+    """The fused activation has its stride, and moves with every stage that it fuses."""
     torch.manual_seed(0)
-    encoder = ResNet18Encoder(VAEConfig(image_size=64, latent_dim=5, head=head)).eval().double()
-    torch.nn.init.normal_(encoder.logvar.weight)
-    features = encoder.features(torch.rand(2, 3, 64, 64).double(), "layer4")
-    affine = encoder.affine_head("layer4")
-    assert affine is not None
-    assert affine.is_pooled == (head == "gap")
-    equation = "ik,bkhw->bi" if affine.is_pooled else "ikhw,bkhw->bi"
-    scale = features[0, 0].numel() if affine.is_pooled else 1
-    posterior = encoder.posterior(features, "layer4")
-    mu = torch.einsum(equation, affine.mu_weight, features) / scale + affine.mu_bias
-    logvar = torch.einsum(equation, affine.logvar_weight, features) / scale + affine.logvar_bias
-    torch.testing.assert_close(mu, posterior.mu)
-    torch.testing.assert_close(logvar, posterior.logvar)
-    assert encoder.affine_head("layer3") is None
+    config = VAEConfig(image_size=64, neck="fpn", neck_stride=stride, neck_channels=16)
+    encoder = ResNet18Encoder(config).eval()
+    stages = encoder.features(torch.rand(1, 3, 64, 64), "layer4")
+    fused = encoder.neck(stages)
+    assert fused.shape == (1, 16, 64 // stride, 64 // stride)
+    for place in range(4):
+        changed = [stage + (number == place) for number, stage in enumerate(stages)]
+        is_used = place >= (0 if stride == 4 else 1)
+        assert torch.equal(encoder.neck(changed), fused) != is_used
 
 
 def test_decoder_gives_images_of_the_input_size() -> None:
@@ -84,13 +80,13 @@ def test_encoder_is_torchvisions_resnet18() -> None:
     hidden = original.maxpool(original.relu(original.bn1(original.conv1(hidden))))
     for name in STAGES:
         hidden = getattr(original, name)(hidden)
-    torch.testing.assert_close(encoder.features(images, "layer4"), hidden)
+    torch.testing.assert_close(encoder.features(images, "layer4")[-1], hidden)
 
 
 @pytest.mark.parametrize(
     "settings",
     [{"image_size": 100}, {"image_size": 0}, {"latent_dim": 0}, {"beta": -1}, {"head": "x"},
-     {"reconstruction": "l1"}],
+     {"reconstruction": "l1"}, {"neck": "x"}, {"neck_stride": 16}, {"neck_channels": 0}],
 )  # fmt: skip
 def test_nonsense_is_refused_when_built(settings: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(settings))):

@@ -32,7 +32,7 @@ from anomaly_cli.maps import (
     MapMaker,
     MapSpec,
     calibrate_maps,
-    posterior_statistics,
+    normal_statistics,
 )
 from anomaly_cli.pretrained import load_encoder_weights
 from anomaly_cli.training import EpochStats, Trainer
@@ -192,7 +192,7 @@ def _describe(
     vae, batch = trainer.vae, config.batch_size
     vae.load_state_dict(trainer.best_weights)
     vae.eval()
-    statistics = posterior_statistics(vae.encoder, trainer.fit.batches(batch))  # type: ignore[arg-type]
+    statistics = normal_statistics(vae.encoder, trainer.fit.batches(batch))  # type: ignore[arg-type]
     maker = MapMaker(vae, statistics, config.model.image_size, trainer.device)
     best = min(history, key=lambda stats: stats.held_out_loss)
     training = {name: value for name, value in settings.items() if name not in {"model", "data"}}
@@ -210,7 +210,7 @@ def _describe(
         category=config.category,
         model=config.model,
         statistics=statistics,
-        calibrations=calibrate_maps(maker, trainer.held_out, batch_size=batch),
+        calibrations=calibrate_maps(maker, trainer.held_out, config.model, batch_size=batch),
         default_map=str(MapSpec(config.attention.value, config.layer)),
         default_threshold=str(parse_threshold(config.threshold)),
         training=training,

@@ -1,11 +1,12 @@
 """Options that several commands share: one name and one help text for each."""
 
+import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from anomaly_cli.config import DATA_VARIABLE, DEFAULT_ATTENTION, DEFAULT_LAYER, MapSource
+from anomaly_cli.config import DATA_VARIABLE, DEFAULT_ATTENTION, DEFAULT_LAYER, MapConfig, MapSource
 from models.config import Attention, Layer
 
 Data = Annotated[
@@ -52,3 +53,9 @@ Threshold = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+
+
+def map_config(*values: Any) -> MapConfig:
+    """The settings that `localize` and `evaluate` share, in the order of the fields."""
+    names = [field.name for field in dataclasses.fields(MapConfig)]
+    return MapConfig(**dict(zip(names, values, strict=True)))

@@ -1,0 +1,72 @@
+"""The command line: options in, exit code out. Loads no torch until a command runs."""
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import anomaly_cli
+from anomaly_cli import console
+from anomaly_cli.cli.evaluate import evaluate
+from anomaly_cli.cli.localize import localize
+from anomaly_cli.cli.sample import sample
+from anomaly_cli.cli.train import train
+from anomaly_cli.errors import AnomalyCliError
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells say it
+
+
+class _Group(TyperGroup):
+    """The only place where errors become exit codes; any other exception is a bug."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except AnomalyCliError as error:
+            if ctx.params.get("debug"):
+                raise
+            console.error(str(error))
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            console.error("interrupted; what was complete is kept")
+            raise typer.Exit(INTERRUPTED) from None
+
+
+app = typer.Typer(
+    name="anomaly-cli",
+    cls=_Group,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 data, 4 model file, 5 output, 6 device, "
+    "7 training diverged, 10 gate not met, 130 interrupted.",
+)
+
+
+def _show_version(is_wanted: bool) -> None:
+    if is_wanted:
+        typer.echo(f"anomaly-cli {anomaly_cli.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only results and errors.")] = False,
+    debug: Annotated[  # noqa: ARG001 - read by the group
+        bool, typer.Option("--debug", help="Show the traceback of errors.")
+    ] = False,
+    version: Annotated[  # noqa: ARG001 - the callback prints and ends
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show version.")
+    ] = False,
+) -> None:
+    """Learn what a normal product looks like and show where a new image departs from it."""
+    console.configure(quiet=quiet)
+
+
+for _command in (sample, train, localize, evaluate):
+    app.command()(_command)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

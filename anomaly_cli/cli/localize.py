@@ -1,0 +1,60 @@
+"""Options of `localize`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from anomaly_cli import console
+from anomaly_cli.cli import options as option
+from anomaly_cli.config import LocalizeConfig, MapConfig
+from anomaly_cli.errors import DataError
+
+LOCALIZE, MAP = LocalizeConfig(model=Path(), images=()), MapConfig()
+
+
+def localize(
+    model: Annotated[Path, typer.Argument(help="model.safetensors, or the folder that holds it.")],
+    images: Annotated[list[str], typer.Argument(help="Files, folders (recursive) or globs.")],
+    output: option.Output = LOCALIZE.output,
+    maps: Annotated[bool, typer.Option(help="float32 TIFF anomaly maps.")] = LOCALIZE.maps,
+    heatmaps: Annotated[
+        bool, typer.Option(help="Colour pictures of the maps.")
+    ] = LOCALIZE.heatmaps,
+    overlays: Annotated[
+        bool, typer.Option(help="The image under its heat, with the contour of the mask.")
+    ] = LOCALIZE.overlays,
+    masks: Annotated[bool, typer.Option(help="Binary masks, 0 and 255.")] = LOCALIZE.masks,
+    source: option.Source = MAP.source,
+    attention: option.ModelAttention = MAP.attention,
+    target_layer: option.ModelTargetLayer = MAP.layer,
+    threshold: option.Threshold = MAP.threshold,
+    batch_size: option.BatchSize = MAP.batch_size,
+    workers: option.Threads = MAP.workers,
+    device: option.Device = MAP.device,
+    overwrite: option.Overwrite = LOCALIZE.overwrite,
+    json: option.Json = False,
+) -> None:
+    """Show where images depart from normal: maps, heatmaps, overlays, masks and a manifest."""
+    from anomaly_cli.commands import localize as command
+
+    config = LocalizeConfig(
+        model=model,
+        images=tuple(images),
+        output=output,
+        map=option.map_config(
+            source, attention, target_layer, threshold, batch_size, workers, device
+        ),
+        maps=maps,
+        heatmaps=heatmaps,
+        overlays=overlays,
+        masks=masks,
+        overwrite=overwrite,
+    )
+    result = command.run(config)
+    if json:
+        console.print_json(result.records)
+    else:
+        console.show_localization(result)
+    if result.failed:
+        raise typer.Exit(DataError.exit_code)

@@ -1,0 +1,40 @@
+"""Options of `sample`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from anomaly_cli import console
+from anomaly_cli.cli import options as option
+from anomaly_cli.config import SampleConfig
+
+SAMPLE = SampleConfig(destination=Path("data/sample"))
+
+
+def sample(
+    destination: Annotated[Path, typer.Argument(metavar="DEST", help="Folder to write to.")],
+    category: Annotated[str, typer.Option(help="brick, grass, gravel, or all.")] = SAMPLE.category,
+    image_size: Annotated[int, typer.Option(help="Side in pixels.")] = SAMPLE.image_size,
+    count: Annotated[int, typer.Option(help="Normal training images.")] = SAMPLE.count,
+    seed: option.Seed = SAMPLE.seed,
+    overwrite: option.Overwrite = SAMPLE.overwrite,
+    json: option.Json = False,
+) -> None:
+    """Write a small MVTec-layout data set with exact masks, made from real photographs."""
+    from anomaly_cli.commands import sample as command
+
+    config = SampleConfig(
+        destination=destination,
+        category=category,
+        image_size=image_size,
+        count=count,
+        seed=seed,
+        overwrite=overwrite,
+    )
+    result = command.run(config)
+    if json:
+        console.print_json({"categories": [row._asdict() for row in result.categories]})
+        return
+    console.show_samples(result)
+    console.note(f"next: anomaly-cli train --data {destination} --category {category}")

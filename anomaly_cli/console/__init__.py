@@ -1,0 +1,24 @@
+"""Results -> rich tables and progress. With `cli`, the only code that knows rich."""
+
+from anomaly_cli.console.progress import counting_progress, training_progress
+from anomaly_cli.console.streams import configure, error, note, print_json, warn
+from anomaly_cli.console.tables import (
+    show_evaluation,
+    show_localization,
+    show_samples,
+    show_training,
+)
+
+__all__ = [
+    "configure",
+    "counting_progress",
+    "error",
+    "note",
+    "print_json",
+    "show_evaluation",
+    "show_localization",
+    "show_samples",
+    "show_training",
+    "training_progress",
+    "warn",
+]

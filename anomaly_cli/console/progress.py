@@ -1,0 +1,132 @@
+"""Progress on stderr: bars on a terminal, at most a line per epoch elsewhere."""
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from anomaly_cli.console.streams import Settings, make_console
+
+if TYPE_CHECKING:
+    from anomaly_cli.training import EpochStats, StepStats
+
+
+class _Rate(ProgressColumn):
+    """Items per second, and whatever the command wants to add."""
+
+    def render(self, task: Task) -> Text:
+        return Text(str(task.fields.get("status", "")))
+
+
+def _progress(*columns: ProgressColumn) -> Progress:
+    console = make_console(stderr=True)
+    is_shown = console.is_terminal and not Settings.is_quiet
+    return Progress(*columns, console=console, disable=not is_shown, transient=True)
+
+
+class TrainingProgress:
+    """A bar over the steps on a terminal, one line for each epoch elsewhere."""
+
+    def __init__(self, category: str, *, epochs: int, steps: int, done: int) -> None:
+        self._category = category
+        self._epochs = epochs
+        self._bar = _progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            _Rate(),
+        )
+        self._task = self._bar.add_task(category, total=epochs * steps, completed=done * steps)
+
+    def __enter__(self) -> "TrainingProgress":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def update(self, stats: "StepStats | EpochStats") -> None:
+        """Advance by one step, or report one epoch."""
+        if hasattr(stats, "step"):
+            status = f"reconstruction {stats.reconstruction:,.0f}  KL {stats.kl:.1f}"
+            name = f"{self._category} epoch {stats.epoch}/{self._epochs}"
+            self._bar.update(self._task, advance=1, status=status, description=name)
+        else:
+            self._bar.update(self._task, description=self._category)
+            self._report(stats)
+
+    def _report(self, stats: "EpochStats") -> None:
+        left = self._bar.tasks[self._task].time_remaining
+        eta = "" if left is None else f", ETA {left / 60:.1f} min"
+        if Settings.is_quiet:
+            return
+        self._bar.console.print(
+            Text(
+                f"{self._category} epoch {stats.epoch}/{self._epochs}: "
+                f"reconstruction {stats.reconstruction:,.0f}, KL {stats.kl:.1f}, "
+                f"held out {stats.held_out_loss:,.0f}{'*' if stats.is_best else ''}, "
+                f"{stats.images_per_second:.1f} images/s{eta}"
+            ),
+            soft_wrap=True,
+        )
+
+
+def training_progress(category: str, *, epochs: int, steps: int, done: int) -> TrainingProgress:
+    """Progress of one training, as a context manager."""
+    return TrainingProgress(category, epochs=epochs, steps=steps, done=done)
+
+
+class Counter(Protocol):
+    """Progress over a known number of items."""
+
+    def __call__(self) -> None:
+        """One more is done."""
+
+
+def counting_progress(name: str, total: int) -> "CountingProgress":
+    """Progress over `total` items, as a context manager that gives a `Counter`."""
+    return CountingProgress(name, total)
+
+
+class CountingProgress:
+    """A bar on a terminal, nothing elsewhere."""
+
+    def __init__(self, name: str, total: int) -> None:
+        self._bar = _progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+        )
+        self._task = self._bar.add_task(name, total=total)
+
+    def __enter__(self) -> Counter:
+        self._bar.start()
+        return lambda: self._bar.update(self._task, advance=1)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bar.stop()

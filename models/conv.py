@@ -1,0 +1,89 @@
+"""The plain convolutional VAEs of the paper's experiments on small images."""
+
+from itertools import pairwise
+from typing import cast
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.config import ConvVAEConfig
+from models.heads import HiddenHead
+from models.vae import VAE, Posterior
+
+
+class ConvEncoder(nn.Module):
+    """Convolutions 4 x 4 with stride 2 and ReLU, one hidden layer, one affine head each.
+
+    The target layers are the outputs of the convolutions behind their ReLU.
+    """
+
+    def __init__(self, config: ConvVAEConfig) -> None:
+        super().__init__()
+        widths = [config.image_channels, *config.channels]
+        self.layers = config.layers
+        self.convs = nn.ModuleList(
+            nn.Conv2d(inner, outer, 4, 2, 1) for inner, outer in pairwise(widths)
+        )
+        self.grid = config.image_size >> len(config.channels)
+        self.hidden = nn.Linear(widths[-1] * self.grid**2, config.hidden)
+        self.mu = nn.Linear(config.hidden, config.latent_dim)
+        self.logvar = nn.Linear(config.hidden, config.latent_dim)
+
+    def features(self, images: Tensor, layer: str) -> list[Tensor]:
+        """Target activation A (B, K, h, w), as the only item."""
+        hidden = images
+        for conv in self.convs[: self.layers.index(layer) + 1]:
+            hidden = F.relu(conv(hidden))
+        return [hidden]
+
+    def posterior(self, features: list[Tensor], layer: str) -> Posterior:
+        """Posterior of an activation of `layer`: the part of the encoder above it."""
+        hidden = features[-1]
+        for conv in self.convs[self.layers.index(layer) + 1 :]:
+            hidden = F.relu(conv(hidden))
+        hidden = F.relu(self.hidden(hidden.flatten(1)))
+        return Posterior(self.mu(hidden), self.logvar(hidden))
+
+    def closed_head(self, layer: str) -> HiddenHead | None:
+        """The head, where nothing else lies above `layer`; else gradients need autograd."""
+        if layer != self.layers[-1]:
+            return None
+        weight = self.hidden.weight.view(self.hidden.out_features, -1, self.grid, self.grid)
+        return HiddenHead(self.mu.weight, weight, self.hidden.bias)
+
+    def forward(self, images: Tensor) -> Posterior:
+        """Posterior of images (B, C, H, W) in [0, 1]."""
+        layer = self.layers[-1]
+        return self.posterior(self.features(images, layer), layer)
+
+
+class ConvTDecoder(nn.Module):
+    """The mirror of the encoder: two affine layers, then transposed convolutions to logits."""
+
+    def __init__(self, config: ConvVAEConfig) -> None:
+        super().__init__()
+        sides = [config.image_size >> place for place in range(len(config.channels) + 1)]
+        widths = [config.image_channels, *config.channels]
+        self.shape = (widths[-1], sides[-1], sides[-1])
+        self.affine = nn.Sequential(
+            nn.Linear(config.latent_dim, config.hidden),
+            nn.ReLU(),
+            nn.Linear(config.hidden, widths[-1] * sides[-1] ** 2),
+        )
+        # A kernel of 5 where the side is odd: 12 -> 25, as the reproductions of UCSD have it.
+        self.convs = nn.ModuleList(
+            nn.ConvTranspose2d(widths[place], widths[place - 1], 4 + sides[place - 1] % 2, 2, 1)
+            for place in range(len(config.channels), 0, -1)
+        )
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Latents (B, D) -> logits (B, C, H, W)."""
+        hidden = self.affine(latents).unflatten(1, self.shape)
+        for conv in self.convs:
+            hidden = conv(F.relu(hidden))
+        return cast("Tensor", hidden)
+
+
+def conv_vae(config: ConvVAEConfig) -> VAE:
+    """The VAE of `config`, freshly initialised."""
+    return VAE(ConvEncoder(config), ConvTDecoder(config))

@@ -1,0 +1,32 @@
+"""What lies between the last activation of an encoder and its posterior, as weights.
+
+Where the encoder above an activation is one of these, its gradient needs no backward pass.
+"""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class PooledHead(NamedTuple):
+    """v_i = sum_k W_ik mean_p A_k(p) + b_i: an affine function of the global average."""
+
+    mu_weight: Tensor  # (D, K)
+    mu_bias: Tensor  # (D,)
+
+
+class FlatHead(NamedTuple):
+    """v_i = sum_kp W_ik(p) A_k(p) + b_i: an affine function of all positions."""
+
+    mu_weight: Tensor  # (D, K, h, w)
+
+
+class HiddenHead(NamedTuple):
+    """v_i = sum_n W_in ReLU(sum_kp V_nk(p) A_k(p) + c_n) + b_i: one hidden layer between."""
+
+    mu_weight: Tensor  # (D, N)
+    hidden_weight: Tensor  # (N, K, h, w)
+    hidden_bias: Tensor  # (N,)
+
+
+ClosedHead = PooledHead | FlatHead | HiddenHead
