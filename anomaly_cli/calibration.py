@@ -25,7 +25,7 @@ class ThresholdRule(NamedTuple):
 
     def __str__(self) -> str:
         """As the user types it."""
-        return self.kind if self.kind == "max" else f"{self.kind}={self.rate:g}"
+        return self.kind if self.kind == "max" else f"{self.kind}={self.rate}"
 
 
 class Threshold(NamedTuple):
@@ -80,7 +80,7 @@ class Calibration:
             order = np.argsort(EXCEEDANCE)
             value = np.interp(rule.rate, EXCEEDANCE[order], self.quantiles[order])
         elif rule.kind == "image-fpr":
-            # Rounded, because (N + 1)(1 - 0.05) = 19.000000000000004 would cost a whole rank.
+            # Rounded, because 150 * (1 - 0.18) = 123.00000000000001 would cost a whole rank.
             rank = math.ceil(round((count + 1) * (1 - rule.rate), 9))
             value = self.maxima[min(rank, count) - 1]
         else:
@@ -94,7 +94,8 @@ class Calibration:
         """
         low = float(np.interp(0.5, EXCEEDANCE[::-1], self.quantiles[::-1]))
         low = min(low, threshold.value)
-        return low, max(2 * threshold.value - low, np.nextafter(low, math.inf))
+        # Of a threshold at or below the median, all that exceeds it is at the upper end.
+        return low, max(2 * threshold.value - low, low + max(1e-4 * abs(low), 1e-30))
 
 
 def calibrate(anomaly_maps: Iterable[AnomalyMap]) -> Calibration:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from anomaly_cli.errors import OutputError
@@ -27,7 +27,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        partial.unlink(missing_ok=True) if partial.exists() else None
+        with suppress(OSError):  # a name too long for the disk, or a folder that is a file
+            partial.unlink()
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -54,7 +54,7 @@ def _read_file(path: Path) -> Mapping[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-        return dict(state)
+        return {str(name): tensor for name, tensor in dict(state).items()}
     except SafetensorError as error:
         raise CheckpointError(f"{path} is no safetensors file, or is damaged: {error}") from error
     # torch raises EOFError, KeyError, RuntimeError, UnicodeDecodeError, UnpicklingError and more.

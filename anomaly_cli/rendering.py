@@ -22,9 +22,9 @@ _OPACITY = (0.65 * np.clip(np.arange(256) / 127.5, 0, 1) ** 2).astype(np.float32
 def heat_levels(anomaly_map: AnomalyMap, colour_range: ColourRange) -> NDArray[np.uint8]:
     """Map values (H, W) as levels 0 to 255 of the colour bar, the same bar for every image."""
     low, high = colour_range
-    scale = 255.0 / (high - low)
-    clipped = np.clip(anomaly_map, low, high)  # else OpenCV turns huge and infinite values into 0
-    return np.asarray(cv2.convertScaleAbs(clipped, None, scale, -low * scale))
+    # Clipped, because OpenCV turns huge and infinite values into 0.
+    heights = np.clip(anomaly_map, low, high) - low
+    return np.asarray(cv2.convertScaleAbs(heights, None, 255.0 / (high - low)))
 
 
 def heatmap(levels: NDArray[np.uint8]) -> RGBImage:

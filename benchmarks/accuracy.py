@@ -8,7 +8,7 @@
 """
 
 import argparse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from anomaly_cli.metrics.counts import ExactCounts
 from anomaly_cli.metrics.detection import image_metrics, pixel_metrics
 from models.resnet import resnet18_vae
 
+BATCH = 16
 Pair = tuple[RGBImage, Mask]  # (S, S, 3), (S, S)
 
 
@@ -72,23 +73,24 @@ def random_maker(loaded: LoadedModel, data: Path, device: torch.device) -> MapMa
 
 
 def print_table(
-    title: str, maker: MapMaker, specs: Sequence[MapSpec], pairs: Iterable[Pair]
+    title: str, maker: MapMaker, specs: Sequence[MapSpec], pairs: Sequence[Pair]
 ) -> None:
     """Score every map on the pairs and print one Markdown row for each."""
     counts = {spec: ExactCounts() for spec in specs}
-    scores: dict[object, list[float]] = {spec: [] for spec in specs}
-    labels = []
-    for image, mask in pairs:
-        labels.append(bool(mask.any()))
-        for spec, maps in maker(to_tensor(np.stack([image])), specs).items():
-            anomaly_map = maps[0].numpy()
-            counts[spec].update(anomaly_map, mask)
-            scores[spec].append(float(anomaly_map.max()))
+    scores: dict[MapSpec, list[float]] = {spec: [] for spec in specs}
+    labels = np.array([mask.any() for _image, mask in pairs])
+    for start in range(0, len(pairs), BATCH):
+        batch = pairs[start : start + BATCH]
+        drawn = maker(to_tensor(np.stack([image for image, _mask in batch])), specs)
+        for spec, maps in drawn.items():
+            for anomaly_map, (_image, mask) in zip(maps.numpy(), batch, strict=True):
+                counts[spec].update(anomaly_map, mask)
+                scores[spec].append(float(anomaly_map.max()))
     print(f"\n{title}\n\n| map | pixel AUROC | best IoU (oracle) | AU-PRO 0.3 | image AUROC |")
     print("| --- | --- | --- | --- | --- |")
     for spec in specs:
         pixels = pixel_metrics(counts[spec].ranking())
-        images = image_metrics(np.array(scores[spec]), np.array(labels))
+        images = image_metrics(np.array(scores[spec]), labels)
         print(
             f"| {spec} | {pixels.pixel_auroc:.3f} | {pixels.best_iou:.3f} "
             f"| {pixels.aupro:.3f} | {images.image_auroc:.3f} |",

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from anomaly_cli.errors import DataError
-from anomaly_cli.images import is_image, list_folder
+from anomaly_cli.images import list_folder
 
 GOOD = "good"
 TEXTURES = frozenset({"carpet", "grid", "leather", "tile", "wood", "brick", "grass", "gravel"})
@@ -120,7 +120,7 @@ test_samples.__test__ = False  # type: ignore[attr-defined] # pytest would colle
 def _mask_of(path: Path, category: Path) -> Path:
     folder = category / "ground_truth" / path.parent.name
     for name in (f"{path.stem}_mask", path.stem):
-        for candidate in sorted(folder.glob(f"{name}.*")):
-            if is_image(candidate):
+        for candidate in list_folder(folder):
+            if candidate.stem == name:
                 return candidate
     raise DataError(f"{path} has no mask; expected {folder / (path.stem + '_mask.png')}")

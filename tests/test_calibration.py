@@ -1,0 +1,263 @@
+"""Thresholds from held-out normal images: ranks worked out by hand, and what they guarantee."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from anomaly_cli.calibration import (
+    EXCEEDANCE,
+    Calibration,
+    Threshold,
+    ThresholdRule,
+    calibrate,
+    parse_threshold,
+)
+from anomaly_cli.errors import ConfigError
+
+TYPED = ["max", "image-fpr=0.05", "image-fpr=0.2", "pixel-fpr=0.01", "pixel-fpr=1e-06"]
+
+
+def maps_with_maxima(*maxima: float) -> list[NDArray[np.float32]]:
+    """Maps (2, 2) that are 0 but for one pixel."""
+    maps = []
+    for maximum in maxima:
+        anomaly_map = np.zeros((2, 2), np.float32)
+        anomaly_map[1, 0] = maximum
+        maps.append(anomaly_map)
+    return maps
+
+
+def image_threshold(maxima: NDArray[np.floating], rate: float) -> float:
+    nowhere = np.zeros(len(EXCEEDANCE), np.float32)
+    calibration = Calibration(np.sort(maxima).astype(np.float32), nowhere)
+    return calibration.threshold(ThresholdRule("image-fpr", rate)).value
+
+
+@pytest.fixture(scope="module")
+def uniform() -> Calibration:
+    """20 maps of uniform noise in [0, 1), 200,000 pixels."""
+    noise = np.random.default_rng(0).random((20, 100, 100), np.float32)
+    return calibrate(noise)
+
+
+# The rule image-fpr
+
+
+@pytest.mark.parametrize(
+    ("count", "rate", "rank"),
+    [
+        (19, 0.05, 19),  # 20 * 0.95 = 19
+        (20, 0.05, 20),  # 21 * 0.95 = 19.95
+        (39, 0.05, 38),  # 40 * 0.95 = 38
+        (59, 0.05, 57),  # 60 * 0.95 = 57
+        (99, 0.01, 99),  # 100 * 0.99 = 99
+        (199, 0.05, 190),
+        (149, 0.18, 123),  # 150 * 0.82 = 123, and 123.00000000000001 in floats
+        (9, 0.5, 5),  # the median
+        (9, 0.9, 1),
+        (9, 0.99, 1),  # never below the smallest
+    ],
+)
+def test_threshold_is_the_maximum_of_that_rank(count: int, rate: float, rank: int) -> None:
+    """With maxima 1 to N the threshold is its own rank, ceil((N + 1)(1 - rate))."""
+    assert image_threshold(np.arange(1, count + 1), rate) == rank
+
+
+@pytest.mark.parametrize(("count", "rate"), [(1, 0.05), (5, 0.05), (18, 0.05), (98, 0.01)])
+def test_too_few_images_for_the_rate_give_the_largest_maximum(count: int, rate: float) -> None:
+    assert image_threshold(np.arange(1, count + 1), rate) == count
+
+
+@given(count=st.integers(1, 500), thousandths=st.integers(1, 999))
+def test_rank_is_the_smallest_that_keeps_the_rate(count: int, thousandths: int) -> None:
+    """A new image exceeds the rank k with probability 1 - k/(N + 1) if all are exchangeable.
+
+    In whole numbers, so that no rounding can cost or win a rank.
+    """
+    rank = image_threshold(np.arange(1, count + 1), thousandths / 1000)
+    allowed = (count + 1) * thousandths
+    if allowed < 1000:
+        assert rank == count
+    else:
+        assert (count + 1 - rank) * 1000 <= allowed
+        assert rank == 1 or (count + 1 - (rank - 1)) * 1000 > allowed
+
+
+@pytest.mark.parametrize(("count", "rate"), [(19, 0.05), (39, 0.05), (30, 0.1), (60, 0.2)])
+def test_new_normal_image_exceeds_the_threshold_as_rarely_as_promised(
+    count: int, rate: float
+) -> None:
+    """Split conformal prediction: a rate in (rate - 1/(N + 1), rate], whatever the distribution."""
+    trials = 4000
+    scores = np.random.default_rng(count).lognormal(0, 2, (trials, count + 1))
+    exceeded = [row[-1] > image_threshold(row[:-1], rate) for row in scores.astype(np.float32)]
+    sigma = (rate * (1 - rate) / trials) ** 0.5
+    assert rate - 1 / (count + 1) - 4 * sigma < np.mean(exceeded) < rate + 4 * sigma
+
+
+def test_few_images_exceed_their_maximum_with_probability_one_of_n_plus_one() -> None:
+    scores = np.random.default_rng(0).random((4000, 5), np.float32)
+    exceeded = [row[-1] > image_threshold(row[:-1], 0.05) for row in scores]
+    assert np.mean(exceeded) == pytest.approx(1 / 5, abs=4 * (0.16 / 4000) ** 0.5)
+
+
+# The rules max and pixel-fpr, and given numbers
+
+
+def test_max_is_the_largest_value_so_no_held_out_pixel_exceeds_it() -> None:
+    maps = maps_with_maxima(0.5, 4, 2)
+    threshold = calibrate(maps).threshold(ThresholdRule("max"))
+    assert threshold == Threshold(4.0, "max", 3)
+    assert not any((anomaly_map > threshold.value).any() for anomaly_map in maps)
+
+
+@pytest.mark.parametrize("rate", [0.5, 0.1, 0.01, 0.001])
+def test_pixel_rule_is_exceeded_by_that_share_of_the_pixels(rate: float) -> None:
+    maps = np.random.default_rng(1).normal(size=(20, 100, 100)).astype(np.float32)
+    threshold = calibrate(maps).threshold(ThresholdRule("pixel-fpr", rate))
+    assert (maps > threshold.value).mean() == pytest.approx(rate, rel=0.05)
+    assert threshold.rule == f"pixel-fpr={rate}"
+    assert threshold.held_out == 20
+
+
+def test_pixel_rule_of_uniform_pixels_is_one_minus_the_rate(uniform: Calibration) -> None:
+    values = [uniform.threshold(ThresholdRule("pixel-fpr", r)).value for r in (0.5, 0.1, 0.01)]
+    assert values == pytest.approx([0.5, 0.9, 0.99], abs=0.005)
+
+
+@given(rates=st.tuples(*[st.floats(1e-9, 0.999)] * 2), kind=st.sampled_from(["image", "pixel"]))
+def test_lower_rate_never_lowers_the_threshold(
+    uniform: Calibration, rates: tuple[float, float], kind: str
+) -> None:
+    low, high = sorted(rates)
+    strict, loose = (
+        uniform.threshold(parse_threshold(f"{kind}-fpr={rate}")).value for rate in (low, high)
+    )
+    assert strict >= loose
+
+
+def test_pixel_rate_below_all_stored_ones_is_at_most_the_largest_value(
+    uniform: Calibration,
+) -> None:
+    value = uniform.threshold(ThresholdRule("pixel-fpr", 1e-12)).value
+    assert 0.9999 < value <= uniform.maxima[-1]
+
+
+def test_given_number_is_taken_as_it_is(uniform: Calibration) -> None:
+    assert uniform.threshold(0.25) == Threshold(0.25, "given", 0)
+
+
+# Calibration
+
+
+def test_calibration_knows_the_maximum_of_each_map_in_ascending_order() -> None:
+    calibration = calibrate(iter(maps_with_maxima(3, 1, 2)))
+    assert calibration.maxima.tolist() == [1, 2, 3]
+    assert calibration.maxima.dtype == calibration.quantiles.dtype == np.float32
+
+
+def test_stored_quantiles_are_values_that_the_stated_share_exceeds() -> None:
+    """Of 1,000,000 different pixels, `share` lie above each quantile, to two pixels."""
+    maps = np.random.default_rng(0).permutation(10**6).reshape(4, 500, 500).astype(np.float32)
+    quantiles = calibrate(maps).quantiles
+    exceeding = [(maps > quantile).sum() for quantile in quantiles]
+    assert len(quantiles) == 121
+    assert EXCEEDANCE[[0, 20, 120]] == pytest.approx([1, 0.1, 1e-6])
+    excess = np.array(exceeding) - EXCEEDANCE * 10**6
+    assert excess.min() >= -2
+    assert excess.max() <= 0  # never more than stated
+    assert (np.diff(quantiles) >= 0).all()
+
+
+def test_order_of_the_maps_does_not_matter(uniform: Calibration) -> None:
+    noise = np.random.default_rng(0).random((20, 100, 100), np.float32)
+    shuffled = calibrate(noise[::-1, ::-1])
+    np.testing.assert_array_equal(shuffled.maxima, uniform.maxima)
+    np.testing.assert_array_equal(shuffled.quantiles, uniform.quantiles)
+
+
+def test_calibration_without_maps_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one map"):
+        calibrate([])
+
+
+# Colours
+
+
+@settings(deadline=None)
+@given(st.floats(0.6, 100))
+def test_threshold_lies_in_the_middle_of_the_colour_bar_above_the_median(
+    uniform: Calibration, value: float
+) -> None:
+    low, high = uniform.colour_range(Threshold(value, "given", 0))
+    assert low == pytest.approx(0.5, abs=0.01)  # the median of uniform pixels
+    assert (low + high) / 2 == pytest.approx(value)
+
+
+def test_lower_end_of_the_colour_bar_is_the_median_of_skewed_pixels_too() -> None:
+    maps = np.random.default_rng(2).exponential(size=(10, 100, 100)).astype(np.float32)
+    calibration = calibrate(maps)
+    low, _ = calibration.colour_range(calibration.threshold(ThresholdRule("max")))
+    assert low == pytest.approx(np.log(2), abs=0.01)
+    assert low == pytest.approx(np.median(maps), abs=0.005)
+
+
+@given(st.floats(-100, 0.5))
+def test_threshold_below_the_median_is_the_lower_end_of_the_colour_bar(
+    uniform: Calibration, value: float
+) -> None:
+    low, high = uniform.colour_range(Threshold(value, "given", 0))
+    if value < 0.495:
+        assert low == value
+    assert low <= value < high
+    assert np.isfinite(255 / (high - low))
+
+
+@pytest.mark.parametrize("value", [0.0, 3.0, -2.0])
+def test_constant_maps_still_have_a_colour_bar(value: float) -> None:
+    """Such as those of a collapsed latent, which are 0 everywhere."""
+    calibration = calibrate([np.full((4, 4), value, np.float32)] * 3)
+    threshold = calibration.threshold(ThresholdRule("image-fpr", 0.05))
+    low, high = calibration.colour_range(threshold)
+    assert low == threshold.value == value
+    assert np.float32(low) < np.float32(high)
+    assert high == pytest.approx(value, rel=1.1e-4, abs=1e-20)
+
+
+# Reading what the user typed
+
+
+@pytest.mark.parametrize("text", TYPED)
+def test_rule_is_written_as_it_was_typed(text: str) -> None:
+    assert str(parse_threshold(text)) == text
+
+
+@given(
+    st.sampled_from(["image-fpr", "pixel-fpr"]), st.floats(0, 1, exclude_min=True, exclude_max=True)
+)
+def test_rule_survives_being_written_and_read_to_the_last_digit(kind: str, rate: float) -> None:
+    rule = ThresholdRule(kind, rate)  # type: ignore[arg-type]
+    assert parse_threshold(str(rule)) == rule
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_number_is_read_as_it_is(value: float) -> None:
+    read = parse_threshold(str(value))
+    assert isinstance(read, float)
+    assert read == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "nan", "inf", "-inf", "5%", "0,5", "median", "image-fpr", "image-fpr=", "max=1"),
+        *("image-fpr=0", "image-fpr=1", "image-fpr=-0.1", "image-fpr=nan", "pixel-fpr=1.5"),
+        *("IMAGE-FPR=0.1", "image-fpr=5%", "=0.5", "fpr=0.05"),
+    ],
+)
+def test_what_is_no_threshold_is_refused_with_examples(text: str) -> None:
+    message = rf"^--threshold {text} is not understood; use a number, max, image-fpr=0\.05 or"
+    with pytest.raises(ConfigError, match=message):
+        parse_threshold(text)
