@@ -30,6 +30,7 @@ check: $(INSTALLED) ## lint and type-check
 
 bench: $(INSTALLED) ## speed as ratios, in one run
 	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python benchmarks/attention.py
 	$(BIN)/python benchmarks/metrics.py
 
 image: ## build the container image

@@ -1,0 +1,184 @@
+"""Cost of each definition of attention at each layer, over the bare forward pass of the encoder.
+
+    python benchmarks/attention.py [--quick]
+
+256 px, 32 latents. Bars: 1.10 for every closed form; elsewhere 1.15 times the ratio of the
+operations (one forward pass up to the heads, and backward through the part above the layer once
+for each latent, or once for the definitions that take one sum). Below it the same maps by a naive
+loop (one backward pass per latent through the whole encoder) and by jacobgil's pytorch-grad-cam
+(`pip install grad-cam`), and the two ways of autograd that could serve.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from anomaly_cli.device import resolve_device, seed_everything
+from models.attention import (
+    SUMMED,
+    LatentStatistics,
+    LocalStatistics,
+    NormalStatistics,
+    anomaly_attention_maps,
+    supports,
+)
+from models.config import Attention, VAEConfig
+from models.gradients import Weighting, activate, local_latents, signed_maps
+from models.resnet import ResNet18Encoder, resnet18_vae
+
+# GFLOP of the encoder above each layer, and of the whole forward pass, at 256 px (torch's counter).
+ABOVE = {"layer1": 3.221, "layer2": 2.147, "layer3": 1.074}
+FORWARD = 4.737
+
+
+def seconds(function: Callable[[], object]) -> float:
+    """Wall time of one call, the accelerator's queue included."""
+    start = time.perf_counter()
+    function()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def ratio(function: Callable[[], object], base: Callable[[], object], repeats: int) -> float:
+    """Median of the ratio of two calls, taken in turns so that noise hits both alike."""
+    return statistics.median(seconds(function) / seconds(base) for _ in range(repeats))
+
+
+def random_statistics(encoder: ResNet18Encoder, images: Tensor) -> NormalStatistics:
+    """Of the right shapes: speed does not depend on the values."""
+    latents = encoder.mu.out_features
+    one = torch.ones(latents, device=images.device)
+    layer = encoder.layers[-1]
+    local = torch.ones_like(local_latents(activate(encoder, images[:1], layer))[0])
+    return NormalStatistics(
+        LatentStatistics(0 * one, one), LocalStatistics(0 * local, local, 0 * one, one)
+    )
+
+
+def bench_definitions(config: VAEConfig, images: Tensor, repeats: int) -> None:
+    """One row for each layer and definition that one shape of encoder has."""
+    seed_everything(0)
+    encoder: ResNet18Encoder = resnet18_vae(config).encoder.to(images.device).eval()  # type: ignore[assignment]
+    bare = torch.no_grad()(lambda: encoder(images))
+    all_statistics = random_statistics(encoder, images)
+    layers = encoder.layers[::-1] if config.neck == "none" else encoder.layers[-1:]
+    for layer in layers:
+        is_closed = encoder.closed_head(layer) is not None
+        for attention in Attention:
+            if not supports(encoder, attention, layer):
+                continue
+
+            def draw(attention: Attention = attention, layer: str = layer) -> None:
+                activation = activate(encoder, images, layer)
+                anomaly_attention_maps(activation, [attention], all_statistics, (256, 256))
+
+            products = 1 if attention in SUMMED else config.latent_dim
+            floor = 1.0 if is_closed else 1 + products * ABOVE[layer] / FORWARD
+            bar = 1.10 if is_closed else 1.15 * floor
+            cost = ratio(draw, bare, repeats)
+            verdict = "ok" if cost <= bar else "over"
+            print(
+                f"| {attention}@{layer} | {cost:.2f} | {floor:.2f} | {bar:.2f} | {verdict} |",
+                flush=True,
+            )
+
+
+def naive_loop(encoder: ResNet18Encoder, images: Tensor, layer: str) -> list[Tensor]:
+    """Grad-CAM of every latent as most code has it: one backward pass through the encoder each."""
+    features = encoder.features(images, layer)
+    features[-1].retain_grad()
+    posterior = encoder.posterior(features, layer)
+    maps = []
+    for latent in range(posterior.mu.shape[1]):
+        encoder.zero_grad()
+        features[-1].grad = None
+        posterior.mu[:, latent].sum().backward(retain_graph=True)
+        weights = features[-1].grad.mean(dim=(2, 3), keepdim=True)
+        maps.append((weights * features[-1]).sum(dim=1).relu().detach())
+    return maps
+
+
+class MeanOnly(nn.Module):
+    """Images -> posterior means, as pytorch-grad-cam wants a model."""
+
+    def __init__(self, encoder: ResNet18Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Posterior means (B, D)."""
+        return self.encoder(images).mu
+
+
+def other_tool(encoder: ResNet18Encoder, images: Tensor, layer: str) -> Callable[[], object] | None:
+    """The same maps by jacobgil's pytorch-grad-cam, if it is installed."""
+    try:
+        from pytorch_grad_cam import GradCAM
+        from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+    except ImportError:
+        return None
+    latents = encoder.mu.out_features
+    tool = GradCAM(model=MeanOnly(encoder), target_layers=[getattr(encoder, layer)])
+
+    def draw() -> None:
+        for latent in range(latents):
+            tool(input_tensor=images, targets=[ClassifierOutputTarget(latent)] * len(images))
+
+    return draw
+
+
+def batched_gradients(encoder: ResNet18Encoder, images: Tensor, layer: str) -> Tensor:
+    """All latents at once by `is_grads_batched`."""
+    activation = activate(encoder, images, layer)
+    mu = activation.posterior.mu
+    rows = torch.eye(mu.shape[1], device=mu.device)[:, None].expand(-1, len(mu), -1)
+    (gradients,) = torch.autograd.grad(mu, activation.features, rows, is_grads_batched=True)
+    weights = gradients.mean(dim=(3, 4))
+    return torch.einsum("ibk,bkhw->bihw", weights, activation.features)
+
+
+def bench_others(images: Tensor, repeats: int) -> None:
+    """Others' time over ours, all for the Grad-CAM maps of every latent."""
+    seed_everything(0)
+    encoder: ResNet18Encoder = resnet18_vae(VAEConfig()).encoder.to(images.device).eval()  # type: ignore[assignment]
+    for layer in encoder.layers[::-1]:
+
+        def ours(layer: str = layer) -> None:
+            signed_maps(activate(encoder, images, layer), [Weighting.MEAN])
+
+        tool = other_tool(encoder, images, layer)
+        rows = [
+            ratio(lambda layer=layer: naive_loop(encoder, images, layer), ours, repeats),
+            ratio(tool, ours, repeats) if tool else float("nan"),
+            ratio(lambda layer=layer: batched_gradients(encoder, images, layer), ours, repeats),
+        ]
+        print(f"| {layer} | {' | '.join(f'{row:.1f}' for row in rows)} |", flush=True)
+
+
+def main() -> None:
+    """Print both tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer images and repeats")
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args()
+    device = resolve_device(options.device)
+    batch, repeats = (2, 1) if options.quick else (8, 3)
+    images = torch.rand(batch, 3, 256, 256, device=device)
+    images = images.contiguous(memory_format=torch.channels_last)
+    print(f"{device}, {torch.get_num_threads()} threads, batch {batch}, median of {repeats}")
+    print("\n| map | time / forward | operations / forward | bar | |")
+    print("| --- | --- | --- | --- | --- |")
+    bench_definitions(VAEConfig(), images, repeats)
+    bench_definitions(VAEConfig(neck="fpn"), images, repeats)
+    print("\n| layer | naive loop / ours | pytorch-grad-cam / ours | is_grads_batched / ours |")
+    print("| --- | --- | --- | --- |")
+    bench_others(images, 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""Maps by name, the statistics behind them, and their calibration."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import Trained
+
+from anomaly_cli.checkpoint import load_model
+from anomaly_cli.data.mvtec import split_normal, training_images
+from anomaly_cli.data.normal import NormalImages
+from anomaly_cli.errors import ConfigError
+from anomaly_cli.maps import (
+    MapMaker,
+    MapSpec,
+    calibrate_maps,
+    map_specs,
+    normal_statistics,
+    parse_map_spec,
+)
+from models.attention import anomaly_attention_maps
+from models.config import Attention, VAEConfig
+from models.gradients import activate, local_latents
+from models.resnet import resnet18_vae
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("settings", "count", "exact"),
+    [({}, 4 * 7 + 2 + 1, "layer4"), ({"head": "flatten"}, 4 * 7 + 1, None),
+     ({"neck": "fpn"}, 5 * 7 + 2 + 1, "neck")],
+)  # fmt: skip
+def test_a_shape_has_its_maps_and_their_names_come_back(
+    settings: dict[str, str], count: int, exact: str | None
+) -> None:
+    """Seven definitions at every layer, two exact ones at a pooled last one, and the residual."""
+    config = VAEConfig(**settings)
+    specs = map_specs(config)
+    assert len(specs) == len({str(spec) for spec in specs}) == count
+    for spec in specs:
+        assert parse_map_spec(str(spec), config) == spec
+    assert (MapSpec("exact", exact) in specs) == (exact is not None)
+
+
+@pytest.mark.parametrize("text", ["gradcam", "gradcam@layer5", "exact@layer1", "diff@layer4", ""])
+def test_an_unknown_map_is_refused_with_those_there_are(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"this model has .*diff_mahal@layer4.*reconstruction"):
+        parse_map_spec(text, VAEConfig())
+
+
+def test_statistics_do_not_depend_on_batches_and_match_their_definition() -> None:
+    """Law of total variance for the latents; plain mean and variance for the local ones."""
+    torch.manual_seed(0)
+    vae = resnet18_vae(VAEConfig(image_size=64, latent_dim=3)).eval()
+    torch.nn.init.normal_(vae.encoder.logvar.weight)
+    images = torch.rand(7, 3, 64, 64)
+    one, many = (normal_statistics(vae.encoder, images.split(size)) for size in (7, 2))
+    for a, b in zip((*one.latent, *one.local), (*many.latent, *many.local), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
+    activation = activate(vae.encoder, images, "layer4")
+    mu, logvar = (part.detach().double() for part in activation.posterior)
+    variance = logvar.exp().mean(0) + mu.var(0, correction=0)
+    torch.testing.assert_close(one.latent.variance, variance, atol=1e-6, rtol=1e-5)
+    local = local_latents(activation).detach()
+    torch.testing.assert_close(one.local.mean, local.mean(0), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(one.local.variance, local.var(0, correction=0), atol=1e-5, rtol=1e-3)
+    flat = local.transpose(0, 1).flatten(1)
+    torch.testing.assert_close(one.local.pooled_mean, flat.mean(1), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        one.local.pooled_variance, flat.var(1, correction=0), atol=1e-5, rtol=1e-3
+    )
+
+
+def test_maker_draws_what_the_models_define(trained: Trained) -> None:
+    """The same numbers as the definitions give, and |x - x^| averaged over channels."""
+    loaded = load_model(trained.model)
+    config = loaded.record.model
+    maker = MapMaker(loaded.vae, loaded.record.statistics, 64, CPU)
+    images = torch.rand(2, 3, 64, 64)
+    drawn = maker(images, map_specs(config))
+    for spec, maps in drawn.items():
+        assert maps.shape == (2, 64, 64), spec
+        assert maps.dtype == torch.float32
+        if spec.layer:
+            activation = activate(maker.encoder, images, spec.layer)
+            attention = Attention(spec.source)
+            direct = anomaly_attention_maps(activation, [attention], maker.statistics, (64, 64))
+            torch.testing.assert_close(maps, direct[attention].detach())
+    rebuilt = torch.sigmoid(loaded.vae.decoder(loaded.vae.encoder(images).mu))
+    residual = F.l1_loss(rebuilt, images, reduction="none").mean(1).detach()
+    torch.testing.assert_close(drawn[MapSpec("reconstruction")], residual)
+
+
+def test_calibration_holds_the_maxima_of_held_out_maps(trained: Trained) -> None:
+    loaded = load_model(trained.model)
+    record = loaded.record
+    split = split_normal(training_images(trained.data, "disc"), held_out=0.3, seed=1)
+    images = NormalImages(split.held_out, 64)
+    maker = MapMaker(loaded.vae, record.statistics, 64, CPU)
+    calibrations = calibrate_maps(maker, images, record.model, batch_size=2)
+    assert set(calibrations) == {str(spec) for spec in map_specs(record.model)}
+    spec = MapSpec("gradcam", "layer3")
+    maps = torch.cat([maker(batch, [spec])[spec] for batch in images.batches(1)]).numpy()
+    np.testing.assert_allclose(
+        calibrations[str(spec)].maxima, np.sort(maps.max(axis=(1, 2))), rtol=1e-5
+    )
