@@ -1,20 +1,25 @@
 """Thresholds and colour scales, from the anomaly maps of held-out normal images alone."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_cli.errors import ConfigError
-from anomaly_cli.images import AnomalyMap
+from anomaly_cli.config import Scores
+from anomaly_cli.errors import CheckpointError, ConfigError
+from anomaly_cli.images import AnomalyMap, resize_map
 
 RuleKind = Literal["image-fpr", "pixel-fpr", "max"]
 
 # Shares of pixels that lie above the stored quantiles: 1 to 1e-6, twenty steps a decade.
 EXCEEDANCE = np.logspace(0, -6, 121)
+
+MIN_IMAGES_PER_POSITION = 3
+PRIOR_IMAGES = 10  # weight of the pooled variance in scores per position
 
 
 class ThresholdRule(NamedTuple):
@@ -111,3 +116,86 @@ def calibrate(anomaly_maps: Iterable[AnomalyMap]) -> Calibration:
     quantiles = np.quantile(pixels, 1 - EXCEEDANCE, method="higher")
     maxima = np.sort([anomaly_map.max() for anomaly_map in maps])
     return Calibration(maxima.astype(np.float32), quantiles.astype(np.float32))
+
+
+class ScoreScale(NamedTuple):
+    """Turns map values into standard deviations from the mean of normal images."""
+
+    mean: NDArray[np.float32]  # (g, g); (1, 1) where it is the same at all positions
+    std: NDArray[np.float32]  # the same shape, positive
+
+    def __call__(self, anomaly_map: AnomalyMap) -> AnomalyMap:
+        """Score each pixel of a map (H, W)."""
+        height, width = anomaly_map.shape
+        mean, std = (resize_map(part, height, width) for part in self)
+        return np.asarray((anomaly_map - mean) / std, dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class MapCalibration:
+    """One definition on held-out normal images: its raw values, and two scales of scores."""
+
+    raw: Calibration
+    everywhere: ScoreScale  # (1, 1): mean and standard deviation of all pixels
+    position: ScoreScale | None = None  # (g, g), for aligned objects; None below three images
+    position_scores: Calibration | None = None  # of the scores, each image left out of its scale
+
+    def select(self, scores: Scores) -> tuple[ScoreScale | None, Calibration]:
+        """The scale of a kind of scores (None for raw) and the calibration of what it gives.
+
+        Raises:
+            CheckpointError: there were too few held-out images for scores per position.
+        """
+        if scores == "raw":
+            return None, self.raw
+        if scores == "global":
+            mean, std = (part.item() for part in self.everywhere)
+            scaled = [(values - mean) / std for values in (self.raw.maxima, self.raw.quantiles)]
+            return self.everywhere, Calibration(*(v.astype(np.float32) for v in scaled))
+        if self.position is None or self.position_scores is None:
+            raise CheckpointError(
+                f"--scores position needs {MIN_IMAGES_PER_POSITION} held-out normal images, "
+                f"and the model was calibrated on {len(self.raw.maxima)}; use global"
+            )
+        return self.position, self.position_scores
+
+
+def calibrate_map(maps: Sequence[AnomalyMap], grid: int) -> MapCalibration:
+    """Calibrate one definition on its maps (S, S) of held-out normal images.
+
+    Args:
+        maps: of one definition.
+        grid: side of the map before it was enlarged; scores per position are kept at it.
+
+    Raises:
+        ValueError: there are no maps.
+    """
+    raw = calibrate(maps)
+    pixels = np.stack(maps).astype(np.float64)
+    everywhere = _scale(pixels.mean(keepdims=True)[0], pixels.var(keepdims=True)[0])
+    if len(maps) < MIN_IMAGES_PER_POSITION:
+        return MapCalibration(raw, everywhere)
+    small = np.stack([cv2.resize(m, (grid, grid), interpolation=cv2.INTER_AREA) for m in pixels])
+    # An image that has shaped its own scale would look too normal: it is left out of it.
+    scores = [
+        _position_scale(np.delete(small, place, axis=0))(anomaly_map)
+        for place, anomaly_map in enumerate(maps)
+    ]
+    return MapCalibration(raw, everywhere, _position_scale(small), calibrate(scores))
+
+
+def _position_scale(maps: NDArray[np.float64]) -> ScoreScale:
+    """Mean and standard deviation per position of maps (N, g, g).
+
+    The variance is shrunk towards its mean over positions as if PRIOR_IMAGES more images had it:
+    few images would else make some position look certain by chance.
+    """
+    variance = maps.var(axis=0)
+    shrunk = len(maps) * variance + PRIOR_IMAGES * variance.mean()
+    return _scale(maps.mean(axis=0), shrunk / (len(maps) + PRIOR_IMAGES))
+
+
+def _scale(mean: NDArray[np.float64], variance: NDArray[np.float64]) -> ScoreScale:
+    smallest = np.finfo(np.float32).tiny  # of maps that are constant on all normal images
+    std = np.sqrt(np.maximum(variance, np.square(1e-6 * np.abs(mean)) + smallest))
+    return ScoreScale(mean.astype(np.float32), std.astype(np.float32))

@@ -13,6 +13,7 @@ MANIFEST_FILE = "manifest.jsonl"
 DATA_VARIABLE = "ANOMALY_CLI_DATA"
 
 MapSource = Literal["attention", "reconstruction"]
+Scores = Literal["raw", "global", "position"]
 RECONSTRUCTION = "reconstruction"  # the map |x - x^|, beside those of attention
 DEFAULT_ATTENTION = Attention.DIFF_MAHAL
 DEFAULT_LAYER: Layer = "layer4"
@@ -109,7 +110,25 @@ class LocalizeConfig:
     heatmaps: bool = True
     overlays: bool = True
     masks: bool = True
+    latents: str | None = None  # all, top:K or numbers: also shows the map of each of them
     overwrite: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainConfig:
+    """Settings of `explain`."""
+
+    model: Path
+    images: tuple[str, ...]
+    output: Path = Path("results")
+    latents: str = "top:6"  # all, top:K (over all images) or numbers
+    rows: int = 8  # images that are drawn
+    map: MapConfig = field(default_factory=MapConfig)
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse nonsense when built."""
+        _require(self.rows >= 1, f"--rows must be at least 1, got {self.rows}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,10 +11,12 @@ from anomaly_cli.calibration import (
     Calibration,
     Threshold,
     ThresholdRule,
+    _position_scale,
     calibrate,
+    calibrate_map,
     parse_threshold,
 )
-from anomaly_cli.errors import ConfigError
+from anomaly_cli.errors import CheckpointError, ConfigError
 
 TYPED = ["max", "image-fpr=0.05", "image-fpr=0.2", "pixel-fpr=0.01", "pixel-fpr=1e-06"]
 
@@ -261,3 +263,74 @@ def test_what_is_no_threshold_is_refused_with_examples(text: str) -> None:
     message = rf"^--threshold {text} is not understood; use a number, max, image-fpr=0\.05 or"
     with pytest.raises(ConfigError, match=message):
         parse_threshold(text)
+
+
+def draw_maps(count: int, side: int = 16, seed: int = 0) -> list[np.ndarray]:
+    """Maps whose left half is ten times as loud as their right half."""
+    loud = np.where(np.arange(side) < side // 2, 10.0, 1.0)
+    generator = np.random.default_rng(seed)
+    return [
+        (5 + loud * generator.normal(size=(side, side))).astype(np.float32) for _ in range(count)
+    ]
+
+
+def test_global_scores_have_mean_0_and_deviation_1_on_normal_pixels() -> None:
+    maps = draw_maps(6)
+    scale, calibration = calibrate_map(maps, 16).select("global")
+    assert scale is not None
+    scores = np.stack([scale(anomaly_map) for anomaly_map in maps])
+    assert scores.mean() == pytest.approx(0, abs=1e-5)
+    assert scores.std() == pytest.approx(1, rel=1e-5)
+    np.testing.assert_allclose(calibration.maxima, np.sort(scores.max(axis=(1, 2))), rtol=1e-5)
+
+
+def test_raw_scores_are_the_map() -> None:
+    maps = draw_maps(4)
+    scale, calibration = calibrate_map(maps, 16).select("raw")
+    assert scale is None
+    assert calibration.maxima[-1] == max(anomaly_map.max() for anomaly_map in maps)
+
+
+def test_scores_per_position_know_where_normal_is_loud() -> None:
+    """The same value is far out in the quiet half and usual in the loud one."""
+    scale, _calibration = calibrate_map(draw_maps(60), 16).select("position")
+    assert scale is not None
+    scores = scale(np.full((16, 16), 15, np.float32))
+    assert scores[:, 8:].mean() > 2 * scores[:, :8].mean()
+
+
+def test_variance_per_position_is_shrunk_as_if_ten_more_images_had_the_pooled_one() -> None:
+    """Two images at 0 and 2 left, 0 and 0 right: variances 1 and 0, pooled 0.5."""
+    left_right = np.array([[0.0, 0.0]]), np.array([[2.0, 0.0]])
+    scale = _position_scale(np.stack(left_right))
+    np.testing.assert_allclose(scale.mean, [[1, 0]])
+    np.testing.assert_allclose(
+        scale.std**2, [[(2 * 1 + 10 * 0.5) / 12, (10 * 0.5) / 12]], rtol=1e-6
+    )
+
+
+def test_scores_per_position_are_calibrated_on_images_left_out() -> None:
+    """New normal images exceed the largest score about 1 time in N + 1, not far more often."""
+    calibration = calibrate_map(draw_maps(19, seed=1), 16)
+    scale, of_scores = calibration.select("position")
+    assert scale is not None
+    new = [scale(anomaly_map).max() for anomaly_map in draw_maps(400, seed=2)]
+    assert np.mean(new > of_scores.maxima[-1]) < 0.15
+    in_sample = max(scale(anomaly_map).max() for anomaly_map in draw_maps(19, seed=1))
+    assert in_sample < of_scores.maxima[-1]
+
+
+def test_too_few_images_have_no_scores_per_position() -> None:
+    with pytest.raises(CheckpointError, match=r"needs 3 held-out normal images.* on 2; use global"):
+        calibrate_map(draw_maps(2), 16).select("position")
+
+
+def test_constant_maps_can_be_calibrated() -> None:
+    calibration = calibrate_map([np.full((8, 8), 3, np.float32)] * 3, 8)
+    for kind in ("global", "position"):
+        scale, _ = calibration.select(kind)
+        assert scale is not None
+        scores = scale(np.array([[3, 4]], np.float32))
+        assert scores[0, 0] == pytest.approx(0, abs=1e-3)
+        assert np.isfinite(scores).all()
+        assert scores[0, 1] > 100
