@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 DEMO ?= demo
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test check bench image clean
+.PHONY: help demo test check bench docs image clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -32,6 +32,9 @@ bench: $(INSTALLED) ## speed as ratios, in one run
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/attention.py
 	$(BIN)/python benchmarks/metrics.py
+
+docs: $(INSTALLED) ## write docs/cli.md from the help texts
+	$(BIN)/python -m typer anomaly_cli.cli utils docs --name anomaly-cli --output docs/cli.md
 
 image: ## build the container image
 	docker build --tag anomaly-cli .
