@@ -5,7 +5,7 @@
 """
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -117,10 +117,19 @@ def test_samples(root: Path, category: str) -> list[Sample]:
 test_samples.__test__ = False  # type: ignore[attr-defined] # pytest would collect it
 
 
+def list_masks(folder: Path) -> dict[str, Path]:
+    """Masks directly in `folder` by their stem; of several with one stem, the first by name."""
+    return {path.stem: path for path in reversed(list_folder(folder))}
+
+
+def find_mask(stem: str, masks: Mapping[str, Path]) -> Path | None:
+    """The mask of the image of that stem, `<stem>_mask` or `<stem>`, in any format."""
+    return masks.get(f"{stem}_mask") or masks.get(stem)
+
+
 def _mask_of(path: Path, category: Path) -> Path:
     folder = category / "ground_truth" / path.parent.name
-    for name in (f"{path.stem}_mask", path.stem):
-        for candidate in list_folder(folder):
-            if candidate.stem == name:
-                return candidate
-    raise DataError(f"{path} has no mask; expected {folder / (path.stem + '_mask.png')}")
+    mask = find_mask(path.stem, list_masks(folder))
+    if mask is None:
+        raise DataError(f"{path} has no mask; expected {folder / (path.stem + '_mask.png')}")
+    return mask

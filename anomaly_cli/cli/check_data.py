@@ -1,0 +1,39 @@
+"""Options of `check-data`."""
+
+from typing import Annotated
+
+import typer
+
+from anomaly_cli import console
+from anomaly_cli.cli import options as option
+from anomaly_cli.config import CheckDataConfig
+from anomaly_cli.errors import DataError
+
+CHECK = CheckDataConfig()
+
+
+def check_data(
+    data: option.Data = CHECK.data,
+    category: option.Category = CHECK.category,
+    image_size: Annotated[
+        int, typer.Option(help="Side of the network's input in pixels: smaller images are named.")
+    ] = CHECK.image_size,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Warnings fail too (exit code 3).")
+    ] = CHECK.strict,
+    workers: Annotated[int, typer.Option(help="Threads that decode.")] = CHECK.workers,
+    json: option.Json = False,
+) -> None:
+    """Verify a data set before hours of training: files, masks, sizes, bit depth, duplicates."""
+    from anomaly_cli.commands import check_data as command
+
+    config = CheckDataConfig(
+        data=data, category=category, image_size=image_size, strict=strict, workers=workers
+    )
+    report = command.run(config)
+    if json:
+        console.print_json(command.to_json(report))
+    else:
+        console.show_data_report(report)
+    if report.has_failed(strict=config.strict):
+        raise typer.Exit(DataError.exit_code)

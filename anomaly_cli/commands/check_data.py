@@ -1,0 +1,149 @@
+"""`check-data`: a data set on disk -> counts, and everything that is wrong with it."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from anomaly_cli import console
+from anomaly_cli.config import CheckDataConfig
+from anomaly_cli.data.checks import check_category, check_root
+from anomaly_cli.data.findings import Finding, Severity
+from anomaly_cli.data.inspection import CategoryFacts, collect, inspect_files, list_category
+from anomaly_cli.data.mvtec import GOOD, select_categories
+
+SCHEMA_VERSION = 1
+
+
+class Counts(NamedTuple):
+    """The images of one defect type in one split of one category."""
+
+    category: str
+    split: str  # train or test
+    defect_type: str
+    images: int  # the unreadable included
+    masks: int
+    smallest: tuple[int, int] | None  # width and height in pixels; None: none can be read
+    largest: tuple[int, int] | None
+    grey: int  # readable images whose channels are all equal
+    colour: int
+
+
+class DataReport(NamedTuple):
+    """What `check-data` found."""
+
+    data: Path
+    image_size: int
+    counts: tuple[Counts, ...]
+    findings: tuple[Finding, ...]  # worst first
+
+    def number_of(self, severity: Severity) -> int:
+        """Findings of that severity, each kind in each category counted once."""
+        return sum(finding.rule.severity == severity for finding in self.findings)
+
+    def has_failed(self, *, strict: bool) -> bool:
+        """Whether there are errors, or warnings with `strict`."""
+        return bool(self.number_of(Severity.ERROR) or (strict and self.number_of(Severity.WARNING)))
+
+    def name(self, path: Path) -> str:
+        """The path below the data set."""
+        return path.relative_to(self.data).as_posix()
+
+
+def run(config: CheckDataConfig) -> DataReport:
+    """Decode every image and mask of the categories once and collect what is wrong."""
+    categories = select_categories(config.data, config.category)
+    findings = check_root(config.data) if config.category == "all" else []
+    counts: list[Counts] = []
+    for category in categories:
+        facts = _inspect(config.data / category, workers=config.workers)
+        counts += count_images(facts)
+        findings += check_category(facts, image_size=config.image_size)
+    order = list(Severity)
+    findings.sort(key=lambda finding: order.index(finding.rule.severity))
+    return DataReport(config.data, config.image_size, tuple(counts), tuple(findings))
+
+
+def _inspect(folder: Path, *, workers: int) -> CategoryFacts:
+    files = list_category(folder)
+    inspected = []
+    with console.counting_progress(f"checking {folder.name}", files.total) as advance:
+        for facts in inspect_files(files, workers=workers):
+            inspected.append(facts)
+            advance()
+    return collect(files, inspected)
+
+
+def count_images(facts: CategoryFacts) -> list[Counts]:
+    """A row for the training images and for each defect type of the test split, normal first."""
+    files = facts.files
+    defect_types = sorted({*files.test, *files.masks} - {GOOD})
+    return [
+        _count(facts, "train", GOOD, files.train),
+        *(
+            _count(facts, "test", defect_type, files.test.get(defect_type, []))
+            for defect_type in [GOOD, *defect_types]
+        ),
+    ]
+
+
+def _count(facts: CategoryFacts, split: str, defect_type: str, paths: Sequence[Path]) -> Counts:
+    images = [facts.images[path] for path in paths if path in facts.images]
+    sizes = [(image.width, image.height) for image in images]
+    colours = Counter(image.is_grey for image in images)
+    return Counts(
+        facts.files.folder.name,
+        split,
+        defect_type,
+        images=len(paths),
+        masks=len(facts.files.masks.get(defect_type, ())) if split == "test" else 0,
+        smallest=_extreme(sizes, min),
+        largest=_extreme(sizes, max),
+        grey=colours[True],
+        colour=colours[False],
+    )
+
+
+def _extreme(sizes: Iterable[tuple[int, int]], choose: Any) -> tuple[int, int] | None:
+    size: tuple[int, int] | None = choose(
+        sizes, key=lambda size: (size[0] * size[1], size), default=None
+    )
+    return size
+
+
+def to_json(report: DataReport) -> dict[str, Any]:
+    """The whole report; nothing is folded."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "data": _text(str(report.data)),
+        "image_size": report.image_size,
+        **{f"{severity}s": report.number_of(severity) for severity in Severity},
+        "counts": [_readable(row._asdict()) for row in report.counts],
+        "findings": [
+            {
+                "severity": finding.rule.severity,
+                "kind": finding.kind,
+                "category": _text(finding.category),
+                "what": finding.rule.what,
+                "right": finding.rule.right,
+                "count": len(finding.places),
+                "places": [
+                    {
+                        "paths": [_text(report.name(path)) for path in place.paths],
+                        "detail": _text(place.detail),
+                    }
+                    for place in finding.places
+                ],
+            }
+            for finding in report.findings
+        ],
+    }
+
+
+def _readable(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: _text(value) if isinstance(value, str) else value for key, value in row.items()}
+
+
+def _text(name: str) -> str:
+    """A file name as valid Unicode: bytes that are none are written as escapes."""
+    return name.encode("utf-8", "backslashreplace").decode()

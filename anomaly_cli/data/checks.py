@@ -1,0 +1,212 @@
+"""What is in the files of a category -> what is wrong with it. Pure; reads nothing.
+
+Each check returns the places it found, by the kind of finding (`findings.RULES`).
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from anomaly_cli.data.duplicates import (
+    HASH_BITS,
+    Pair,
+    describe,
+    group_equal,
+    near_copies,
+    usual_distance,
+)
+from anomaly_cli.data.findings import Finding, Place
+from anomaly_cli.data.inspection import CategoryFacts, CategoryFiles, ImageFacts
+from anomaly_cli.data.mvtec import GOOD, find_categories, find_mask
+
+MIN_NORMAL = 3  # `train` refuses fewer
+FEW_NORMAL = 20  # a tenth of them is held out and sets the threshold
+DARK = 64  # of 256 levels: a 14-bit camera in a 16-bit file stays below
+_PARTS = ("train", "test", "ground_truth", "Train", "Test")  # of a category, or nearly
+_LOSSY = frozenset({".jpg", ".jpeg"})
+
+Places = dict[str, list[Place]]  # by kind of finding
+
+
+def check_category(facts: CategoryFacts, *, image_size: int) -> list[Finding]:
+    """All findings in one category.
+
+    Args:
+        facts: its files.
+        image_size: side of the network's input in pixels.
+    """
+    found = (
+        check_counts(facts)
+        | check_layout(facts)
+        | check_masks(facts)
+        | check_needless_masks(facts)
+        | check_sizes(facts, image_size=image_size)
+        | check_values(facts)
+        | check_equal(facts)
+        | check_near(facts)
+    )
+    category = facts.files.folder.name
+    return [Finding(kind, category, tuple(places)) for kind, places in found.items() if places]
+
+
+def check_root(root: Path) -> list[Finding]:
+    """Folders of a data set that look like a category, but are skipped. Opens no file."""
+    likely = {path.parent for name in _PARTS for path in root.glob(f"*/{name}") if path.is_dir()}
+    skipped = likely - {root / category for category in find_categories(root)}
+    return [Finding("no-category", path.name, (Place((path,)),)) for path in sorted(skipped)]
+
+
+def check_counts(facts: CategoryFacts) -> Places:
+    """Too few images to train, or to evaluate."""
+    files = facts.files
+    found: Places = {}
+    normal = sum(path in facts.images for path in files.train)
+    if normal < FEW_NORMAL:
+        kind = "too-few-normal" if normal < MIN_NORMAL else "few-normal"
+        found[kind] = [Place((files.folder / "train" / GOOD,), f"{normal} readable")]
+    defects = sum(len(paths) for name, paths in files.test.items() if name != GOOD)
+    if not any(files.test.values()):
+        found["no-test"] = [Place((files.folder / "test",))]
+    elif not files.test.get(GOOD):
+        found["no-normal-test"] = [Place((files.folder / "test" / GOOD,))]
+    elif not defects:
+        found["no-defect-test"] = [Place((files.folder / "test",))]
+    return found
+
+
+def check_layout(facts: CategoryFacts) -> Places:
+    """Files that cannot be read, and files that are not read."""
+    return {
+        "unreadable": [Place((item.path,), item.reason) for item in facts.unreadable],
+        "stray": [Place((path,)) for path in facts.files.stray],
+        "foreign": [Place((path,)) for path in facts.files.foreign],
+    }
+
+
+def pair_masks(files: CategoryFiles) -> dict[Path, Path | None]:
+    """The mask of each test image with a defect, None where it is missing."""
+    return {
+        path: find_mask(path.stem, files.masks.get(defect_type, {}))
+        for defect_type, paths in files.test.items()
+        if defect_type != GOOD
+        for path in paths
+    }
+
+
+def check_masks(facts: CategoryFacts) -> Places:
+    """Masks of defects that are missing, empty, full, of another size, or lossy."""
+    found: Places = defaultdict(list)
+    for image, mask in pair_masks(facts.files).items():
+        if mask is None:
+            expected = f"ground_truth/{image.parent.name}/{image.stem}_mask.png"
+            found["mask-missing"].append(Place((image,), f"expected {expected}"))
+        elif mask in facts.masks:
+            for kind, detail in _mask_faults(facts, image, mask):
+                found[kind].append(Place((mask,), detail))
+    return found
+
+
+def check_needless_masks(facts: CategoryFacts) -> Places:
+    """Masks of normal images, and masks of none."""
+    used = {*pair_masks(facts.files).values(), *facts.files.masks.get(GOOD, {}).values()}
+    orphans = sorted(path for path in facts.files.all_masks if path not in used)
+    found: Places = defaultdict(list, {"mask-orphan": [Place((path,)) for path in orphans]})
+    for path in facts.files.masks.get(GOOD, {}).values():
+        if path in facts.masks and facts.masks[path].marked:
+            found["mask-of-normal"].append(Place((path,), f"{facts.masks[path].marked} pixels"))
+        elif path in facts.masks:
+            found["mask-needless"].append(Place((path,)))
+    return found
+
+
+def _mask_faults(facts: CategoryFacts, image_path: Path, mask_path: Path) -> list[tuple[str, str]]:
+    """Kinds of findings of one readable mask, with details."""
+    mask = facts.masks[mask_path]
+    faults = []
+    if mask.marked == 0:
+        faults.append(("mask-empty", ""))
+    if mask.marked == mask.width * mask.height:
+        faults.append(("mask-full", ""))
+    if mask_path.suffix.lower() in _LOSSY:
+        faults.append(("mask-lossy", ""))
+    image = facts.images.get(image_path)
+    if image and (image.width, image.height) != (mask.width, mask.height):
+        sizes = (mask.width, mask.height), (image.width, image.height)
+        faults.append(("mask-size", f"{_size(sizes[0])}, image {_size(sizes[1])}"))
+    return faults
+
+
+def check_sizes(facts: CategoryFacts, *, image_size: int) -> Places:
+    """Images of several sizes, and images smaller than the network's input."""
+    sizes = {path: (image.width, image.height) for path, image in facts.images.items()}
+    small = sorted((min(size), path) for path, size in sizes.items() if min(size) < image_size)
+    details = {path: f"{_size(sizes[path])}, network {image_size}" for _, path in small}
+    return {
+        "mixed-size": _minority({path: _size(size) for path, size in sizes.items()}),
+        "small": [Place((path,), detail) for path, detail in details.items()],
+    }
+
+
+def _size(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]}"
+
+
+def check_values(facts: CategoryFacts) -> Places:
+    """Blank images, 16-bit images, and mixes of depth and of colour."""
+    images = list(facts.images.values())
+    pictures = _pictures(facts, facts.images)
+    blank = [image for image in images if image.darkest == image.brightest]
+    deep = [image for image in images if image.is_deep]
+    dark = [image for image in deep if image.brightest < DARK]
+    return {
+        "blank": [Place((i.path,), f"{i.brightest} of 255") for i in blank],
+        "dark-deep": [Place((i.path,), f"up to {i.brightest / 255:.1%} of it") for i in dark],
+        "deep": [Place((i.path,)) for i in deep if len(deep) == len(images)],
+        "mixed-depth": _minority({i.path: "16 bits" if i.is_deep else "8 bits" for i in images}),
+        "mixed-colour": _minority({i.path: "grey" if i.is_grey else "colour" for i in pictures}),
+    }
+
+
+def _minority(values: Mapping[Path, str]) -> list[Place]:
+    """Images that have not the most common value."""
+    usual = "".join(value for value, _ in Counter(values.values()).most_common(1))
+    odd = {path: value for path, value in values.items() if value != usual}
+    return [Place((path,), f"{value}, most common is {usual}") for path, value in odd.items()]
+
+
+def check_equal(facts: CategoryFacts) -> Places:
+    """Images whose pixels are all equal, across splits and within one."""
+    found: Places = defaultdict(list)
+    is_trained = set(facts.files.train)
+    for group in group_equal(_pictures(facts, facts.files.images)):
+        train = [image.path for image in group if image.path in is_trained]
+        test = [image.path for image in group if image.path not in is_trained]
+        normal = [path for path in test if path.parent.name == GOOD]
+        anomalous = [path for path in test if path.parent.name != GOOD]
+        found["leak"] += [Place((train[0], path)) for path in test if train]
+        found["contradiction"] += [Place((normal[0], path)) for path in anomalous if normal]
+        for members in (train, normal, anomalous):
+            found["duplicate"] += [Place((members[0], path)) for path in members[1:]]
+    return found
+
+
+def check_near(facts: CategoryFacts) -> Places:
+    """Images that look like copies, across splits and within one."""
+    usual = usual_distance(describe(_pictures(facts, facts.files.images)))
+    train = describe(_pictures(facts, facts.files.train))
+    test = describe(_pictures(facts, facts.files.images[len(facts.files.train) :]))
+    within = near_copies(train, usual=usual) + near_copies(test, usual=usual)
+    return {
+        "near-leak": _pair_places(near_copies(test, train, usual=usual)),
+        "near-duplicate": _pair_places(within),
+    }
+
+
+def _pictures(facts: CategoryFacts, paths: Iterable[Path]) -> list[ImageFacts]:
+    """Readable images that show something: blank ones would all be copies of each other."""
+    found = [facts.images[path] for path in paths if path in facts.images]
+    return [image for image in found if image.darkest < image.brightest]
+
+
+def _pair_places(pairs: Iterable[Pair]) -> list[Place]:
+    return [Place(pair[:2], f"{pair.distance} of {HASH_BITS} bits differ") for pair in pairs]

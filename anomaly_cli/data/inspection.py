@@ -1,0 +1,192 @@
+"""A category on disk -> what is in each of its files, decoded once. Nothing unreadable stops it."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from anomaly_cli.data.mvtec import GOOD, list_masks
+from anomaly_cli.errors import DataError
+from anomaly_cli.images import RGBImage, is_image, list_folder, read_image, read_mask
+
+THUMBNAIL_SIDE = 64  # pixels
+
+T = TypeVar("T")
+
+
+class CategoryFiles(NamedTuple):
+    """Which files a category holds, by the place they lie in."""
+
+    folder: Path
+    train: list[Path]
+    test: Mapping[str, list[Path]]  # by defect type
+    masks: Mapping[str, Mapping[str, Path]]  # by defect type and stem
+    stray: list[Path]  # images in none of these places, so that no command reads them
+    foreign: list[Path]  # files among the images that are none
+
+    @property
+    def images(self) -> list[Path]:
+        """All images, those of `train` first."""
+        return [*self.train, *(path for paths in self.test.values() for path in paths)]
+
+    @property
+    def all_masks(self) -> list[Path]:
+        """All masks, those without an image and those of normal images included."""
+        return [path for masks in self.masks.values() for path in masks.values()]
+
+    @property
+    def total(self) -> int:
+        """How many files there are to decode."""
+        return len(self.images) + len(self.all_masks)
+
+
+class ImageFacts(NamedTuple):
+    """What the checks need to know of an image, as the network will see it (8-bit RGB, upright)."""
+
+    path: Path
+    width: int
+    height: int
+    is_grey: bool  # all channels are equal
+    is_deep: bool  # the file holds more than 8 bits per channel
+    darkest: int  # of 255
+    brightest: int
+    digest: str  # SHA-256 of the pixels
+    thumbnail: NDArray[np.float32]  # (64, 64) grey, [0, 255]
+
+
+class MaskFacts(NamedTuple):
+    """What the checks need to know of a mask."""
+
+    path: Path
+    width: int
+    height: int
+    marked: int  # pixels
+
+
+class Unreadable(NamedTuple):
+    """A file that cannot be decoded to its end."""
+
+    path: Path
+    reason: str
+
+
+Facts = ImageFacts | MaskFacts | Unreadable
+
+
+class CategoryFacts(NamedTuple):
+    """A category, file by file."""
+
+    files: CategoryFiles
+    images: Mapping[Path, ImageFacts]  # those that can be read
+    masks: Mapping[Path, MaskFacts]
+    unreadable: list[Unreadable]
+
+
+def list_category(folder: Path) -> CategoryFiles:
+    """Find the images and masks of a category by their places. Opens none of them."""
+    train = folder / "train" / GOOD
+    tests, truths = _subfolders(folder / "test"), _subfolders(folder / "ground_truth")
+    test = {kind.name: list_folder(kind) for kind in tests}
+    masks = {kind.name: list_masks(kind) for kind in truths}
+    files = CategoryFiles(folder, list_folder(train), test, masks, [], [])
+    known = {*files.images, *files.all_masks}
+    return files._replace(
+        stray=[path for path in _visible_files(folder) if is_image(path) and path not in known],
+        foreign=[
+            path
+            for place in (train, *tests, *truths)
+            for path in sorted(place.glob("*"))
+            if not is_image(path) and not path.name.startswith(".") and path.is_file()
+        ],
+    )
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*") if path.is_dir())
+
+
+def _visible_files(folder: Path) -> list[Path]:
+    """Files below `folder`, none of them hidden or in a hidden folder."""
+    found = [path for path in folder.rglob("*") if path.is_file()]
+    return sorted(path for path in found if "/." not in f"/{path.relative_to(folder).as_posix()}")
+
+
+def inspect_files(files: CategoryFiles, *, workers: int) -> Iterator[Facts]:
+    """Decode each image and mask of a category once, in `workers` threads; yields them in order."""
+    executor = ThreadPoolExecutor(workers)
+    try:
+        yield from executor.map(inspect_image, files.images)
+        yield from executor.map(inspect_mask, files.all_masks)
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def collect(files: CategoryFiles, facts: Iterable[Facts]) -> CategoryFacts:
+    """Sort what `inspect_files` yields by what it is."""
+    found = list(facts)
+    return CategoryFacts(
+        files,
+        {item.path: item for item in found if isinstance(item, ImageFacts)},
+        {item.path: item for item in found if isinstance(item, MaskFacts)},
+        [item for item in found if isinstance(item, Unreadable)],
+    )
+
+
+def inspect_image(path: Path) -> ImageFacts | Unreadable:
+    """Decode an image to its end."""
+    return _or_unreadable(path, _describe_image)
+
+
+def inspect_mask(path: Path) -> MaskFacts | Unreadable:
+    """Decode a mask to its end."""
+    return _or_unreadable(path, _describe_mask)
+
+
+def _or_unreadable(path: Path, describe: Callable[[Path], T]) -> T | Unreadable:
+    try:
+        return describe(path)
+    except DataError as error:
+        return Unreadable(path, str(error).removeprefix(f"cannot read {path}: "))
+
+
+def _describe_image(path: Path) -> ImageFacts:
+    image = read_image(path)
+    height, width = image.shape[:2]
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    size = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+    return ImageFacts(
+        path,
+        width,
+        height,
+        is_grey=_is_grey(image),
+        is_deep=_is_deep(path),
+        darkest=int(image.min()),
+        brightest=int(image.max()),
+        digest=hashlib.sha256(f"{width} {height} ".encode() + image.tobytes()).hexdigest(),
+        thumbnail=np.asarray(
+            cv2.resize(grey.astype(np.float32), size, interpolation=cv2.INTER_AREA), np.float32
+        ),
+    )
+
+
+def _describe_mask(path: Path) -> MaskFacts:
+    mask = read_mask(path)
+    height, width = mask.shape
+    return MaskFacts(path, width, height, int(mask.sum()))
+
+
+def _is_grey(image: RGBImage) -> bool:
+    red, green, blue = cv2.split(image)
+    return np.array_equal(red, green) and np.array_equal(green, blue)
+
+
+def _is_deep(path: Path) -> bool:
+    with Image.open(path) as header:  # decodes nothing
+        # Pillow reduces 16-bit colour to 8 bits as it decodes; only the tiles' raw mode tells.
+        return header.mode[0] in "IF" or ";16" in str(header.tile)
