@@ -14,8 +14,8 @@ LOCALIZE, MAP = LocalizeConfig(model=Path(), images=()), MapConfig()
 
 
 def localize(
-    model: Annotated[Path, typer.Argument(help="model.safetensors, or the folder that holds it.")],
-    images: Annotated[list[str], typer.Argument(help="Files, folders (recursive) or globs.")],
+    model: option.Model,
+    images: option.Images,
     output: option.Output = LOCALIZE.output,
     maps: Annotated[bool, typer.Option(help="float32 TIFF anomaly maps.")] = LOCALIZE.maps,
     heatmaps: Annotated[
@@ -25,9 +25,14 @@ def localize(
         bool, typer.Option(help="The image under its heat, with the contour of the mask.")
     ] = LOCALIZE.overlays,
     masks: Annotated[bool, typer.Option(help="Binary masks, 0 and 255.")] = LOCALIZE.masks,
+    latents: Annotated[
+        str | None,
+        typer.Option(help="Also show what latents see: all, top:K (most deviating) or 3,7."),
+    ] = LOCALIZE.latents,
     source: option.Source = MAP.source,
     attention: option.ModelAttention = MAP.attention,
     target_layer: option.ModelTargetLayer = MAP.layer,
+    scores: option.ModelScores = MAP.scores,
     threshold: option.Threshold = MAP.threshold,
     batch_size: option.BatchSize = MAP.batch_size,
     workers: option.Threads = MAP.workers,
@@ -43,12 +48,13 @@ def localize(
         images=tuple(images),
         output=output,
         map=option.map_config(
-            source, attention, target_layer, threshold, batch_size, workers, device
+            source, attention, target_layer, scores, threshold, batch_size, workers, device
         ),
         maps=maps,
         heatmaps=heatmaps,
         overlays=overlays,
         masks=masks,
+        latents=latents,
         overwrite=overwrite,
     )
     result = command.run(config)

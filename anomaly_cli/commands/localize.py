@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 from anomaly_cli import console
 from anomaly_cli.config import MANIFEST_FILE, LocalizeConfig
 from anomaly_cli.errors import DataError
+from anomaly_cli.explanation import SHEET_TILE, contact_sheet, latent_overlay, scale_of, shrink
 from anomaly_cli.files import prepare_output_folder, write_text
 from anomaly_cli.images import find_images, output_stems, resize_map, write_png, write_tiff
+from anomaly_cli.latents import ImageLatents, LatentSelection, select_latents, strongest
 from anomaly_cli.localization import (
     LocalizedImage,
     Localizer,
@@ -22,6 +24,7 @@ from anomaly_cli.localization import (
 from anomaly_cli.rendering import PALETTE, heat_levels, overlay
 
 SCHEMA_VERSION = 1
+SHEET_LATENTS = 8  # on a contact sheet, where all latents were asked for
 
 Record = dict[str, Any]  # one line of the manifest
 
@@ -39,6 +42,15 @@ class LocalizationResult(NamedTuple):
         return sum(bool(record.get("is_anomalous")) for record in self.records)
 
 
+class _Plan(NamedTuple):
+    """What is the same for all images of a run."""
+
+    stems: list[Path]  # of the outputs
+    localizer: Localizer
+    selection: LatentSelection | None
+    config: LocalizeConfig
+
+
 def run(config: LocalizeConfig) -> LocalizationResult:
     """Localize anomalies in every image and write the pictures and the manifest.
 
@@ -47,12 +59,17 @@ def run(config: LocalizeConfig) -> LocalizationResult:
     files = find_images(config.images, exclude=config.output)
     stems = output_stems(files)
     localizer = open_localizer(config.model, config.map)
+    selection = None
+    if config.latents is not None:
+        latent_dim = localizer.loaded.record.model.latent_dim
+        selection = select_latents(config.latents, latent_dim, localizer.spec)
     prepare_output_folder(config.output, overwrite=config.overwrite)
-    common = _common_record(localizer)
+    plan = _Plan(stems, localizer, selection, config)
+    common = _common_record(plan)
     records: list[Record] = []
     try:
         with console.counting_progress("localizing", len(files)) as advance:
-            for record in _localize_all([f.path for f in files], stems, localizer, config):
+            for record in _localize_all([f.path for f in files], plan):
                 place = {"image": files[len(records)].relative.as_posix()}
                 records.append(place | record | common)
                 advance()
@@ -62,46 +79,44 @@ def run(config: LocalizeConfig) -> LocalizationResult:
     return LocalizationResult(config.output, records, sum("error" in r for r in records))
 
 
-def _common_record(localizer: Localizer) -> Record:
-    low, high = localizer.colour_range
-    return {
+def _common_record(plan: _Plan) -> Record:
+    localizer = plan.localizer
+    record = {
         "map": str(localizer.spec),
+        "scores": localizer.scores,
         "threshold": localizer.threshold.value,
         "threshold_rule": localizer.threshold.rule,
-        "colour_range": [low, high],
+        "colour_range": list(localizer.colour_range),
         "category": localizer.loaded.record.category,
         "model_sha256": localizer.loaded.sha256,
         "schema_version": SCHEMA_VERSION,
     }
+    if plan.selection is not None:
+        record["latent_colour_range"] = list(localizer.latent_colour_range)
+    return record
 
 
-def _localize_all(
-    paths: list[Path], stems: list[Path], localizer: Localizer, config: LocalizeConfig
-) -> Iterator[Record]:
+def _localize_all(paths: list[Path], plan: _Plan) -> Iterator[Record]:
     """Manifest lines in order; threads render and write while the network works on."""
+    settings = plan.config.map
     drawn = localize_files(
         paths,
-        localizer.maker,
-        localizer.spec,
-        batch_size=config.map.batch_size,
-        workers=config.map.workers,
+        plan.localizer.maker,
+        plan.localizer.spec,
+        batch_size=settings.batch_size,
+        workers=settings.workers,
+        with_latents=plan.selection is not None,
     )
-    write = partial(_write_image, stems=stems, localizer=localizer, config=config)
-    with ThreadPoolExecutor(config.map.workers) as pool:
-        yield from ordered_map(pool, write, drawn, limit=2 * config.map.batch_size)
+    write = partial(_write_image, plan=plan)
+    with ThreadPoolExecutor(settings.workers) as pool:
+        yield from ordered_map(pool, write, drawn, limit=2 * settings.batch_size)
 
 
-def _write_image(
-    result: LocalizedImage | DataError,
-    *,
-    stems: list[Path],
-    localizer: Localizer,
-    config: LocalizeConfig,
-) -> Record:
+def _write_image(result: LocalizedImage | DataError, *, plan: _Plan) -> Record:
     if isinstance(result, DataError):
         console.warn(f"skipped: {result}")
         return {"error": str(result)}
-    stem = stems[result.position]
+    config, localizer, stem = plan.config, plan.localizer, plan.stems[result.position]
     height, width = result.image.shape[:2]
     anomaly_map = resize_map(result.anomaly_map, height, width)
     mask = anomaly_map > localizer.threshold.value
@@ -119,7 +134,7 @@ def _write_image(
     if config.masks:
         outputs["mask"] = _place("masks", stem, ".png")
         write_png(config.output / outputs["mask"], mask)
-    return {
+    record: Record = {
         "score": result.score,
         "is_anomalous": result.score > localizer.threshold.value,
         "anomalous_share": float(mask.mean()),
@@ -127,6 +142,37 @@ def _write_image(
         "width": width,
         "outputs": outputs,
     }
+    if plan.selection is not None and result.latents is not None:
+        deviations = abs(result.latents.deviations)
+        chosen = strongest(plan.selection.choose(deviations), deviations)
+        outputs["sheet"] = _write_sheet(result, chosen, plan)
+        record["latents"] = _write_latents(result, result.latents, chosen, plan)
+    return record
+
+
+def _write_sheet(result: LocalizedImage, chosen: list[int], plan: _Plan) -> str:
+    stem = plan.stems[result.position]
+    shown = chosen[:SHEET_LATENTS] if plan.config.latents == "all" else chosen
+    image = shrink(stem.as_posix(), result, SHEET_TILE)
+    place = _place("sheets", stem, ".png")
+    write_png(plan.config.output / place, contact_sheet(image, shown, scale_of(plan.localizer)))
+    return place
+
+
+def _write_latents(
+    result: LocalizedImage, latents: ImageLatents, chosen: list[int], plan: _Plan
+) -> list[Record]:
+    """An overlay of each latent, and the numbers behind it."""
+    stem, side = plan.stems[result.position], plan.localizer.maker.size
+    records = []
+    for latent in chosen:
+        place = f"latents/{stem.as_posix()}/latent_{latent:02}.png"
+        picture = latent_overlay(
+            result.image, latents.maps[latent], side, plan.localizer.latent_colour_range
+        )
+        write_png(plan.config.output / place, picture)
+        records.append({**latents.record(latent), "overlay": place})
+    return records
 
 
 def _place(kind: str, stem: Path, suffix: str) -> str:
