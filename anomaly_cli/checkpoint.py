@@ -12,8 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from anomaly_cli.calibration import EXCEEDANCE, Calibration
-from anomaly_cli.config import MODEL_FILE
+from anomaly_cli.calibration import EXCEEDANCE, Calibration, MapCalibration, ScoreScale
+from anomaly_cli.config import MODEL_FILE, Scores
 from anomaly_cli.errors import CheckpointError
 from anomaly_cli.files import atomic_write, hash_file
 from models.attention import LatentStatistics, LocalStatistics, NormalStatistics
@@ -32,9 +32,10 @@ class ModelRecord:
     category: str
     model: VAEConfig
     statistics: NormalStatistics  # over the normal images that fit the model
-    calibrations: Mapping[str, Calibration]  # by name of the map, see `localization.MapSpec`
+    calibrations: Mapping[str, MapCalibration]  # by name of the map, see `localization.MapSpec`
     default_map: str
     default_threshold: str  # rule
+    default_scores: Scores
     training: Mapping[str, Any]  # settings, seed, best epoch, versions; plain JSON values
     data: Mapping[str, Any]  # fingerprint and numbers of images; plain JSON values
 
@@ -58,8 +59,7 @@ def save_model(path: Path, weights: Mapping[str, Tensor], record: ModelRecord) -
     tensors = {f"vae.{name}": tensor.contiguous() for name, tensor in weights.items()}
     tensors |= _statistics_tensors(record.statistics)
     for name, calibration in record.calibrations.items():
-        tensors[f"calibration.{name}.maxima"] = torch.from_numpy(calibration.maxima)
-        tensors[f"calibration.{name}.quantiles"] = torch.from_numpy(calibration.quantiles)
+        tensors |= _calibration_tensors(f"calibration.{name}", calibration)
     header = {
         "format_version": FORMAT_VERSION,
         "category": record.category,
@@ -67,6 +67,7 @@ def save_model(path: Path, weights: Mapping[str, Tensor], record: ModelRecord) -
         "maps": sorted(record.calibrations),
         "default_map": record.default_map,
         "default_threshold": record.default_threshold,
+        "default_scores": record.default_scores,
         "training": dict(record.training),
         "data": dict(record.data),
     }
@@ -130,6 +131,7 @@ def _read_record(header: dict[str, Any], tensors: dict[str, Tensor]) -> ModelRec
         calibrations=calibrations,
         default_map=header["default_map"],
         default_threshold=header["default_threshold"],
+        default_scores=header["default_scores"],
         training=header["training"],
         data=header["data"],
     )
@@ -155,12 +157,37 @@ def _read_statistics(model: VAEConfig, tensors: dict[str, Tensor]) -> NormalStat
     return NormalStatistics(latent, local)
 
 
-def _read_calibration(name: str, tensors: dict[str, Tensor]) -> Calibration:
-    maxima: np.ndarray = tensors[f"calibration.{name}.maxima"].numpy()
-    quantiles: np.ndarray = tensors[f"calibration.{name}.quantiles"].numpy()
-    if not len(maxima) or quantiles.shape != EXCEEDANCE.shape:
-        raise ValueError(f"calibration of {name} has the wrong size")
-    return Calibration(maxima, quantiles)
+def _calibration_tensors(prefix: str, calibration: MapCalibration) -> dict[str, Tensor]:
+    arrays = _parts(f"{prefix}.raw", calibration.raw, calibration.everywhere)
+    if calibration.position is not None and calibration.position_scores is not None:
+        arrays |= _parts(f"{prefix}.position", calibration.position_scores, calibration.position)
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def _parts(prefix: str, calibration: Calibration, scale: ScoreScale) -> dict[str, np.ndarray]:
+    return {
+        f"{prefix}.maxima": calibration.maxima,
+        f"{prefix}.quantiles": calibration.quantiles,
+        f"{prefix}.mean": scale.mean,
+        f"{prefix}.std": scale.std,
+    }
+
+
+def _read_calibration(name: str, tensors: dict[str, Tensor]) -> MapCalibration:
+    raw, everywhere = _read_parts(f"calibration.{name}.raw", tensors)
+    if f"calibration.{name}.position.mean" not in tensors:
+        return MapCalibration(raw, everywhere)
+    position_scores, position = _read_parts(f"calibration.{name}.position", tensors)
+    return MapCalibration(raw, everywhere, position, position_scores)
+
+
+def _read_parts(prefix: str, tensors: dict[str, Tensor]) -> tuple[Calibration, ScoreScale]:
+    maxima, quantiles, mean, std = (
+        tensors[f"{prefix}.{part}"].numpy() for part in ("maxima", "quantiles", "mean", "std")
+    )
+    if not len(maxima) or quantiles.shape != EXCEEDANCE.shape or mean.shape != std.shape:
+        raise ValueError(f"{prefix} has the wrong size")
+    return Calibration(maxima, quantiles), ScoreScale(mean, std)
 
 
 def save_training_state(path: Path, state: Mapping[str, Any]) -> None:

@@ -14,9 +14,8 @@ DATA_VARIABLE = "ANOMALY_CLI_DATA"
 
 MapSource = Literal["attention", "reconstruction"]
 Scores = Literal["raw", "global", "position"]
+Resolution = Literal["network", "original"]  # at which maps and masks are compared
 RECONSTRUCTION = "reconstruction"  # the map |x - x^|, beside those of attention
-DEFAULT_ATTENTION = Attention.DIFF_MAHAL
-DEFAULT_LAYER: Layer = "layer4"
 
 
 def _require(is_true: bool, message: str) -> None:
@@ -43,6 +42,22 @@ class SampleConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CheckDataConfig:
+    """Settings of `check-data`."""
+
+    data: Path = Path("data/mvtec")
+    category: str = "all"
+    image_size: int = 256  # pixels; smaller images are named
+    strict: bool = False  # warnings fail too
+    workers: int = 4  # threads that decode
+
+    def __post_init__(self) -> None:
+        """Refuse nonsense when built."""
+        _require(self.image_size >= 1, f"--image-size must be at least 1, got {self.image_size}")
+        _require(self.workers >= 1, f"--workers must be at least 1, got {self.workers}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Settings of `train`."""
 
@@ -57,8 +72,9 @@ class TrainConfig:
     learning_rate: float = 1e-3  # peak of the one-cycle schedule
     gradient_clip: float = 1.0  # of the norm of the loss per pixel value; 0.05 to 0.3 is usual
     held_out: float = 0.1  # share of the normal images that select the model and calibrate it
-    attention: Attention = DEFAULT_ATTENTION
-    layer: Layer = DEFAULT_LAYER
+    attention: Attention | None = None  # None: exact_position where it exists, else diff_mahal
+    layer: Layer | None = None  # None: the last one of the encoder
+    scores: Scores = "raw"
     threshold: str = "image-fpr=0.05"  # rule, see `calibration.ThresholdRule`
     seed: int = 0
     workers: int | None = None  # processes that read images; None: 0 on CPU, 4 on a GPU
@@ -87,6 +103,7 @@ class MapConfig:
     source: MapSource = "attention"
     attention: Attention | None = None
     layer: Layer | None = None
+    scores: Scores | None = None
     threshold: str | None = None  # a number or a rule
     batch_size: int = 16
     workers: int = 2  # threads that decode, and as many that write
@@ -141,4 +158,22 @@ class EvaluateConfig:
     category: str = "all"
     output: Path = Path("results")
     map: MapConfig = field(default_factory=MapConfig)
+    maps: Path | None = None  # saved maps, instead of models
+    formats: str = "json,csv,markdown,junit,html"
+    image_score: str = "max"  # or top:SHARE, the mean of the highest values of the map
+    good: bool = True  # whether normal images of the test split take part
+    resolution: Resolution | None = None  # None: the network's, or that of the saved maps
+    replicates: int = 1000  # draws of the images behind the intervals; 0 for none
+    gallery: int = 3  # worst misses, and as many false alarms, of each category
+    seed: int = 0  # of the draws
+    fail_under: tuple[str, ...] = ()  # bars, see `reports.gates`
+    baseline: Path | None = None  # an older report.json
+    max_drop: float = 0.01  # below the baseline
     overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse nonsense when built."""
+        _require(self.replicates >= 0, f"--replicates must be >= 0, got {self.replicates}")
+        _require(self.gallery >= 0, f"--gallery must be >= 0, got {self.gallery}")
+        _require(self.seed >= 0, f"--seed must not be negative, got {self.seed}")
+        _require(0 <= self.max_drop <= 1, f"--max-drop must be in [0, 1], got {self.max_drop}")

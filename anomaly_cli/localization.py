@@ -10,11 +10,12 @@ import numpy as np
 
 from anomaly_cli.calibration import Threshold, parse_threshold
 from anomaly_cli.checkpoint import LoadedModel, ModelRecord, load_model
-from anomaly_cli.config import RECONSTRUCTION, MapConfig
+from anomaly_cli.config import RECONSTRUCTION, MapConfig, Scores
 from anomaly_cli.data.normal import to_tensor
 from anomaly_cli.device import resolve_device
 from anomaly_cli.errors import CheckpointError, DataError
 from anomaly_cli.images import AnomalyMap, RGBImage, read_image, resize_image
+from anomaly_cli.latents import ImageLatents, describe_latents, latent_colour_range
 from anomaly_cli.maps import MapMaker, MapSpec, parse_map_spec
 
 T = TypeVar("T")
@@ -27,8 +28,10 @@ class Localizer(NamedTuple):
     loaded: LoadedModel
     maker: MapMaker
     spec: MapSpec
+    scores: Scores
     threshold: Threshold
     colour_range: tuple[float, float]  # map values at the two ends of the colour bar
+    latent_colour_range: tuple[float, float]  # the same for the map of one latent
 
 
 def open_localizer(path: Path, config: MapConfig) -> Localizer:
@@ -45,10 +48,22 @@ def open_localizer(path: Path, config: MapConfig) -> Localizer:
     spec = _choose_map(record, config)
     if str(spec) not in record.calibrations:
         raise CheckpointError(f"{loaded.path} is not calibrated for {spec}; train it anew")
-    calibration = record.calibrations[str(spec)]
+    scores = config.scores or record.default_scores
+    scale, calibration = record.calibrations[str(spec)].select(scores)
     threshold = calibration.threshold(parse_threshold(config.threshold or record.default_threshold))
-    maker = MapMaker(loaded.vae, record.statistics, record.model.image_size, device)
-    return Localizer(loaded, maker, spec, threshold, calibration.colour_range(threshold))
+    maker = MapMaker(loaded.vae, record.statistics, record.model.image_size, device, scale)
+    # Maps of latents are raw. At the stored rule, so that it depends on the model alone.
+    raw = record.calibrations[str(spec)].raw
+    stored = raw.threshold(parse_threshold(record.default_threshold))
+    return Localizer(
+        loaded=loaded,
+        maker=maker,
+        spec=spec,
+        scores=scores,
+        threshold=threshold,
+        colour_range=calibration.colour_range(threshold),
+        latent_colour_range=latent_colour_range(raw.colour_range(stored), record.model.latent_dim),
+    )
 
 
 def _choose_map(record: ModelRecord, config: MapConfig) -> MapSpec:
@@ -74,10 +89,17 @@ class LocalizedImage(NamedTuple):
     image: RGBImage  # (H, W, 3), at its own size
     anomaly_map: AnomalyMap  # (S, S), at the network's size
     score: float  # image-level anomaly score: the maximum of the map
+    latents: ImageLatents | None = None  # where they were asked for
 
 
 def localize_files(
-    paths: Sequence[Path], maker: MapMaker, spec: MapSpec, *, batch_size: int, workers: int
+    paths: Sequence[Path],
+    maker: MapMaker,
+    spec: MapSpec,
+    *,
+    batch_size: int,
+    workers: int,
+    with_latents: bool = False,
 ) -> Iterator[LocalizedImage | DataError]:
     """Anomaly maps of image files in their order; a file that cannot be read gives its error.
 
@@ -95,21 +117,27 @@ def localize_files(
     with ThreadPoolExecutor(workers) as pool:
         ahead = ordered_map(pool, read, range(len(paths)), limit=2 * batch_size)
         for results in _batched(ahead, batch_size):
-            maps = _draw([r for r in results if isinstance(r, ReadImage)], maker, spec)
+            batch = [result for result in results if isinstance(result, ReadImage)]
+            drawn = _draw(batch, maker, spec, with_latents=with_latents)
             for result in results:
-                if isinstance(result, DataError):
-                    yield result
-                else:
-                    drawn = maps[result.position]
-                    yield LocalizedImage(result.position, result.image, drawn, float(drawn.max()))
+                yield result if isinstance(result, DataError) else next(drawn)
 
 
-def _draw(batch: list[ReadImage], maker: MapMaker, spec: MapSpec) -> dict[int, AnomalyMap]:
+def _draw(
+    batch: list[ReadImage], maker: MapMaker, spec: MapSpec, *, with_latents: bool
+) -> Iterator[LocalizedImage]:
     if not batch:
-        return {}
+        return
     images = to_tensor(np.stack([item.resized for item in batch]))
-    maps = maker(images, [spec])[spec].numpy()
-    return {item.position: anomaly_map for item, anomaly_map in zip(batch, maps, strict=True)}
+    latents: Sequence[ImageLatents | None] = [None] * len(batch)
+    if with_latents:
+        drawn = maker.with_latents(images, spec)
+        maps, latents = drawn.anomaly_maps, describe_latents(drawn, maker.statistics.latent)
+    else:
+        maps = maker(images, [spec])[spec]
+    for item, anomaly_map, of_image in zip(batch, maps.numpy(), latents, strict=True):
+        score = float(anomaly_map.max())
+        yield LocalizedImage(item.position, item.image, anomaly_map, score, of_image)
 
 
 def ordered_map(

@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from anomaly_cli.calibration import Calibration, calibrate
+from anomaly_cli.calibration import MapCalibration, ScoreScale, calibrate_map
 from anomaly_cli.config import RECONSTRUCTION
 from anomaly_cli.data.normal import NormalImages
 from anomaly_cli.errors import ConfigError
@@ -18,12 +19,13 @@ from models.attention import (
     LocalStatistics,
     NormalStatistics,
     anomaly_attention_maps,
+    latent_attention_maps,
 )
 from models.config import Attention, Layer, VAEConfig
 from models.gradients import activate, local_latents
 from models.heads import PooledHead
 from models.resnet import ResNet18Encoder
-from models.vae import VAE
+from models.vae import VAE, Posterior
 
 
 class MapSpec(NamedTuple):
@@ -61,6 +63,33 @@ def parse_map_spec(text: str, config: VAEConfig) -> MapSpec:
     raise ConfigError(f"no anomaly map {text}; this model has {', '.join(map(str, specs))}")
 
 
+class LatentMaps(NamedTuple):
+    """Anomaly maps of a batch and the latents they are made of, on the CPU."""
+
+    anomaly_maps: Tensor  # (B, S, S) float32
+    latent_maps: Tensor  # (B, D, h, w) float32; their mean, enlarged, is the raw anomaly map
+    posterior: Posterior
+
+
+def default_map(
+    config: VAEConfig, attention: Attention | None = None, layer: Layer | None = None
+) -> MapSpec:
+    """The map of a model for which the user named nothing, or a part.
+
+    `exact_position` at the last layer localizes held-out synthetic defects best
+    (`docs/decisions`), where the last activation is averaged; elsewhere `diff_mahal`.
+
+    Raises:
+        ConfigError: a model of this shape has no such map.
+    """
+    chosen_layer = layer or config.layers[-1]
+    exact = MapSpec(Attention.EXACT_POSITION.value, chosen_layer)
+    if attention is None and exact in map_specs(config):
+        return exact
+    source = Attention.DIFF_MAHAL if attention is None else attention
+    return parse_map_spec(str(MapSpec(source.value, chosen_layer)), config)
+
+
 class MapMaker:
     """Draws anomaly maps with one model on one device.
 
@@ -69,16 +98,23 @@ class MapMaker:
         statistics: of the normal images.
         size: side of the network's input in pixels.
         device: where to compute.
+        scale: turns the values of every map into scores; None leaves them as they are.
     """
 
     def __init__(
-        self, vae: VAE, statistics: NormalStatistics, size: int, device: torch.device
+        self,
+        vae: VAE,
+        statistics: NormalStatistics,
+        size: int,
+        device: torch.device,
+        scale: ScoreScale | None = None,
     ) -> None:
         self.vae = vae.to(device).eval()
         self.encoder: ResNet18Encoder = vae.encoder  # type: ignore[assignment]
         self.statistics = _to(statistics, device)
         self.size = size
         self.device = device
+        self.scale = scale
 
     def __call__(self, images: Tensor, specs: Sequence[MapSpec]) -> dict[MapSpec, Tensor]:
         """Maps (B, S, S) float32 on the CPU for images (B, 3, S, S) in [0, 1].
@@ -97,7 +133,29 @@ class MapMaker:
         residual = MapSpec(RECONSTRUCTION)
         if residual in specs:
             maps[residual] = reconstruction_error(self.vae, images)
-        return {spec: maps[spec].detach().float().cpu() for spec in specs}
+        return {spec: self._score(maps[spec].detach().float().cpu()) for spec in specs}
+
+    def _score(self, maps: Tensor) -> Tensor:
+        if self.scale is None:
+            return maps
+        return torch.from_numpy(np.stack([self.scale(anomaly_map) for anomaly_map in maps.numpy()]))
+
+    def with_latents(self, images: Tensor, spec: MapSpec) -> LatentMaps:
+        """The same anomaly maps, with the map of each latent, from one pass through the encoder.
+
+        Raises:
+            ValueError: the definition has no map for each latent.
+        """
+        if spec.layer is None:
+            raise ValueError(f"{spec} has no map for each latent")
+        activation = activate(self.encoder, images.to(self.device, non_blocking=True), spec.layer)
+        attention = Attention(spec.source)
+        maps = latent_attention_maps(activation, attention, self.statistics).detach().float()
+        size = (self.size, self.size)
+        mean = maps.mean(dim=1, keepdim=True)
+        anomaly_maps = F.interpolate(mean, size, mode="bilinear", align_corners=False)[:, 0]
+        posterior = Posterior(*(part.detach().float().cpu() for part in activation.posterior))
+        return LatentMaps(self._score(anomaly_maps.cpu()), maps.cpu(), posterior)
 
 
 def _to(statistics: NormalStatistics, device: torch.device) -> NormalStatistics:
@@ -177,14 +235,15 @@ class _Moments:
 
 def calibrate_maps(
     maker: MapMaker, held_out: NormalImages, config: VAEConfig, *, batch_size: int
-) -> dict[str, Calibration]:
+) -> dict[str, MapCalibration]:
     """The calibration of every map that the model can draw, from held-out normal images."""
-    calibrations: dict[str, Calibration] = {}
+    calibrations: dict[str, MapCalibration] = {}
     for layer in (*config.layers, None):  # few maps of all images are alive at once
         specs = [spec for spec in map_specs(config) if spec.layer == layer]
         drawn: dict[MapSpec, list[AnomalyMap]] = {spec: [] for spec in specs}
         for images in held_out.batches(batch_size):
             for spec, maps in maker(images, specs).items():
                 drawn[spec].extend(np.asarray(maps))
-        calibrations |= {str(spec): calibrate(maps) for spec, maps in drawn.items()}
+        grid = config.image_size // (1 if layer is None else config.stride(layer))
+        calibrations |= {str(spec): calibrate_map(maps, grid) for spec, maps in drawn.items()}
     return calibrations

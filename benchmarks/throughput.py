@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from anomaly_cli import console
-from anomaly_cli.calibration import Calibration, calibrate
+from anomaly_cli.calibration import calibrate_map
 from anomaly_cli.checkpoint import ModelRecord, save_model
 from anomaly_cli.commands import localize
 from anomaly_cli.config import LocalizeConfig, MapConfig, TrainConfig
@@ -34,7 +34,7 @@ from anomaly_cli.device import resolve_device, seed_everything
 from anomaly_cli.images import write_png
 from anomaly_cli.maps import map_specs
 from anomaly_cli.training import StepStats, Trainer
-from models.attention import LatentStatistics, NormalStatistics
+from models.attention import LatentStatistics, LocalStatistics, NormalStatistics
 from models.config import VAEConfig
 from models.losses import vae_loss_terms
 from models.resnet import resnet18_vae
@@ -117,14 +117,18 @@ def save_untrained(path: Path) -> VAEConfig:
     config = VAEConfig()
     seed_everything(0)
     ones = torch.ones(config.latent_dim, dtype=torch.float64)
-    calibration: Calibration = calibrate([np.linspace(0, 1e-3, 64, dtype=np.float32).reshape(8, 8)])
+    calibration = calibrate_map([np.linspace(0, 1e-3, 64, dtype=np.float32).reshape(8, 8)], 8)
     record = ModelRecord(
         category="gravel",
         model=config,
-        statistics=NormalStatistics(LatentStatistics(0 * ones, ones)),
+        statistics=NormalStatistics(
+            LatentStatistics(0 * ones, ones),
+            LocalStatistics(torch.zeros(32, 8, 8), torch.ones(32, 8, 8), 0 * ones, ones),
+        ),
         calibrations={str(spec): calibration for spec in map_specs(config)},
-        default_map="diff_mahal@layer4",
+        default_map="exact_position@layer4",
         default_threshold="max",
+        default_scores="raw",
         training={},
         data={},
     )

@@ -71,6 +71,10 @@ class VAEConfig:
         """Target layers that the encoder hands out, the last one last."""
         return STAGES if self.neck == "none" else (*STAGES, "neck")
 
+    def stride(self, layer: Layer) -> int:
+        """Pixels per position of a target layer."""
+        return self.neck_stride if layer == "neck" else 4 * 2 ** STAGES.index(layer)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ConvVAEConfig:

@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from anomaly_cli.calibration import calibrate
+from anomaly_cli.calibration import calibrate_map
 from anomaly_cli.checkpoint import (
     ModelRecord,
     load_model,
@@ -36,7 +36,7 @@ def vae() -> VAE:
 
 @pytest.fixture
 def record() -> ModelRecord:
-    maps = np.arange(32, dtype=np.float32).reshape(2, 4, 4)
+    maps = list(np.arange(48, dtype=np.float32).reshape(3, 4, 4))
     return ModelRecord(
         category="disc",
         model=CONFIG,
@@ -44,9 +44,10 @@ def record() -> ModelRecord:
             LatentStatistics(torch.arange(3).double(), torch.ones(3).double() / 3),
             LocalStatistics(torch.rand(3, 1, 1), torch.rand(3, 1, 1), torch.rand(3), torch.rand(3)),
         ),
-        calibrations={MAP: calibrate(maps)},
+        calibrations={MAP: calibrate_map(maps, 2)},
         default_map=MAP,
         default_threshold="image-fpr=0.05",
+        default_scores="global",
         training={"seed": 0, "best_epoch": 3},
         data={"fingerprint": "ab", "fit": 8, "held_out": 2},
     )
@@ -75,10 +76,22 @@ def test_everything_comes_back(model_file: Path, vae: VAE, record: ModelRecord) 
     ):
         assert torch.equal(written, read)
     calibration = loaded.record.calibrations[MAP]
-    np.testing.assert_array_equal(calibration.maxima, [15, 31])
+    np.testing.assert_array_equal(calibration.raw.maxima, [15, 31, 47])
+    assert loaded.record.default_scores == "global"
+    for scores in ("global", "position"):
+        for written, read in zip(
+            record.calibrations[MAP].select(scores), calibration.select(scores), strict=True
+        ):
+            for a, b in zip(vars_of(written), vars_of(read), strict=True):
+                np.testing.assert_array_equal(a, b)
     images = torch.rand(2, 3, 32, 32)
     torch.testing.assert_close(loaded.vae(images).logits, vae.eval()(images).logits)
     assert not loaded.vae.training
+
+
+def vars_of(part: object) -> list[np.ndarray]:
+    """The arrays of a scale or of a calibration."""
+    return list(part) if isinstance(part, tuple) else list(vars(part).values())
 
 
 def test_a_folder_stands_for_its_model_file(model_file: Path) -> None:
@@ -115,10 +128,10 @@ def rewrite(path: Path, change: str, value: object) -> None:
         ("drop", "vae.encoder.mu.weight", "encoder.mu.weight"),
         ("drop", "statistics.latent.mean", "statistics.latent.mean"),
         ("drop", "statistics.local.variance", "statistics.local.variance"),
-        ("drop", f"calibration.{MAP}.maxima", "maxima"),
+        ("drop", f"calibration.{MAP}.raw.maxima", "maxima"),
         ("reshape", "vae.encoder.mu.bias", "encoder.mu.bias"),
         ("reshape", "statistics.latent.variance", "3 latents"),
-        ("reshape", f"calibration.{MAP}.quantiles", "wrong size"),
+        ("reshape", f"calibration.{MAP}.raw.quantiles", "wrong size"),
         ("default_map", "gradcam@layer1", "gradcam@layer1"),
         ("model", {"image_size": 31}, "multiple of 32"),
         ("model", {"unknown": 1}, "unknown"),

@@ -9,8 +9,12 @@ import pytest
 from conftest import Trained, draw_hole, draw_part, run_cli
 from PIL import Image
 
-from anomaly_cli.images import read_image, resize_image, write_png
-from anomaly_cli.rendering import PALETTE
+from anomaly_cli.config import MapConfig
+from anomaly_cli.data.normal import to_tensor
+from anomaly_cli.images import read_image, resize_image, resize_map, write_png
+from anomaly_cli.localization import open_localizer
+from anomaly_cli.rendering import PALETTE, heat_levels, overlay
+from models.config import Attention
 
 
 def manifest(output: Path) -> list[dict[str, Any]]:
@@ -161,6 +165,26 @@ def test_threshold_overrides(trained: Trained, images: Path, tmp_path: Path) -> 
     assert manifest(tmp_path / "rule")[0]["threshold_rule"] == "pixel-fpr=0.2"
 
 
+def test_global_scores_move_map_and_threshold_together(
+    trained: Trained, images: Path, tmp_path: Path
+) -> None:
+    """The same masks, in standard deviations of normal pixels."""
+    for scores in ("raw", "global"):
+        run_cli(
+            "localize", trained.model, images, "--output", tmp_path / scores, "--scores", scores
+        )
+    for raw, scaled in zip(manifest(tmp_path / "raw"), manifest(tmp_path / "global"), strict=True):
+        assert raw["threshold"] != scaled["threshold"]
+        assert raw["is_anomalous"] == scaled["is_anomalous"]
+        assert raw["anomalous_share"] == pytest.approx(scaled["anomalous_share"], abs=0.01)
+        assert (raw["scores"], scaled["scores"]) == ("raw", "global")
+    outcome = run_cli(
+        "localize", trained.model, images, "--output", tmp_path / "x", "--scores", "position"
+    )
+    assert outcome.code == 4  # one image was held out
+    assert "needs 3 held-out normal images" in outcome.stderr
+
+
 @pytest.mark.parametrize("layer", ["layer1", "layer2", "layer3", "layer4"])
 @pytest.mark.parametrize("attention", ["gradcam", "diff_mahal"])
 def test_every_definition_and_layer(
@@ -214,6 +238,99 @@ def test_an_interrupted_run_tells_what_is_complete(
     assert manifest(tmp_path / "out") == []
 
 
+def test_latents_are_drawn_and_told(trained: Trained, images: Path, tmp_path: Path) -> None:
+    """An overlay for each chosen latent, a contact sheet, and the numbers by deviation."""
+    out = tmp_path / "out"
+    outcome = run_cli("localize", trained.model, images, "--output", out, "--latents", "all")
+    assert outcome.code == 0, outcome.stderr
+    for record in manifest(out):
+        assert record["outputs"]["sheet"] == f"sheets/{record['image']}"
+        assert Image.open(out / record["outputs"]["sheet"]).height < 700
+        assert {latent["latent"] for latent in record["latents"]} == {0, 1, 2, 3}
+        deviations = [abs(latent["deviation"]) for latent in record["latents"]]
+        assert deviations == sorted(deviations, reverse=True)
+        assert sum(latent["share"] for latent in record["latents"]) == pytest.approx(1)
+        for latent in record["latents"]:
+            assert set(latent) == {"latent", "mean", "deviation", "share", "overlay"}
+            number = f"latent_{latent['latent']:02}.png"
+            assert latent["overlay"] == f"latents/{record['image'][:-4]}/{number}"
+            size = Image.open(out / latent["overlay"]).size
+            assert size == (record["width"], record["height"])
+        low, high = record["colour_range"]
+        assert record["latent_colour_range"] == pytest.approx([low, low + 2 * (high - low)])
+
+
+def test_overlay_of_a_latent_is_its_map_on_the_scale_of_the_model(
+    trained: Trained, images: Path, tmp_path: Path
+) -> None:
+    """Rendered here from the maps that the model draws for the image alone."""
+    out, path = tmp_path / "out", images / "right/part.png"
+    run_cli(
+        "localize", trained.model, path, "--output", out, "--latents", "all",
+        "--attention", "gradcam",
+    )  # fmt: skip
+    (record,) = manifest(out)
+    localizer = open_localizer(trained.model, MapConfig(attention=Attention.GRADCAM))
+    image = read_image(path)
+    drawn = localizer.maker.with_latents(to_tensor(image[None].copy()), localizer.spec)
+    coloured = 0
+    for latent in record["latents"]:
+        latent_map = resize_map(drawn.latent_maps[0, latent["latent"]].numpy(), 64, 64)
+        levels = heat_levels(latent_map, tuple(record["latent_colour_range"]))
+        found = read_image(out / latent["overlay"])
+        assert np.abs(found.astype(int) - overlay(image, levels)).max() <= 1
+        coloured += int((found != image).any(axis=2).sum())
+    assert coloured > 100
+
+
+def test_top_latents_are_chosen_for_each_image(
+    trained: Trained, images: Path, tmp_path: Path
+) -> None:
+    for name, latents in (("all", "all"), ("top", "top:2")):
+        run_cli(
+            "localize", trained.model, images, "--output", tmp_path / name, "--latents", latents
+        )
+    for all_of_them, top in zip(
+        manifest(tmp_path / "all"), manifest(tmp_path / "top"), strict=True
+    ):
+        assert top["latents"] == all_of_them["latents"][:2]
+
+
+def test_latents_leave_everything_else_as_it_is(
+    trained: Trained, images: Path, tmp_path: Path
+) -> None:
+    """The same bytes in the same files, and no trace of latents where nobody asked."""
+    for name, options in (("plain", ()), ("latents", ("--latents", "top:1"))):
+        run_cli("localize", trained.model, images, "--output", tmp_path / name, *options)
+    for path in (tmp_path / "plain").rglob("*.*"):
+        if path.name != "manifest.jsonl":
+            other = tmp_path / "latents" / path.relative_to(tmp_path / "plain")
+            assert path.read_bytes() == other.read_bytes()
+    for plain, with_latents in zip(
+        manifest(tmp_path / "plain"), manifest(tmp_path / "latents"), strict=True
+    ):
+        assert set(with_latents) - set(plain) == {"latents", "latent_colour_range"}
+        with_latents["outputs"].pop("sheet")
+        assert {name: with_latents[name] for name in plain} == plain
+
+
+def test_latents_survive_a_bad_image_and_its_neighbours_keep_theirs(
+    trained: Trained, images: Path, tmp_path: Path
+) -> None:
+    (images / "left/a.png").write_bytes(b"no image")
+    for name, folder in (("bad", images), ("good", images / "right")):
+        outcome = run_cli(
+            "localize", trained.model, folder, "--output", tmp_path / name, "--latents", "all"
+        )
+        assert outcome.code == (3 if name == "bad" else 0)
+    (alone,) = manifest(tmp_path / "good")
+    broken, _, beside = manifest(tmp_path / "bad")
+    assert "latents" not in broken
+    assert [latent["deviation"] for latent in beside["latents"]] == pytest.approx(
+        [latent["deviation"] for latent in alone["latents"]], rel=1e-3
+    )
+
+
 def test_json_is_the_manifest(trained: Trained, images: Path, tmp_path: Path) -> None:
     outcome = run_cli("localize", trained.model, images, "--output", tmp_path / "out", "--json")
     assert json.loads(outcome.stdout) == manifest(tmp_path / "out")
@@ -236,6 +353,15 @@ def test_bad_input_is_one_line_with_its_code(
         ([trained.model, images, "--threshold", "high"], 2, "is not understood"),
         ([trained.model, images, "--batch-size", "0"], 2, "--batch-size must be at least 1"),
         ([trained.model, images, "--device", "cuda:99"], 6, "is not there"),
+        ([trained.model, images, "--latents", "top:0"], 2, "top:K with K from 1"),
+        ([trained.model, images, "--latents", "99"], 2, "numbers from 0 to 3"),
+        ([trained.model, images, "--latents", "x"], 2, "use all, top:K"),
+        ([trained.model, images, "--latents", "all", "--map", "reconstruction"], 2, "no map for"),
+        (
+            [trained.model, images, "--latents", "0", "--attention", "official"],
+            2,
+            "these have: --attention gradcam, paper, diff_mahal, hires, layercam, exact",
+        ),
     ]
     for arguments, code, message in cases:
         outcome = run_cli("localize", *arguments)

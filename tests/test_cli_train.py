@@ -43,8 +43,8 @@ def test_train_leaves_a_model_and_a_row_for_each_epoch(trained: Trained) -> None
 def test_threshold_is_that_of_held_out_normals(trained: Trained) -> None:
     """One image was held out, so the threshold is its maximum for every definition."""
     for name, calibration in load_model(trained.model).record.calibrations.items():
-        assert len(calibration.maxima) == 1, name
-        assert calibration.quantiles.max() == calibration.maxima[0], name
+        assert len(calibration.raw.maxima) == 1, name
+        assert calibration.raw.quantiles.max() == calibration.raw.maxima[0], name
 
 
 def test_statistics_follow_the_law_of_total_variance(trained: Trained) -> None:
@@ -218,6 +218,10 @@ BAD_INPUT = [
     (["--device", "cuda:99"], 6, "--device cuda:99 is not there"),
     (["--device", "gpu"], 6, "--device gpu is unknown"),
     (["--resume", "--overwrite"], 2, "contradict"),
+    (["--scores", "position"], 2, "--scores position needs 3 held-out normal images, not 1"),
+    (["--attention", "exact", "--target-layer", "layer1"], 2, "no anomaly map exact@layer1"),
+    (["--target-layer", "neck"], 2, "no anomaly map diff_mahal@neck"),
+    (["--head", "flatten", "--neck", "fpn"], 2, "head must be gap with a neck"),
 ]
 
 

@@ -14,6 +14,7 @@ from anomaly_cli.maps import (
     MapMaker,
     MapSpec,
     calibrate_maps,
+    default_map,
     map_specs,
     normal_statistics,
     parse_map_spec,
@@ -103,5 +104,41 @@ def test_calibration_holds_the_maxima_of_held_out_maps(trained: Trained) -> None
     spec = MapSpec("gradcam", "layer3")
     maps = torch.cat([maker(batch, [spec])[spec] for batch in images.batches(1)]).numpy()
     np.testing.assert_allclose(
-        calibrations[str(spec)].maxima, np.sort(maps.max(axis=(1, 2))), rtol=1e-5
+        calibrations[str(spec)].raw.maxima, np.sort(maps.max(axis=(1, 2))), rtol=1e-5
     )
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [({}, "exact_position@layer4"), ({"neck": "fpn"}, "exact_position@neck"),
+     ({"head": "flatten"}, "diff_mahal@layer4")],
+)  # fmt: skip
+def test_default_map_is_the_best_one_that_the_shape_has(
+    settings: dict[str, str], name: str
+) -> None:
+    assert str(default_map(VAEConfig(**settings))) == name
+
+
+def test_default_map_keeps_what_the_user_named() -> None:
+    config = VAEConfig(neck="fpn")
+    assert str(default_map(config, Attention.GRADCAM)) == "gradcam@neck"
+    assert str(default_map(config, layer="layer2")) == "diff_mahal@layer2"
+    with pytest.raises(ConfigError, match="no anomaly map exact@layer2"):
+        default_map(config, Attention.EXACT, "layer2")
+
+
+def test_maker_with_a_scale_gives_scores(trained: Trained) -> None:
+    """(M - mean) / std of the calibration, pixel by pixel."""
+    record = load_model(trained.model).record
+    spec = MapSpec("gradcam", "layer3")
+    scale, _ = record.calibrations[str(spec)].select("global")
+    assert scale is not None
+    images = torch.rand(2, 3, 64, 64)
+    makers = [
+        MapMaker(load_model(trained.model).vae, record.statistics, 64, CPU, chosen)
+        for chosen in (None, scale)
+    ]
+    raw, scores = (maker(images, [spec])[spec].numpy() for maker in makers)
+    expected = (raw - scale.mean.item()) / scale.std.item()
+    np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(makers[1].with_latents(images, spec).anomaly_maps.numpy(), scores)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from anomaly_cli.config import DATA_VARIABLE, DEFAULT_ATTENTION, DEFAULT_LAYER, MapConfig, MapSource
+from anomaly_cli.config import DATA_VARIABLE, MapConfig, MapSource, Scores
 from models.config import Attention, Layer
 
 Data = Annotated[
@@ -14,6 +14,8 @@ Data = Annotated[
     typer.Option(envvar=DATA_VARIABLE, help="Folder of the categories, in the layout of MVTec AD."),
 ]
 Category = Annotated[str, typer.Option(help="Name of a category, or all.")]
+Model = Annotated[Path, typer.Argument(help="model.safetensors, or the folder that holds it.")]
+Images = Annotated[list[str], typer.Argument(help="Files, folders (recursive) or globs.")]
 Output = Annotated[Path, typer.Option(help="Folder to write to.")]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Write into a folder that already holds something.")
@@ -26,15 +28,32 @@ Workers = Annotated[
 ]
 Threads = Annotated[int, typer.Option(help="Threads that decode, and as many that write.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-AttentionOption = Annotated[Attention, typer.Option(help="Definition of the attention map.")]
-TargetLayer = Annotated[Layer, typer.Option(help="Encoder stage it reads.")]
+AttentionOption = Annotated[
+    Attention | None,
+    typer.Option(
+        help="Definition of the attention map.",
+        show_default="exact_position where the last activation is averaged, else diff_mahal",
+    ),
+]
+TargetLayer = Annotated[
+    Layer | None,
+    typer.Option("--target-layer", help="Encoder stage it reads.", show_default="the last one"),
+]
+ScoresOption = Annotated[
+    Scores,
+    typer.Option(
+        "--scores",
+        help="raw: the map. global or position: standard deviations from held-out normal images, "
+        "over all pixels or at the same place (for aligned objects).",
+    ),
+]
 Source = Annotated[
     MapSource, typer.Option("--map", help="attention, or reconstruction (the plain |x - x^|).")
 ]
 ModelAttention = Annotated[
     Attention | None,
     typer.Option(
-        help=f"Definition of the attention map, such as {DEFAULT_ATTENTION}.",
+        help="Definition of the attention map.",
         show_default="the model's",
     ),
 ]
@@ -42,7 +61,15 @@ ModelTargetLayer = Annotated[
     Layer | None,
     typer.Option(
         "--target-layer",
-        help=f"Encoder stage it reads, such as {DEFAULT_LAYER}.",
+        help="Encoder stage it reads.",
+        show_default="the model's",
+    ),
+]
+ModelScores = Annotated[
+    Scores | None,
+    typer.Option(
+        "--scores",
+        help="raw: the map. global or position: standard deviations from held-out normal images.",
         show_default="the model's",
     ),
 ]

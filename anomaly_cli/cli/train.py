@@ -53,6 +53,7 @@ def train(
     ] = TRAIN.held_out,
     attention: option.AttentionOption = TRAIN.attention,
     target_layer: option.TargetLayer = TRAIN.layer,
+    scores: option.ScoresOption = TRAIN.scores,
     threshold: Annotated[
         str, typer.Option(help="Rule: image-fpr=RATE, pixel-fpr=RATE, or max.")
     ] = TRAIN.threshold,
@@ -91,6 +92,7 @@ def train(
         held_out=held_out,
         attention=attention,
         layer=target_layer,
+        scores=scores,
         threshold=threshold,
         seed=seed,
         workers=workers,

@@ -13,7 +13,7 @@ import torchvision
 
 import anomaly_cli
 from anomaly_cli import console
-from anomaly_cli.calibration import parse_threshold
+from anomaly_cli.calibration import MIN_IMAGES_PER_POSITION, parse_threshold
 from anomaly_cli.checkpoint import (
     ModelRecord,
     load_model,
@@ -30,8 +30,8 @@ from anomaly_cli.errors import CheckpointError, ConfigError, OutputError, Traini
 from anomaly_cli.files import fingerprint, hash_file, prepare_output_folder, write_text
 from anomaly_cli.maps import (
     MapMaker,
-    MapSpec,
     calibrate_maps,
+    default_map,
     normal_statistics,
 )
 from anomaly_cli.pretrained import load_encoder_weights
@@ -66,6 +66,7 @@ def run(config: TrainConfig) -> list[TrainedCategory]:
 
 def _check_settings(config: TrainConfig) -> None:
     select_augmentation(config.augmentation, config.category)
+    default_map(config.model, config.attention, config.layer)
     if isinstance(parse_threshold(config.threshold), float):
         raise ConfigError("train takes a threshold rule, not a number: max, image-fpr=0.05, ...")
 
@@ -93,6 +94,11 @@ def _train_category(
 ) -> None:
     paths = training_images(config.data, config.category)
     split = split_normal(paths, held_out=config.held_out, seed=config.seed)
+    if config.scores == "position" and len(split.held_out) < MIN_IMAGES_PER_POSITION:
+        raise ConfigError(
+            f"--scores position needs {MIN_IMAGES_PER_POSITION} held-out normal images, not "
+            f"{len(split.held_out)}; raise --held-out, or use global"
+        )
     augmentation = select_augmentation(config.augmentation, config.category)
     size = config.model.image_size
     fit = NormalImages(split.fit, size, augmentation, config.seed)
@@ -211,7 +217,8 @@ def _describe(
         model=config.model,
         statistics=statistics,
         calibrations=calibrate_maps(maker, trainer.held_out, config.model, batch_size=batch),
-        default_map=str(MapSpec(config.attention.value, config.layer)),
+        default_map=str(default_map(config.model, config.attention, config.layer)),
+        default_scores=config.scores,
         default_threshold=str(parse_threshold(config.threshold)),
         training=training,
         data={"fingerprint": settings["data"], **counts},
@@ -222,7 +229,8 @@ def _summarise(path: Path, *, is_new: bool) -> TrainedCategory:
     loaded = load_model(path)
     record = loaded.record
     rule = parse_threshold(record.default_threshold)
-    threshold = record.calibrations[record.default_map].threshold(rule)
+    _scale, calibration = record.calibrations[record.default_map].select(record.default_scores)
+    threshold = calibration.threshold(rule)
     return TrainedCategory(
         category=record.category,
         model=path,
