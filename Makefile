@@ -32,6 +32,7 @@ bench: $(INSTALLED) ## speed as ratios, in one run
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/attention.py
 	$(BIN)/python benchmarks/metrics.py
+	$(BIN)/python benchmarks/report.py
 
 docs: $(INSTALLED) ## write docs/cli.md from the help texts
 	$(BIN)/python -m typer anomaly_cli.cli utils docs --name anomaly-cli --output docs/cli.md

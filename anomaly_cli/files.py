@@ -85,5 +85,6 @@ def fingerprint(paths: Iterable[Path], *, root: Path) -> str:
     """
     digest = hashlib.sha256()
     for path in paths:
-        digest.update(f"{path.relative_to(root).as_posix()}\0{hash_file(path)}\n".encode())
+        line = f"{path.relative_to(root).as_posix()}\0{hash_file(path)}\n"
+        digest.update(line.encode("utf-8", "surrogateescape"))  # names that are not UTF-8
     return digest.hexdigest()

@@ -151,3 +151,54 @@ def test_without_anomalous_images_metrics_are_undefined(
     (row,) = json.loads((tmp_path / "out/report.json").read_text())["categories"]
     assert row["pixel_auroc"] is None
     assert row["best_iou"] is None
+
+
+def test_original_size_is_what_localize_writes_and_evaluate_maps_reads(
+    trained: Trained, data: Path, tmp_path: Path
+) -> None:
+    """Three ways to one number; images are 96 x 80, the network sees 64 x 64."""
+    for path in [
+        *(data / "disc/test").rglob("*.png"),
+        *(data / "disc/ground_truth").rglob("*.png"),
+    ]:
+        with Image.open(path) as image:
+            image.resize((80, 96), Image.Resampling.NEAREST).save(path)
+    options = ("--data", data, "--replicates", 0)
+    outcome = run_cli(
+        "evaluate", "--runs", trained.runs, *options, "--resolution", "original",
+        "--output", tmp_path / "a",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.stderr
+    assert "at original size" in outcome.stdout
+    run_cli("localize", trained.model, data / "disc/test", "--output", tmp_path / "out")
+    outcome = run_cli(
+        "evaluate", "--maps", tmp_path / "out/maps", *options, "--output", tmp_path / "b",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.stderr
+    (one,), (other,) = (
+        json.loads((tmp_path / name / "report.json").read_text())["categories"] for name in "ab"
+    )
+    assert one["resolution"] is other["resolution"] is None
+    for name in ("pixel_auroc", "aupro", "best_iou", "best_f1", "average_precision"):
+        assert one[name] == other[name], name
+
+
+def test_intervals_tables_and_bars_of_a_model(trained: Trained, tmp_path: Path) -> None:
+    """The hole is found by the residual in every image, so nothing is uncertain about it."""
+    outcome = run_cli(
+        "evaluate", "--runs", trained.runs, "--data", trained.data, "--map", "reconstruction",
+        "--no-good", "--fail-under", "disc:image_recall=0.5", "--fail-under", "image_auroc=0.5",
+        "--output", tmp_path,
+    )  # fmt: skip
+    assert outcome.code == 10, "image AUROC is undefined without normal images"
+    assert "1 of 2 bars are not met: disc: image_auroc n/a" in outcome.stderr
+    (row,) = json.loads((tmp_path / "report.json").read_text())["categories"]
+    assert row["images"] == row["anomalous_images"] == 3
+    assert row["regions"] == 3
+    low, high = row["intervals"]["pixel_auroc"]
+    assert 0.9 < low <= row["pixel_auroc"] <= high
+    assert [item["defect_type"] for item in row["defect_types"]] == ["hole"]
+    assert row["table_threshold"] == row["threshold"]
+    page = (tmp_path / "report.html").read_text()
+    assert row["model_sha256"] in page
+    assert row["data_sha256"] in page

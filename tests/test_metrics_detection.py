@@ -118,3 +118,13 @@ def test_image_scores_may_be_infinite_but_not_nan() -> None:
 def test_image_scores_of_float64_are_not_rounded() -> None:
     scores = np.array([1.0 + 1e-12, 1.0])
     assert image_metrics(scores, np.array([True, False])).image_auroc == 1.0
+
+
+def test_perfect_maps_have_areas_of_one_and_not_an_epsilon_more() -> None:
+    """300 distinct positives above all negatives: 300 times 1/300 sums to 1 + 2e-16."""
+    for count in range(2, 400):
+        scores = np.arange(count + 3, dtype=np.float32)
+        metrics = image_metrics(scores, scores >= 3)
+        assert metrics.image_auroc <= 1.0
+        assert metrics.average_precision <= 1.0
+        assert metrics.image_auroc == pytest.approx(1.0)

@@ -7,48 +7,13 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
+from example_reports import PILL, TILE, WOOD, report
 
 import anomaly_cli
 from anomaly_cli.errors import OutputError
-from anomaly_cli.reports import (
-    METRICS,
-    CategoryMetrics,
-    EvaluationReport,
-    to_csv,
-    to_json,
-    write_reports,
-)
-
-WOOD = CategoryMetrics(
-    category="wood",
-    kind="texture",
-    images=79,
-    anomalous_images=60,
-    pixel_auroc=0.8,
-    image_auroc=0.9,
-    aupro=0.7,
-    average_precision=0.4,
-    best_f1=0.45,
-    best_iou=0.3,
-    best_iou_threshold=1.25,
-    iou=0.2,
-    precision=0.5,
-    recall=0.25,
-    threshold=1.5,
-    threshold_rule="image-fpr=0.05",
-    image_false_positive_rate=0.05,
-    image_recall=0.75,
-    map="diff_mahal@layer4",
-    resolution=256,
-    model_sha256="ab" * 32,
-)
-TILE = replace(WOOD, category="tile", pixel_auroc=0.6, aupro=math.nan)
-PILL = replace(WOOD, category="pill", kind="object", pixel_auroc=0.4, aupro=math.nan)
-
-
-def report(*rows: CategoryMetrics) -> EvaluationReport:
-    return EvaluationReport(rows=rows)
-
+from anomaly_cli.reports.machine import to_csv, to_json
+from anomaly_cli.reports.results import METRICS, CategoryMetrics
+from anomaly_cli.reports.write import write_reports
 
 # Means
 
@@ -87,13 +52,15 @@ def test_json_has_a_schema_version_and_the_version_of_the_tool() -> None:
     content = to_json(report(WOOD))
     assert content["schema_version"] == 1
     assert content["anomaly_cli"] == anomaly_cli.__version__
-    assert set(content) == {"schema_version", "anomaly_cli", "categories", "means"}
+    assert {"schema_version", "anomaly_cli", "categories", "means"} <= set(content)
 
 
 def test_json_holds_every_field_of_every_category_in_order() -> None:
     content = to_json(report(WOOD, PILL))
     assert [row["category"] for row in content["categories"]] == ["wood", "pill"]
-    assert content["categories"][0] == {f.name: getattr(WOOD, f.name) for f in fields(WOOD)}
+    expected = {field.name: getattr(WOOD, field.name) for field in fields(WOOD)}
+    assert list(content["categories"][0])[: len(expected)] == list(expected)
+    assert content["categories"][0].items() >= expected.items()
 
 
 @pytest.mark.parametrize("undefined", [math.nan, math.inf, -math.inf])
@@ -111,7 +78,8 @@ def test_undefined_is_null_in_json(undefined: float) -> None:
 
 def test_csv_has_one_header_and_one_line_per_category() -> None:
     lines = to_csv(report(WOOD, PILL)).splitlines()
-    assert lines[0].split(",") == [field.name for field in fields(CategoryMetrics)]
+    names = [field.name for field in fields(CategoryMetrics)]
+    assert lines[0].split(",")[: len(names)] == names
     assert [line.split(",")[0] for line in lines] == ["category", "wood", "pill"]
     assert to_csv(report()).splitlines() == lines[:1]
 
@@ -136,8 +104,7 @@ def test_files_hold_strict_json_and_the_same_csv(tmp_path: Path) -> None:
     assert "Größe" in text
     assert text.endswith("}\n")
     assert (tmp_path / "results" / "report.csv").read_bytes() == to_csv(rows).encode()
-    names = sorted(path.name for path in (tmp_path / "results").iterdir())
-    assert names == ["report.csv", "report.json"]
+    assert not list((tmp_path / "results").glob("*.partial"))
 
 
 def test_report_that_cannot_be_written_keeps_the_old_one(tmp_path: Path) -> None:

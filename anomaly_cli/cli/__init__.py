@@ -7,7 +7,9 @@ from typer.core import TyperGroup
 
 import anomaly_cli
 from anomaly_cli import console
+from anomaly_cli.cli.check_data import check_data
 from anomaly_cli.cli.evaluate import evaluate
+from anomaly_cli.cli.explain import explain
 from anomaly_cli.cli.localize import localize
 from anomaly_cli.cli.sample import sample
 from anomaly_cli.cli.train import train
@@ -63,7 +65,7 @@ def _root(
     console.configure(quiet=quiet)
 
 
-for _command in (sample, train, localize, evaluate):
+for _command in (sample, check_data, train, localize, evaluate, explain):
     app.command()(_command)
 
 

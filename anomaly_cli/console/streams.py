@@ -6,6 +6,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from anomaly_cli.reports.names import json_text
+
 _WIDTH_WITHOUT_TERMINAL = 120  # stable in CI logs
 
 
@@ -52,4 +54,5 @@ def one_line(message: str) -> str:
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout; what is undefined is null."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))  # noqa: T201
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    print(json_text(text))  # noqa: T201

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
@@ -10,10 +10,11 @@ from rich.text import Text
 from anomaly_cli.console.streams import make_console, note, one_line, warn
 
 if TYPE_CHECKING:
+    from anomaly_cli.commands.explain import ExplainResult
     from anomaly_cli.commands.localize import LocalizationResult
     from anomaly_cli.commands.sample import SampleResult
     from anomaly_cli.commands.train import TrainedCategory
-    from anomaly_cli.reports import EvaluationReport
+    from anomaly_cli.reports.results import EvaluationReport, Gate
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -91,6 +92,34 @@ def show_localization(result: "LocalizationResult", *, rows: int = 20) -> None:
         warn(f"{result.failed} of {len(result.records)} images could not be read")
 
 
+def show_explanation(result: "ExplainResult") -> None:
+    """Table of the latents in the figure."""
+    report = result.report
+    drawn = [record for record in report["images"] if "error" not in record]
+    _table(
+        f"Latents of {report['category']} on {len(drawn)} images ({report['map']})",
+        ["latent", "mean deviation", "largest deviation", "in image", "mean share of the map"],
+        [_explanation_row(place, row, drawn) for place, row in enumerate(report["latents"])],
+    )
+    note(f"written to {result.output} (explain.png, explain.json)")
+    if result.failed:
+        warn(f"{result.failed} of {len(report['images'])} images could not be read")
+
+
+def _explanation_row(
+    place: int, row: dict[str, Any], images: Sequence[dict[str, Any]]
+) -> list[str]:
+    extreme = max(images, key=lambda image: abs(image["latents"][place]["deviation"]))
+    share = row["mean_share"]
+    return [
+        f"z{row['latent']}",
+        f"{row['mean_absolute_deviation']:.2f} sd",
+        f"{extreme['latents'][place]['deviation']:+.2f} sd",
+        extreme["image"],
+        "n/a" if share is None else f"{share:.1%}",
+    ]
+
+
 _EVALUATION_COLUMNS = {
     "pixel AUROC": "pixel_auroc",
     "best IoU (oracle)": "best_iou",
@@ -109,9 +138,42 @@ def show_evaluation(report: "EvaluationReport") -> None:
     if len(report.rows) > 1:
         for group, means in report.means().items():
             rows.append([f"mean of {group}", *(number(means[name]) for name in names)])
-    resolutions = sorted({row.resolution for row in report.rows})
-    maps = sorted({row.map for row in report.rows})
-    title = (
-        f"{', '.join(maps)} at {', '.join(map(str, resolutions))} px; IoU, precision and recall "
+    sizes = sorted(
+        {f"{row.resolution} px" if row.resolution else "original size" for row in report.rows}
     )
-    _table(title + "at the stored threshold", ["category", *_EVALUATION_COLUMNS], rows)
+    maps = sorted({row.map for row in report.rows})
+    good = "" if any(row.good for row in report.rows) else "; normal images left out"
+    _table(
+        f"{', '.join(maps)} at {', '.join(sizes)}{good}; "
+        "IoU, precision and recall at the stored threshold",
+        ["category", *_EVALUATION_COLUMNS],
+        rows,
+    )
+    if report.gates:
+        _show_gates(report.gates)
+
+
+def _show_gates(gates: "Sequence[Gate]") -> None:
+    """Bars that are not met, and how many are."""
+    failed = [gate for gate in gates if not gate.is_met]
+    title = f"{len(gates) - len(failed)} of {len(gates)} bars are met"
+    _table(
+        title + ("; these are not" if failed else ""),
+        ["category", "metric", "value", "95% interval", "bar", "baseline", "its interval"],
+        [
+            [
+                gate.category,
+                gate.metric,
+                number(gate.value),
+                _interval(gate.interval),
+                f"{gate.bar:.4g}",
+                "" if gate.baseline is None else f"{gate.baseline:.4g}",
+                _interval(gate.baseline_interval),
+            ]
+            for gate in failed
+        ],
+    )
+
+
+def _interval(ends: tuple[float, float]) -> str:
+    return f"{ends[0]:.3f} to {ends[1]:.3f}" if all(map(math.isfinite, ends)) else ""

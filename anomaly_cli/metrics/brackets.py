@@ -31,7 +31,8 @@ class Optimum(NamedTuple):
 def _bracket(low: NDArray[np.float64], high: NDArray[np.float64]) -> Bracket:
     """Of the sum over groups, each of which lies between its `low` and `high` (U,)."""
     ends = float(low.sum()), float(high.sum())
-    return Bracket(value=sum(ends) / 2, bound=(ends[1] - ends[0]) / 2)
+    # Rounding alone may pass 1 by an epsilon.
+    return Bracket(value=min(sum(ends) / 2, 1.0), bound=(ends[1] - ends[0]) / 2)
 
 
 def _curve_area(ranking: Ranking, gains: NDArray[np.float64], limit: float) -> Bracket:

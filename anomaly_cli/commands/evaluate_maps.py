@@ -1,0 +1,80 @@
+"""`evaluate --maps`: saved maps of any tool and their ground truth -> a report. Loads no torch."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from anomaly_cli.calibration import Threshold, parse_threshold
+from anomaly_cli.commands.scoring import score
+from anomaly_cli.config import EvaluateConfig
+from anomaly_cli.data.mvtec import Sample
+from anomaly_cli.data.saved_maps import find_mapped_categories, mapped_split, read_map
+from anomaly_cli.errors import ConfigError, DataError
+from anomaly_cli.evaluation import CategorySource, DrawnMap
+from anomaly_cli.files import fingerprint
+from anomaly_cli.images import image_size
+from anomaly_cli.reports.results import EvaluationReport
+
+
+def run(config: EvaluateConfig) -> EvaluationReport:
+    """Score saved maps at their own size and write the report."""
+    maps = _maps_folder(config)
+    threshold = _given_threshold(config)
+    names = find_mapped_categories(config.data, maps, config.category)
+    sources = {name: partial(_open, name, maps, threshold, config) for name in names}
+    return score(sources, config)
+
+
+def _maps_folder(config: EvaluateConfig) -> Path:
+    if config.maps is None:
+        raise ConfigError("--maps names no folder")
+    if config.model is not None or config.map.attention or config.map.layer:
+        raise ConfigError("--maps needs no model: leave --model, --attention, --target-layer out")
+    if config.resolution == "network":
+        raise ConfigError("--maps has no network: saved maps are compared at their own size")
+    return config.maps
+
+
+def _given_threshold(config: EvaluateConfig) -> Threshold:
+    if config.map.threshold is None:
+        return Threshold(float("nan"), "none", 0)
+    value = parse_threshold(config.map.threshold)
+    if not isinstance(value, float):
+        raise ConfigError(
+            f"--threshold {config.map.threshold} needs held-out normal images, which only a model "
+            "knows; with --maps give a number"
+        )
+    return Threshold(value, "given", 0)
+
+
+def _open(
+    category: str, maps: Path, threshold: Threshold, config: EvaluateConfig
+) -> CategorySource:
+    split = mapped_split(config.data, maps, category, with_good=config.good)
+    files = dict(zip(split.samples, split.paths, strict=True))
+
+    def draw(samples: Sequence[Sample]) -> Iterator[DrawnMap]:
+        for sample in samples:
+            yield _read(files[sample], sample)
+
+    masks = [sample.mask_path for sample in split.samples if sample.mask_path]
+    return CategorySource(
+        category=category,
+        samples=split.samples,
+        draw=draw,
+        threshold=threshold,
+        map="saved maps",
+        resolution=None,
+        maps_sha256=fingerprint(split.paths, root=maps),
+        data_sha256=fingerprint(masks, root=config.data),
+    )
+
+
+def _read(path: Path, sample: Sample) -> DrawnMap:
+    anomaly_map = read_map(path)
+    height, width = anomaly_map.shape
+    if sample.path.is_file() and (size := image_size(sample.path)) != (height, width):
+        raise DataError(
+            f"{path} has {height} x {width} pixels, but {sample.path} has {size[0]} x {size[1]}"
+        )
+    return DrawnMap(anomaly_map, height, width, str(path))

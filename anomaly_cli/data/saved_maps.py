@@ -1,0 +1,164 @@
+"""Anomaly maps on disk, of any tool -> arrays, found beside the images of a test split.
+
+The layout is that of MVTec's own evaluation, `<maps>/<category>/test/<defect type>/<image>.tiff`;
+`test/` may be missing, and so may the category where only one is evaluated.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tifffile
+from PIL import Image, UnidentifiedImageError
+
+from anomaly_cli.data.mvtec import GOOD, Sample, test_samples
+from anomaly_cli.errors import DataError
+from anomaly_cli.images import AnomalyMap, list_folder
+
+MAP_SUFFIXES = (".tiff", ".tif", ".npy", ".png")
+_EXPECTED = "expected <maps>/<category>/test/<defect type>/<image>.tiff (or .npy, or 16-bit .png)"
+
+
+class MappedSplit(NamedTuple):
+    """The test split of one category with the file of each map."""
+
+    samples: list[Sample]
+    paths: list[Path]  # of the maps, in the order of the samples
+
+
+def find_mapped_categories(data: Path, maps: Path, category: str) -> list[str]:
+    """Categories that have both a ground truth and maps, sorted; or the one that was asked for.
+
+    Raises:
+        DataError: there is none.
+    """
+    for folder in (data, maps):
+        if not folder.is_dir():
+            raise DataError(f"{folder} does not exist")
+    known = sorted(path.name for path in data.iterdir() if _has_truth(path))
+    wanted = known if category == "all" else [name for name in known if name == category]
+    if category == "all":
+        wanted = [name for name in known if (maps / name).is_dir()]
+        if not wanted and len(known) == 1 and _map_folder(maps, known[0]):
+            wanted = known
+    if not wanted:
+        names = ", ".join(known) or "none"
+        raise DataError(
+            f"no category has both maps under {maps} and a ground truth under {data} "
+            f"(categories with one: {names}); {_EXPECTED}"
+        )
+    return wanted
+
+
+def _has_truth(category: Path) -> bool:
+    return (category / "test").is_dir() or (category / "ground_truth").is_dir()
+
+
+def _map_folder(maps: Path, category: str) -> Path | None:
+    """The folder that holds those of the defect types."""
+    for folder in (maps / category / "test", maps / category, maps / "test", maps):
+        if folder.is_dir() and any(_files_of(kind) for kind in folder.iterdir()):
+            return folder
+    return None
+
+
+def _files_of(folder: Path) -> dict[str, Path]:
+    """Maps directly in a folder by the name of their image; empty if it is no folder."""
+    return {
+        path.stem: path
+        for path in sorted(folder.glob("*"))
+        if path.suffix.lower() in MAP_SUFFIXES and not path.name.startswith(".")
+    }
+
+
+def mapped_split(data: Path, maps: Path, category: str, *, with_good: bool) -> MappedSplit:
+    """The test split of a category with a map for each image, sorted by defect type and name.
+
+    Without `<category>/test` the ground truth alone counts: its masks name the anomalous images,
+    and the maps under `good` the normal ones.
+
+    Raises:
+        DataError: an image has no map, or a map has no image.
+    """
+    folder = _map_folder(maps, category)
+    if folder is None:
+        raise DataError(f"no maps of {category} under {maps}; {_EXPECTED}")
+    found = {kind.name: _files_of(kind) for kind in sorted(folder.iterdir()) if kind.is_dir()}
+    has_images = (data / category / "test").is_dir()
+    samples = test_samples(data, category) if has_images else _from_masks(data / category, found)
+    samples = [s for s in samples if with_good or s.defect_type != GOOD]
+    paths = [_map_of(sample, found, folder) for sample in samples]
+    _refuse_strangers(samples, found, with_good=with_good, category=category)
+    return MappedSplit(samples, paths)
+
+
+def _from_masks(category: Path, found: dict[str, dict[str, Path]]) -> list[Sample]:
+    masks = sorted(category.glob("ground_truth/*/*"))
+    samples = [
+        Sample(
+            category / "test" / mask.parent.name / f"{mask.stem.removesuffix('_mask')}.png",
+            mask.parent.name,
+            mask,
+        )
+        for mask in masks
+        if mask in list_folder(mask.parent)
+    ]
+    good = [
+        Sample(category / "test" / GOOD / f"{name}.png", GOOD, None) for name in found.get(GOOD, {})
+    ]
+    return sorted([*samples, *good], key=lambda sample: (sample.defect_type, sample.path.name))
+
+
+def _map_of(sample: Sample, found: dict[str, dict[str, Path]], folder: Path) -> Path:
+    path = found.get(sample.defect_type, {}).get(sample.path.stem)
+    if path is None:
+        expected = folder / sample.defect_type / f"{sample.path.stem}.tiff"
+        raise DataError(f"{sample.path} has no map; expected {expected} (or .npy, or 16-bit .png)")
+    return path
+
+
+def _refuse_strangers(
+    samples: Sequence[Sample],
+    found: dict[str, dict[str, Path]],
+    *,
+    with_good: bool,
+    category: str,
+) -> None:
+    known = {(sample.defect_type, sample.path.stem) for sample in samples}
+    for defect_type, files in found.items():
+        for name, path in files.items():
+            is_left_out = defect_type == GOOD and not with_good
+            if not is_left_out and (defect_type, name) not in known:
+                raise DataError(f"{path} belongs to no test image of {category}")
+
+
+def read_map(path: Path) -> AnomalyMap:
+    """Read a one-channel anomaly map as (H, W) float32: TIFF, NPY or 16-bit PNG.
+
+    Raises:
+        DataError: the file cannot be decoded, has several channels, or holds 8-bit values.
+    """
+    try:
+        values = np.load(path) if path.suffix.lower() == ".npy" else _read_picture(path)
+    # Decoders raise OSError, SyntaxError, ValueError, EOFError, struct.error and more.
+    except Exception as error:
+        raise DataError(f"cannot read {path}: {error or type(error).__name__}") from error
+    values = values.squeeze()  # (1, H, W) and (H, W, 1) of other tools
+    if values.ndim != 2 or values.dtype.kind not in "fiu":
+        raise DataError(
+            f"{path} holds {values.dtype} of shape {values.shape}; a map is one number per pixel"
+        )
+    if values.dtype.itemsize == 1:
+        raise DataError(f"{path} is an 8-bit picture; a map has 16 bits or more, or is float")
+    return np.ascontiguousarray(values, dtype=np.float32)
+
+
+def _read_picture(path: Path) -> np.ndarray:
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image)
+    except UnidentifiedImageError:
+        if path.suffix.lower() == ".png":
+            raise
+        return np.asarray(tifffile.imread(path))  # 16-bit float, which Pillow does not know

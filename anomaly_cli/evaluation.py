@@ -1,0 +1,89 @@
+"""A test split and what draws its anomaly maps -> the sorted pixels of each image."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from anomaly_cli.calibration import Threshold
+from anomaly_cli.data.mvtec import Sample
+from anomaly_cli.errors import DataError
+from anomaly_cli.images import AnomalyMap, Mask, read_mask, resize_map, resize_mask
+from anomaly_cli.metrics.images import ImagePixels, sort_pixels
+from anomaly_cli.scores import ImageScore
+
+
+class DrawnMap(NamedTuple):
+    """An anomaly map at its own size, and the size of the image that it belongs to."""
+
+    anomaly_map: AnomalyMap
+    height: int
+    width: int
+    name: str  # what an error message calls the map
+
+
+@dataclass(frozen=True, kw_only=True)
+class CategorySource:
+    """One category: its test split, and maps of any of its images as often as wanted."""
+
+    category: str
+    samples: Sequence[Sample]
+    draw: Callable[[Sequence[Sample]], Iterator[DrawnMap]]  # in the order of the samples
+    threshold: Threshold  # NaN where there is none
+    map: str  # what drew the maps
+    resolution: int | None  # side at which maps and masks are compared; None: size of the image
+    colour_range: tuple[float, float] | None = None  # None: chosen from the maps
+    model_sha256: str | None = None
+    maps_sha256: str | None = None
+    data_sha256: str
+
+
+class CountedImage(NamedTuple):
+    """A test image whose map has been compared with its ground truth."""
+
+    sample: Sample
+    pixels: ImagePixels
+    score: float
+    peak: float  # highest value of the map at its own size: what the threshold judges
+
+
+def count_images(source: CategorySource, score: ImageScore) -> Iterator[CountedImage]:
+    """Compare each map with its ground truth.
+
+    Raises:
+        DataError: a map, an image or a mask cannot be read, or their sizes differ.
+    """
+    for sample, drawn in zip(source.samples, source.draw(source.samples), strict=True):
+        anomaly_map = drawn.anomaly_map
+        if source.resolution is None:
+            anomaly_map = resize_map(anomaly_map, drawn.height, drawn.width)
+        mask = ground_truth(sample, drawn, is_resized=source.resolution is not None)
+        yield CountedImage(
+            sample=sample,
+            pixels=sort_pixels(anomaly_map, mask, name=drawn.name),
+            score=score(drawn.anomaly_map),
+            peak=float(drawn.anomaly_map.max()),
+        )
+
+
+def ground_truth(sample: Sample, drawn: DrawnMap, *, is_resized: bool) -> Mask:
+    """The mask (H, W) at the size of the map, or of the image; empty for a normal image.
+
+    Raises:
+        DataError: the mask cannot be read, marks nothing, or has not the size of the image.
+    """
+    height, width = drawn.anomaly_map.shape if is_resized else (drawn.height, drawn.width)
+    if sample.mask_path is None:
+        return np.zeros((height, width), bool)
+    mask = read_mask(sample.mask_path)
+    if not mask.any():
+        raise DataError(f"{sample.mask_path} marks nothing, but {sample.path} shows a defect")
+    if is_resized:
+        return resize_mask(mask, height, width)
+    if mask.shape != (height, width):
+        raise DataError(
+            f"{drawn.name} has {height} x {width} pixels, "
+            f"but {sample.mask_path} has {mask.shape[0]} x {mask.shape[1]}"
+        )
+    return mask

@@ -1,0 +1,119 @@
+"""The worst images of a category as small pictures: image, ground truth, anomaly map, mask."""
+
+import io
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from anomaly_cli.data.mvtec import Sample
+from anomaly_cli.evaluation import CategorySource, CountedImage, ground_truth
+from anomaly_cli.images import Mask, RGBImage, read_image, resize_mask
+from anomaly_cli.metrics.keys import key_scores
+from anomaly_cli.rendering import heat_levels, heatmap
+from anomaly_cli.reports.results import CategoryResult, Example, ImageMetricsRow
+
+SIDE = 192  # pixels of the longer side
+
+
+class Gallery(NamedTuple):
+    """Worst first."""
+
+    misses: list[Example]  # anomalous images of which least is found
+    false_alarms: list[Example]  # normal images with the highest scores
+
+
+def draw_gallery(
+    source: CategorySource, counted: Sequence[CountedImage], result: CategoryResult, *, count: int
+) -> Gallery:
+    """Draw at most `count` misses and as many false alarms.
+
+    Args:
+        source: of the maps; the chosen images are drawn again.
+        counted: the images behind the result.
+        result: the tables that say which are worst.
+        count: of each kind; 0 for none.
+    """
+    pairs = list(zip(counted, result.images, strict=True))
+    anomalous = [pair for pair in pairs if pair[0].sample.is_anomalous]
+    normal = [pair for pair in pairs if not pair[0].sample.is_anomalous]
+    anomalous.sort(key=lambda pair: (_worst(pair[1].recall), pair[1].score))
+    normal.sort(key=lambda pair: -pair[1].score)
+    threshold = result.metrics.table_threshold
+    colours = source.colour_range or _colour_range(counted, threshold)
+    drawn = []
+    for chosen in (anomalous[:count], normal[:count]):
+        samples = [image.sample for image, _row in chosen]
+        rows = [row for _image, row in chosen]
+        drawn.append(_examples(source, samples, rows, threshold, colours))
+    return Gallery(*drawn)
+
+
+def _worst(recall: float) -> float:
+    return recall if math.isfinite(recall) else 2.0  # the mask vanished when it was resized
+
+
+def _examples(
+    source: CategorySource,
+    samples: Sequence[Sample],
+    rows: Sequence[ImageMetricsRow],
+    threshold: float,
+    colours: tuple[float, float],
+) -> list[Example]:
+    examples = []
+    for sample, row, drawn in zip(samples, rows, source.draw(samples), strict=True):
+        truth = ground_truth(sample, drawn, is_resized=source.resolution is not None)
+        is_at_hand = sample.path.is_file()
+        heat = heatmap(heat_levels(_shrink(drawn.anomaly_map), colours))
+        examples.append(
+            Example(
+                row=row,
+                image=_jpeg(_shrink(read_image(sample.path))) if is_at_hand else None,
+                truth=_png(truth),
+                heatmap=_jpeg(heat),
+                mask=_png(drawn.anomaly_map > threshold),
+            )
+        )
+    return examples
+
+
+def _colour_range(counted: Sequence[CountedImage], threshold: float) -> tuple[float, float]:
+    """From the median of the normal pixels up, with the threshold in the middle."""
+    largest = max((image.pixels.pixels.negatives for image in counted), key=len)
+    peak = max(image.peak for image in counted)
+    low = float(key_scores(largest[largest.size // 2 :][:1])[0]) if largest.size else 0.0
+    high = 2 * threshold - low if threshold > low else peak
+    if not (math.isfinite(low) and math.isfinite(high) and high > low):
+        return 0.0, 1.0
+    return low, high
+
+
+def _shrink(array: NDArray[Any]) -> NDArray[Any]:
+    height, width = _small_size(*array.shape[:2])
+    if (height, width) == array.shape[:2]:
+        return array
+    return np.asarray(cv2.resize(array, (width, height), interpolation=cv2.INTER_AREA))
+
+
+def _small_size(height: int, width: int) -> tuple[int, int]:
+    scale = min(1.0, SIDE / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _jpeg(image: RGBImage) -> bytes:
+    return _encode(Image.fromarray(image), "JPEG", quality=85)
+
+
+def _png(mask: Mask) -> bytes:
+    small = resize_mask(mask, *_small_size(*mask.shape))
+    return _encode(Image.fromarray(small), "PNG", optimize=True)
+
+
+def _encode(image: Image.Image, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()

@@ -1,0 +1,99 @@
+"""The pixels of one image, sorted: what any threshold, pool or resample of images needs of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly_cli.metrics.confusion import Confusion
+from anomaly_cli.metrics.keys import key_scores, score_keys
+from anomaly_cli.metrics.pixels import check_pixels, find_regions, split_pixels
+from anomaly_cli.metrics.ranking import Ranking, rank_scores
+
+_AREA_BITS = np.uint64(32)
+
+
+class PixelPool(NamedTuple):
+    """Pixels of any number of images; 8 bytes for an anomalous one, 4 for a normal one."""
+
+    positives: NDArray[np.uint64]  # (P,) key << 32 | area of the pixel's region, ascending
+    negatives: NDArray[np.uint32]  # (N,) keys, ascending
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImagePixels:
+    """One image: its pixels, and the highest score of each anomalous region."""
+
+    pixels: PixelPool
+    region_peaks: NDArray[np.uint32]  # (R,) keys
+
+    def confusion(self, threshold: float) -> Confusion:
+        """Pixels right and wrong where `score > threshold` is called anomalous.
+
+        As of an array: the threshold is rounded to float32; NaN calls nothing.
+        """
+        positives, negatives = self.pixels
+        true_positives = false_positives = 0
+        if not np.isnan(threshold):
+            key = _threshold_key(threshold)
+            next_key = (np.uint64(key) + np.uint64(1)) << _AREA_BITS
+            true_positives = positives.size - int(np.searchsorted(positives, next_key))
+            false_positives = negatives.size - int(np.searchsorted(negatives, key, side="right"))
+        return Confusion(true_positives, false_positives, positives.size, negatives.size)
+
+    def missed_regions(self, threshold: float) -> int:
+        """Number of anomalous regions without any pixel above the threshold."""
+        if np.isnan(threshold):
+            return self.region_peaks.size
+        return int(np.count_nonzero(self.region_peaks <= _threshold_key(threshold)))
+
+
+def _threshold_key(threshold: float) -> np.uint32:
+    with np.errstate(over="ignore"):
+        return np.uint32(score_keys(np.array([threshold], np.float64).astype(np.float32))[0])
+
+
+def sort_pixels(
+    anomaly_map: NDArray[np.float32], mask: NDArray[np.bool_], *, name: str = "the anomaly map"
+) -> ImagePixels:
+    """Sort the pixels of one image.
+
+    Args:
+        anomaly_map: scores, shape (H, W) float32; infinite ones are allowed.
+        mask: ground truth, shape (H, W) bool.
+        name: what an error message calls the map, such as its file.
+
+    Raises:
+        DataError: NaN among the scores, no pixels, or shapes that differ.
+    """
+    check_pixels(anomaly_map, mask, name=name)
+    keys = split_pixels(anomaly_map, mask)
+    regions = find_regions(mask)
+    peaks = np.zeros(regions.areas.size, np.uint32)
+    np.maximum.at(peaks, regions.labels, keys.positive)
+    areas = regions.areas[regions.labels].astype(np.uint64)
+    positives = keys.positive.astype(np.uint64) << _AREA_BITS | areas
+    positives.sort()
+    keys.negative.sort()
+    return ImagePixels(pixels=PixelPool(positives, keys.negative), region_peaks=peaks)
+
+
+def pool_pixels(pools: Sequence[PixelPool]) -> PixelPool:
+    """All pixels of several pools."""
+    positives = np.concatenate([np.zeros(0, np.uint64), *(pool.positives for pool in pools)])
+    negatives = np.concatenate([np.zeros(0, np.uint32), *(pool.negatives for pool in pools)])
+    positives.sort()
+    negatives.sort()
+    return PixelPool(positives, negatives)
+
+
+def rank_pixels(pools: Sequence[PixelPool]) -> Ranking:
+    """Rank the pixels of several pools, exactly; the fewer the pools, the faster."""
+    positives = np.concatenate([np.zeros(0, np.uint64), *(pool.positives for pool in pools)])
+    positives.sort()  # by key, then by area: the same sum of weights in any order of images
+    weights = 1.0 / (positives & np.uint64(0xFFFFFFFF)).astype(np.float64)
+    keys = (positives >> _AREA_BITS).astype(np.uint32)
+    ranking = rank_scores(keys, weights, [pool.negatives for pool in pools])
+    return replace(ranking, scores=key_scores(ranking.scores))

@@ -1,0 +1,1 @@
+"""Results of `evaluate` -> JSON, CSV, Markdown, JUnit XML and HTML."""

@@ -1,0 +1,205 @@
+"""Bars that a metric must reach, and an older report that it must not fall behind."""
+
+import difflib
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from anomaly_cli.errors import ConfigError, DataError
+from anomaly_cli.metrics.bootstrap import Interval
+from anomaly_cli.reports.machine import SCHEMA_VERSION
+from anomaly_cli.reports.results import (
+    LOWER_IS_BETTER,
+    METRICS,
+    UNDEFINED,
+    EvaluationReport,
+    Gate,
+)
+
+GATED = tuple(metric for metric in METRICS if metric not in LOWER_IS_BETTER)
+# What a baseline is held against: not precision and recall, of which one falls as the other rises.
+COMPARED = tuple(
+    metric for metric in GATED if metric not in {"precision", "recall", "image_recall"}
+)
+GROUPS = ("textures", "objects", "all")  # of means
+_SETTINGS_THAT_MATTER = ("map", "resolution", "image_score", "good", "data_sha256")
+
+
+class Bar(NamedTuple):
+    """The least that a metric may be."""
+
+    category: str | None  # a category, or a group of means; None: each category
+    metric: str
+    minimum: float
+
+    def __str__(self) -> str:
+        """As the user types it."""
+        scope = f"{self.category}:" if self.category else ""
+        return f"{scope}{self.metric}={self.minimum:g}"
+
+
+class Baseline(NamedTuple):
+    """An older report."""
+
+    path: Path
+    categories: Mapping[str, Mapping[str, Any]]  # rows of its JSON by name
+
+
+def parse_bars(texts: Iterable[str]) -> list[Bar]:
+    """Read "[CATEGORY:]METRIC=VALUE".
+
+    Raises:
+        ConfigError: no such metric, no value in [0, 1], or a metric that is better when lower.
+    """
+    return [_parse_bar(text) for text in texts]
+
+
+def _parse_bar(text: str) -> Bar:
+    name, _, value = text.rpartition("=")
+    category, _, metric = name.rpartition(":")
+    if metric in LOWER_IS_BETTER:
+        raise ConfigError(f"--fail-under {text}: {metric} is better when lower")
+    if metric not in GATED:
+        raise ConfigError(
+            f"--fail-under {text}: no metric {metric or text}; {_suggest(metric or text, GATED)}"
+        )
+    try:
+        minimum = float(value)
+    except ValueError:
+        minimum = math.nan
+    if not 0.0 <= minimum <= 1.0:
+        raise ConfigError(f"--fail-under {text}: {value or 'nothing'} is no number from 0 to 1")
+    return Bar(category or None, metric, minimum)
+
+
+def _suggest(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    return f"{hint}known: {', '.join(known)}"
+
+
+def require_categories(bars: Iterable[Bar], categories: Sequence[str]) -> None:
+    """Refuse a bar for a category that is not evaluated.
+
+    Raises:
+        ConfigError: there is one; the message suggests a name.
+    """
+    known = [*categories, *(group for group in GROUPS if group not in categories)]
+    for bar in bars:
+        if bar.category and bar.category not in known:
+            raise ConfigError(
+                f"--fail-under {bar}: {bar.category} is not evaluated; "
+                f"{_suggest(bar.category, known)}"
+            )
+
+
+def read_baseline(path: Path) -> Baseline:
+    """Read an older `report.json`.
+
+    Raises:
+        DataError: it is missing, no report, or of another schema version.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        version = content["schema_version"]
+        categories = {row["category"]: row for row in content["categories"]}
+    except OSError as error:
+        raise DataError(f"cannot read the baseline {path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is no report of evaluate; --baseline takes report.json") from error
+    if version != SCHEMA_VERSION:
+        raise DataError(
+            f"{path} has schema version {version}; this tool compares version {SCHEMA_VERSION}"
+        )
+    return Baseline(path, categories)
+
+
+def judge_bars(report: EvaluationReport, bars: Iterable[Bar]) -> list[Gate]:
+    """What became of each bar; one for each category where none is named."""
+    return [
+        Gate(
+            category=name,
+            metric=bar.metric,
+            value=value,
+            interval=interval,
+            bar=bar.minimum,
+            baseline=None,
+            baseline_interval=UNDEFINED,
+            is_met=value >= bar.minimum,  # NaN is not
+        )
+        for bar in bars
+        for name, value, interval in _measured(report, bar)
+    ]
+
+
+def _measured(report: EvaluationReport, bar: Bar) -> Iterator[tuple[str, float, Interval]]:
+    chosen = [r for r in report.results if bar.category in {None, r.metrics.category}]
+    for result in chosen:
+        value = getattr(result.metrics, bar.metric)
+        yield result.metrics.category, value, result.intervals.get(bar.metric, UNDEFINED)
+    if not chosen and bar.category:
+        means = report.means().get(bar.category, {})
+        intervals = report.mean_intervals().get(bar.category, {})
+        value = means.get(bar.metric, math.nan)
+        yield bar.category, value, intervals.get(bar.metric, UNDEFINED)
+
+
+def judge_baseline(
+    report: EvaluationReport, baseline: Baseline, *, max_drop: float, is_complete: bool
+) -> list[Gate]:
+    """Hold every metric against the older report.
+
+    Args:
+        report: the new one.
+        baseline: the older one; what it leaves undefined is no bar.
+        max_drop: how much a metric may lie below its older value.
+        is_complete: whether all categories were to be evaluated: one that is missing then fails.
+    """
+    results = {result.metrics.category: result for result in report.results}
+    gates = []
+    for name, old in baseline.categories.items():
+        result = results.get(name)
+        if result is None and not is_complete:
+            continue
+        for metric in COMPARED:
+            if not isinstance(old.get(metric), float | int):
+                continue
+            value = getattr(result.metrics, metric) if result else math.nan
+            # A last digit of rounding is no drop.
+            is_met = value >= old[metric] - max_drop - 1e-12
+            gates.append(
+                Gate(
+                    category=name,
+                    metric=metric,
+                    value=value,
+                    interval=result.intervals.get(metric, UNDEFINED) if result else UNDEFINED,
+                    bar=old[metric] - max_drop,
+                    baseline=float(old[metric]),
+                    baseline_interval=_old_interval(old, metric),
+                    is_met=is_met,
+                )
+            )
+    return gates
+
+
+def _old_interval(row: Mapping[str, Any], metric: str) -> Interval:
+    ends = (row.get("intervals") or {}).get(metric)
+    return Interval(*ends) if isinstance(ends, list) and len(ends) == 2 else UNDEFINED
+
+
+def differing_settings(report: EvaluationReport, baseline: Baseline) -> list[str]:
+    """Where the older report was made in another way, so that a drop may have another cause."""
+    rows = [row for row in report.rows if row.category in baseline.categories]
+    told = []
+    for name in _SETTINGS_THAT_MATTER:
+        changes = [
+            f"{row.category} {name}: {old[name]}, now {getattr(row, name)}"
+            for row in rows
+            if name in (old := baseline.categories[row.category])
+            and old[name] != getattr(row, name)
+        ]
+        more = f" (and {len(changes) - 1} more categories)" if len(changes) > 1 else ""
+        told += [change + more for change in changes[:1]]
+    return told

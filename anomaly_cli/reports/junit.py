@@ -1,0 +1,54 @@
+"""The report as JUnit XML: a category is a suite, a bar is a case."""
+
+import math
+from xml.etree import ElementTree as ET
+
+from anomaly_cli.reports.names import visible
+from anomaly_cli.reports.results import METRICS, EvaluationReport, Gate
+from anomaly_cli.reports.wording import bar_name, verdict
+
+
+def to_junit(report: EvaluationReport) -> str:
+    """The bars as test cases; a category without a bar has one case, that it was evaluated."""
+    failed = sum(not gate.is_met for gate in report.gates)
+    suites = ET.Element("testsuites", name="anomaly-cli evaluate")
+    rows = {row.category: row for row in report.rows}
+    scopes = list(dict.fromkeys([*rows, *(gate.category for gate in report.gates)]))
+    cases = 0
+    for scope in scopes:
+        gates = [gate for gate in report.gates if gate.category == scope]
+        suite = ET.SubElement(suites, "testsuite", name=visible(scope))
+        if scope in rows:
+            _add_properties(suite, {name: getattr(rows[scope], name) for name in METRICS})
+        for gate in gates:
+            _add_case(suite, gate)
+        if not gates:
+            ET.SubElement(suite, "testcase", name="evaluated", classname=visible(scope))
+        count = max(1, len(gates))
+        _count(suite, count, sum(not gate.is_met for gate in gates))
+        cases += count
+    _count(suites, cases, failed)
+    ET.indent(suites)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(suites, "unicode") + "\n"
+
+
+def _add_properties(suite: ET.Element, metrics: dict[str, float]) -> None:
+    properties = ET.SubElement(suite, "properties")
+    for name, value in metrics.items():
+        text = f"{value:.6f}" if math.isfinite(value) else "n/a"
+        ET.SubElement(properties, "property", name=name, value=text)
+
+
+def _add_case(suite: ET.Element, gate: Gate) -> None:
+    case = ET.SubElement(
+        suite, "testcase", name=bar_name(gate), classname=visible(gate.category), time="0"
+    )
+    if not gate.is_met:
+        text = visible(verdict(gate))
+        failure = ET.SubElement(case, "failure", type="bar", message=text)
+        failure.text = text
+
+
+def _count(element: ET.Element, tests: int, failures: int) -> None:
+    for name, value in {"tests": tests, "failures": failures, "errors": 0}.items():
+        element.set(name, str(value))

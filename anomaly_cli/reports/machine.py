@@ -1,0 +1,125 @@
+"""Reports for programs: JSON with a schema version, and CSV."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+import anomaly_cli
+from anomaly_cli.metrics.bootstrap import Interval
+from anomaly_cli.reports.names import csv_cell, json_text
+from anomaly_cli.reports.results import (
+    METRICS,
+    UNDEFINED,
+    CategoryMetrics,
+    CategoryResult,
+    DefectTypeMetrics,
+    EvaluationReport,
+    Gate,
+    ImageMetricsRow,
+)
+
+SCHEMA_VERSION = 1
+
+
+def to_json(report: EvaluationReport) -> dict[str, Any]:
+    """The report as plain JSON values; undefined is null."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "anomaly_cli": anomaly_cli.__version__,
+        "settings": dict(report.settings),
+        "versions": dict(report.versions),
+        "categories": [_category(result) for result in report.results],
+        "means": {name: _defined(values) for name, values in report.means().items()},
+        "mean_intervals": {
+            name: _intervals(values) for name, values in report.mean_intervals().items()
+        },
+        "gates": [_gate(gate) for gate in report.gates],
+    }
+
+
+def json_document(report: EvaluationReport) -> str:
+    """`to_json` as the text of `report.json`."""
+    content = json.dumps(to_json(report), indent=2, ensure_ascii=False, allow_nan=False)
+    return json_text(content) + "\n"
+
+
+def _category(result: CategoryResult) -> dict[str, Any]:
+    return _defined(asdict(result.metrics)) | {
+        "intervals": _intervals(result.intervals),
+        "defect_types": [_defined(asdict(row)) for row in result.defect_types],
+        "image_table": [_defined(asdict(row)) for row in result.images],
+    }
+
+
+def _gate(gate: Gate) -> dict[str, Any]:
+    values = gate._asdict()
+    return _defined(values) | {
+        "interval": _interval(gate.interval),
+        "baseline_interval": _interval(gate.baseline_interval),
+    }
+
+
+def _defined(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in values.items()
+    }
+
+
+def _intervals(intervals: Mapping[str, Interval]) -> dict[str, list[float] | None]:
+    return {name: _interval(interval) for name, interval in intervals.items()}
+
+
+def _interval(interval: Interval) -> list[float] | None:
+    return list(interval) if all(map(math.isfinite, interval)) else None
+
+
+def to_csv(report: EvaluationReport) -> str:
+    """One line per category, then the ends of the intervals; undefined is an empty cell."""
+    names = [field.name for field in fields(CategoryMetrics)]
+    ends = [f"{metric}_{end}" for metric in METRICS for end in Interval._fields]
+    return _table([*names, *ends], (_line(result) for result in report.results))
+
+
+def _line(result: CategoryResult) -> dict[str, Any]:
+    intervals = {metric: result.intervals.get(metric, UNDEFINED) for metric in METRICS}
+    return asdict(result.metrics) | {
+        f"{metric}_{end}": value
+        for metric, interval in intervals.items()
+        for end, value in interval._asdict().items()
+    }
+
+
+def defect_types_csv(report: EvaluationReport) -> str:
+    """One line per category and defect type."""
+    return _rows(report, DefectTypeMetrics, [result.defect_types for result in report.results])
+
+
+def images_csv(report: EvaluationReport) -> str:
+    """One line per category and test image."""
+    return _rows(report, ImageMetricsRow, [result.images for result in report.results])
+
+
+def _rows(report: EvaluationReport, kind: type[Any], tables: Sequence[Sequence[Any]]) -> str:
+    names = ["category", *(field.name for field in fields(kind))]
+    lines = (
+        {"category": result.metrics.category} | asdict(row)
+        for result, table in zip(report.results, tables, strict=True)
+        for row in table
+    )
+    return _table(names, lines)
+
+
+def _table(names: Sequence[str], lines: Iterable[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    for line in lines:
+        writer.writerow(
+            {k: csv_cell(v) if isinstance(v, str) else v for k, v in _defined(line).items()}
+        )
+    return text.getvalue()

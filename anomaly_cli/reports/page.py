@@ -1,0 +1,109 @@
+"""The report as one HTML file that needs nothing else: no network, no script, no font."""
+
+import base64
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jinja2
+import numpy as np
+from numpy.typing import NDArray
+
+import anomaly_cli
+from anomaly_cli.metrics.curves import Curves
+from anomaly_cli.reports import wording
+from anomaly_cli.reports.names import visible
+from anomaly_cli.reports.paper import CAVEAT, METHODS, TABLE_2
+from anomaly_cli.reports.results import CategoryResult, EvaluationReport
+
+PLOT = 120  # side of a plot in its own units
+_POINTS = 100  # of a curve
+
+
+class Plot(NamedTuple):
+    """One curve in a unit square."""
+
+    title: str
+    path: str  # of SVG
+    fill: str  # the area below, to the limit if there is one
+
+
+def to_html(report: EvaluationReport) -> str:
+    """The whole report. Every name in it is escaped, whatever it holds."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("anomaly_cli.reports", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # Numbers and markup of our own pass through unchanged; all else that is text is made visible.
+    environment.finalize = lambda value: visible(value) if type(value) is str else value
+    environment.filters |= {"number": wording.number, "picture": _picture}
+    return environment.get_template("report.html.jinja").render(
+        report=report,
+        version=anomaly_cli.__version__,
+        rows=report.rows,
+        means=report.means() if len(report.results) > 1 else {},
+        mean_intervals=report.mean_intervals(),
+        failed=[gate for gate in report.gates if not gate.is_met],
+        conditions=wording.conditions(report),
+        summary=wording.SUMMARY,
+        titles=wording.TITLES,
+        wording=wording,
+        paper=TABLE_2,
+        paper_means=_paper_means(report),
+        methods=METHODS,
+        caveat=CAVEAT,
+        plots={result.metrics.category: _plots(result) for result in report.results},
+        side=PLOT,
+    )
+
+
+def _paper_means(report: EvaluationReport) -> dict[str, tuple[float, list[float]]]:
+    """Mean of this run and of each column of the paper, over the categories that both have."""
+    rows = [row for row in report.rows if row.category in TABLE_2]
+    if len(rows) < 2:
+        return {}
+    return {
+        metric: (
+            float(np.mean([getattr(row, metric) for row in rows])),
+            np.mean([getattr(TABLE_2[row.category], field) for row in rows], axis=0).tolist(),
+        )
+        for metric, field in (("pixel_auroc", "pixel_auroc"), ("best_iou", "overlap"))
+    }
+
+
+def _picture(content: bytes, kind: str) -> str:
+    """An encoded picture as a data URL."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def _plots(result: CategoryResult) -> Sequence[Plot]:
+    curves = result.curves
+    if curves is None or curves.recall.size == 0:
+        return ()
+    row = result.metrics
+    return (
+        _plot(f"ROC, pixel AUROC {wording.number(row.pixel_auroc)}", curves, curves.recall, None),
+        _plot(f"PRO, AU-PRO 0.3 {wording.number(row.aupro)}", curves, curves.overlap, 0.3),
+    )
+
+
+def _plot(title: str, curves: Curves, heights: NDArray[Any], limit: float | None) -> Plot:
+    end = 1.0 if limit is None else limit
+    kept = _thinned(curves.false_positive_rate.size)
+    rates, climbed = curves.false_positive_rate[kept], heights[kept]
+    within = rates <= end
+    x = np.concatenate([[0.0], rates[within], [end, end]])
+    y = np.concatenate([[0.0], climbed[within], [np.interp(end, rates, climbed), 0.0]])
+    return Plot(title, _path(rates, climbed), _path(x, y) + "Z")
+
+
+def _thinned(size: int) -> NDArray[np.int64]:
+    """Places of at most _POINTS of `size` points, both ends among them."""
+    return np.unique(np.linspace(0, size - 1, min(_POINTS, size)).astype(np.int64))
+
+
+def _path(x: NDArray[Any], y: NDArray[Any]) -> str:
+    points = [f"{PLOT * across:.1f} {PLOT * (1 - up):.1f}" for across, up in zip(x, y, strict=True)]
+    return "M" + "L".join(points)

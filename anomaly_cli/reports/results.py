@@ -1,0 +1,192 @@
+"""What an evaluation found: one category, its defect types and images, and all of it together."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly_cli.metrics.bootstrap import Interval, percentile_interval
+from anomaly_cli.metrics.curves import Curves
+
+METRICS = (
+    "pixel_auroc",
+    "image_auroc",
+    "aupro",
+    "average_precision",
+    "best_f1",
+    "best_iou",
+    "iou",
+    "precision",
+    "recall",
+    "image_average_precision",
+    "image_best_f1",
+    "image_false_positive_rate",
+    "image_recall",
+)  # all in [0, 1]; NaN where undefined
+LOWER_IS_BETTER = frozenset({"image_false_positive_rate"})
+UNDEFINED = Interval(math.nan, math.nan)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CategoryMetrics:
+    """One category. Metrics lie in [0, 1]; NaN is undefined."""
+
+    category: str
+    kind: Literal["texture", "object"]
+    images: int
+    anomalous_images: int
+    pixel_auroc: float  # over all pixels of the test split, normal images included if `good` is
+    image_auroc: float
+    aupro: float  # false-positive rate integrated to 0.3
+    average_precision: float  # of pixels
+    best_f1: float  # oracle: the threshold is chosen on the test split
+    best_iou: float  # oracle
+    best_iou_threshold: float
+    iou: float  # at the stored threshold, over all pixels of the test split
+    precision: float
+    recall: float
+    threshold: float
+    threshold_rule: str
+    image_average_precision: float
+    image_best_f1: float  # oracle
+    image_false_positive_rate: float  # share of normal images above the stored threshold
+    image_recall: float  # share of anomalous images above it
+    image_score: str  # "max" of the map, or "top:SHARE", the mean of its highest values
+    good: bool  # whether normal images of the test split take part
+    map: str
+    resolution: int | None  # side in pixels at which maps and masks were compared; None: original
+    regions: int  # connected anomalous regions of the ground truth
+    missed_regions: int  # of them, without a pixel above `table_threshold`
+    table_threshold: float  # of the tables per defect type and per image
+    table_threshold_rule: str  # that of `threshold`, or "oracle best IoU" where there is none
+    model_sha256: str | None
+    maps_sha256: str | None  # names and bytes of the saved maps
+    data_sha256: str  # names and bytes of what was read of the test split
+
+
+@dataclass(frozen=True, kw_only=True)
+class DefectTypeMetrics:
+    """One defect type of a category. AUROC is against the normal images and its own ground."""
+
+    defect_type: str
+    images: int
+    pixel_auroc: float
+    image_auroc: float
+    iou: float  # at `table_threshold`, over all pixels of its images
+    recall: float
+    area: float  # share of pixels that is anomalous, mean over its images
+    regions: int
+    missed_regions: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageMetricsRow:
+    """One test image, at `table_threshold`."""
+
+    image: str  # relative to the test folder
+    defect_type: str
+    score: float
+    is_called: bool | None  # whether its map exceeds the stored threshold; None if there is none
+    area: float  # share of pixels that is anomalous
+    called_area: float  # share of pixels above the threshold
+    iou: float  # NaN where nothing is anomalous
+    recall: float
+    regions: int
+    missed_regions: int
+
+
+class Example(NamedTuple):
+    """An image of the gallery; pictures are encoded files."""
+
+    row: ImageMetricsRow
+    image: bytes | None  # JPEG; None where the image is not at hand
+    truth: bytes  # PNG
+    heatmap: bytes  # JPEG
+    mask: bytes  # PNG
+
+
+@dataclass(frozen=True, kw_only=True)
+class CategoryResult:
+    """All that a report says about one category."""
+
+    metrics: CategoryMetrics
+    intervals: Mapping[str, Interval] = field(default_factory=dict)  # by name of the metric
+    defect_types: Sequence[DefectTypeMetrics] = ()
+    images: Sequence[ImageMetricsRow] = ()
+    curves: Curves | None = None
+    misses: Sequence[Example] = ()  # worst first
+    false_alarms: Sequence[Example] = ()
+    replicates: Mapping[str, NDArray[np.float64]] = field(default_factory=dict, repr=False)
+
+
+class Gate(NamedTuple):
+    """A bar that the user set, and what became of it."""
+
+    category: str  # or the name of a group of means
+    metric: str
+    value: float  # NaN never passes
+    interval: Interval
+    bar: float  # the value must be at least this
+    baseline: float | None  # value of the older report, for a bar on the drop
+    baseline_interval: Interval
+    is_met: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationReport:
+    """All categories of one evaluation, and all that produced them."""
+
+    results: tuple[CategoryResult, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)  # plain JSON values
+    versions: Mapping[str, str] = field(default_factory=dict)
+    gates: tuple[Gate, ...] = ()
+
+    @property
+    def rows(self) -> list[CategoryMetrics]:
+        """The metrics of each category."""
+        return [result.metrics for result in self.results]
+
+    def means(self) -> dict[str, dict[str, float]]:
+        """Mean of each metric over textures, objects and all; undefined values are left out."""
+        return {
+            name: {
+                metric: _mean([getattr(result.metrics, metric) for result in results])
+                for metric in METRICS
+            }
+            for name, results in self._groups().items()
+        }
+
+    def mean_intervals(self) -> dict[str, dict[str, Interval]]:
+        """Intervals of these means; the test images of one category say nothing of another's."""
+        return {
+            name: {
+                metric: percentile_interval(_mean_replicates(results, metric)) for metric in METRICS
+            }
+            for name, results in self._groups().items()
+            if all(result.replicates for result in results)
+        }
+
+    def _groups(self) -> dict[str, list[CategoryResult]]:
+        groups = {
+            "textures": [r for r in self.results if r.metrics.kind == "texture"],
+            "objects": [r for r in self.results if r.metrics.kind == "object"],
+            "all": list(self.results),
+        }
+        return {name: results for name, results in groups.items() if results}
+
+
+def _mean(values: Sequence[float]) -> float:
+    defined = [value for value in values if math.isfinite(value)]
+    return sum(defined) / len(defined) if defined else math.nan
+
+
+def _mean_replicates(results: Sequence[CategoryResult], metric: str) -> NDArray[np.float64]:
+    values = [
+        result.replicates[metric]
+        for result in results
+        if math.isfinite(getattr(result.metrics, metric)) and metric in result.replicates
+    ]
+    return np.mean(values, axis=0) if values else np.zeros(0)

@@ -1,0 +1,102 @@
+"""Numbers and bars as text: the same words in every format that people read."""
+
+import math
+
+from anomaly_cli.metrics.bootstrap import Interval
+from anomaly_cli.reports.results import CategoryMetrics, EvaluationReport, Gate
+
+TITLES = {
+    "pixel_auroc": "pixel AUROC",
+    "best_iou": "best IoU (oracle)",
+    "image_auroc": "image AUROC",
+    "aupro": "AU-PRO 0.3",
+    "average_precision": "pixel AP",
+    "best_f1": "best F1 (oracle)",
+    "iou": "IoU",
+    "precision": "precision",
+    "recall": "recall",
+    "image_average_precision": "image AP",
+    "image_best_f1": "image best F1 (oracle)",
+    "image_false_positive_rate": "image false-positive rate",
+    "image_recall": "image recall",
+}
+SUMMARY = ("pixel_auroc", "best_iou", "image_auroc", "aupro", "average_precision", "iou", "recall")
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A metric as text; n/a where it is undefined."""
+    return "n/a" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def interval_text(interval: Interval | None) -> str:
+    """Such as "0.790 to 0.830"; empty where it is undefined."""
+    if interval is None or not all(map(math.isfinite, interval)):
+        return ""
+    return f"{interval.low:.3f} to {interval.high:.3f}"
+
+
+def with_interval(value: float, interval: Interval | None) -> str:
+    """Such as "0.812 (0.790 to 0.830)"."""
+    text = interval_text(interval)
+    return f"{number(value)} ({text})" if text else number(value)
+
+
+def difference(value: float, reference: float) -> str:
+    """With its sign; n/a where undefined."""
+    return f"{value - reference:+.3f}" if math.isfinite(value - reference) else "n/a"
+
+
+def bar_name(gate: Gate) -> str:
+    """What the bar asks for: the same text in every run, so that CI can follow it."""
+    if gate.baseline is None:
+        return f"{gate.metric} >= {gate.bar:g}"
+    return f"{gate.metric} >= baseline - {gate.baseline - gate.bar:.4g}"
+
+
+def verdict(gate: Gate) -> str:
+    """One bar in one line."""
+    value = with_interval(gate.value, gate.interval)
+    if gate.baseline is None:
+        relation = "reaches" if gate.is_met else "falls short of"
+        return f"{gate.category}: {gate.metric} {value} {relation} {gate.bar:g}"
+    old = with_interval(gate.baseline, gate.baseline_interval)
+    allowed = f"at most {gate.baseline - gate.bar:.4g} below"
+    relation = "is" if gate.is_met else "is not"
+    return f"{gate.category}: {gate.metric} {value} {relation} {allowed} the baseline's {old}"
+
+
+def resolution_text(row: CategoryMetrics) -> str:
+    """The size at which pixels were compared."""
+    return "the size of each image" if row.resolution is None else f"{row.resolution} px"
+
+
+def conditions(report: EvaluationReport) -> list[str]:
+    """Sentences that say how the numbers came about."""
+    rows = report.rows
+    maps = ", ".join(sorted({row.map for row in rows}))
+    sizes = ", ".join(sorted({resolution_text(row) for row in rows}))
+    scores = ", ".join(sorted({row.image_score for row in rows}))
+    good = "take part" if any(row.good for row in rows) else "were left out"
+    tables = ", ".join(sorted({row.table_threshold_rule for row in rows}))
+    replicates = report.settings.get("replicates", 0)
+    intervals = (
+        f"Intervals are 95% percentile intervals of {replicates} draws of the test images, with "
+        f"replacement within each defect type, seed {report.settings.get('seed')}."
+        if replicates
+        else "No intervals were computed."
+    )
+    return [
+        f"Maps: {maps}. Pixels are compared at {sizes}.",
+        f"Normal images of the test split {good}. Image score: {scores} of the map.",
+        f"IoU, precision and recall are {_threshold_text(report)}.",
+        f"Tables per defect type and image are at the threshold of {tables}.",
+        "What is called oracle has chosen its threshold on the test labels.",
+        intervals,
+    ]
+
+
+def _threshold_text(report: EvaluationReport) -> str:
+    rules = sorted({row.threshold_rule for row in report.rows if math.isfinite(row.threshold)})
+    if not rules:
+        return "undefined, because no threshold is stored or given"
+    return f"at the stored threshold, rule {', '.join(rules)}"
