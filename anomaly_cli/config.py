@@ -14,6 +14,7 @@ DATA_VARIABLE = "ANOMALY_CLI_DATA"
 
 MapSource = Literal["attention", "reconstruction"]
 Scores = Literal["raw", "global", "position"]
+Layout = Literal["mirror", "mvtec"]
 Resolution = Literal["network", "original"]  # at which maps and masks are compared
 RECONSTRUCTION = "reconstruction"  # the map |x - x^|, beside those of attention
 
@@ -128,6 +129,7 @@ class LocalizeConfig:
     overlays: bool = True
     masks: bool = True
     latents: str | None = None  # all, top:K or numbers: also shows the map of each of them
+    layout: Layout = "mirror"  # mvtec: maps as MVTec's evaluation script reads them
     overwrite: bool = False
 
 

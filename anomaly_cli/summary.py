@@ -51,11 +51,8 @@ def summarize(
     verdicts = judge(counted, threshold) if has_threshold else None
     rates = verdicts.rates(np.ones((1, len(counted)))) if verdicts else {}
     table_threshold = threshold if has_threshold else pixels.best_iou_threshold
-    drawn = (
-        resample(source.category, counted, pixels, verdicts, count=replicates, seed=seed)
-        if replicates
-        else {}
-    )
+    draws = {"count": replicates, "seed": seed}
+    drawn = resample(source.category, counted, pixels, verdicts, **draws) if replicates else {}
     values = dict.fromkeys(METRICS, math.nan) | metric_values(pixels, images, rates)
     rows = [_image_row(image, table_threshold, has_threshold) for image in counted]
     return CategoryResult(

@@ -108,6 +108,37 @@ def test_batch_size_changes_no_map(trained: Trained, images: Path, tmp_path: Pat
         np.testing.assert_allclose(first, second, rtol=1e-4, atol=1e-6 * np.abs(first).max())
 
 
+def test_mvtec_layout_is_what_evaluate_reads(trained: Trained, tmp_path: Path) -> None:
+    """Maps saved as MVTec's script wants them give the metrics of the model at original size."""
+    out, test = tmp_path / "out", trained.data / "disc/test"
+    run_cli("localize", trained.model, test, "--output", out, "--layout", "mvtec")
+    names = sorted(p.relative_to(out).as_posix() for p in out.rglob("*.tiff"))
+    assert names[0] == "disc/test/good/000.tiff"
+    assert len(names) == 6
+    common = ("--data", trained.data, "--format", "json", "--replicates", 0)
+    run_cli("evaluate", "--maps", out, "--output", tmp_path / "saved", *common)
+    run_cli(
+        "evaluate", "--model", trained.model, "--output", tmp_path / "direct",
+        "--resolution", "original", *common,
+    )  # fmt: skip
+    saved, direct = (
+        json.loads((tmp_path / name / "report.json").read_text())["categories"][0]
+        for name in ("saved", "direct")
+    )
+    for metric in ("pixel_auroc", "best_iou", "aupro", "image_auroc"):
+        assert saved[metric] == pytest.approx(direct[metric], abs=1e-9), metric
+
+
+def test_mvtec_layout_refuses_images_from_elsewhere(
+    trained: Trained, images: Path, tmp_path: Path
+) -> None:
+    outcome = run_cli(
+        "localize", trained.model, images, "--output", tmp_path / "out", "--layout", "mvtec"
+    )
+    assert outcome.code == 3
+    assert "does not lie in <category>/test/<defect type>/" in outcome.stderr
+
+
 def test_a_bad_image_costs_no_other(trained: Trained, images: Path, tmp_path: Path) -> None:
     """It is reported, skipped, in the manifest with its error, and the exit code is 3."""
     content = (images / "right/part.png").read_bytes()

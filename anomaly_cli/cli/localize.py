@@ -7,7 +7,7 @@ import typer
 
 from anomaly_cli import console
 from anomaly_cli.cli import options as option
-from anomaly_cli.config import LocalizeConfig, MapConfig
+from anomaly_cli.config import Layout, LocalizeConfig, MapConfig
 from anomaly_cli.errors import DataError
 
 LOCALIZE, MAP = LocalizeConfig(model=Path(), images=()), MapConfig()
@@ -29,6 +29,13 @@ def localize(
         str | None,
         typer.Option(help="Also show what latents see: all, top:K (most deviating) or 3,7."),
     ] = LOCALIZE.latents,
+    layout: Annotated[
+        Layout,
+        typer.Option(
+            help="mirror: the tree of the input. mvtec: maps as <category>/test/<defect type>/<id>"
+            ".tiff, which MVTec's evaluation script and evaluate --maps read."
+        ),
+    ] = LOCALIZE.layout,
     source: option.Source = MAP.source,
     attention: option.ModelAttention = MAP.attention,
     target_layer: option.ModelTargetLayer = MAP.layer,
@@ -55,6 +62,7 @@ def localize(
         overlays=overlays,
         masks=masks,
         latents=latents,
+        layout=layout,
         overwrite=overwrite,
     )
     result = command.run(config)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from anomaly_cli import console
 from anomaly_cli.config import MANIFEST_FILE, LocalizeConfig
+from anomaly_cli.data.mvtec import place_in_layout
 from anomaly_cli.errors import DataError
 from anomaly_cli.explanation import SHEET_TILE, contact_sheet, latent_overlay, scale_of, shrink
 from anomaly_cli.files import prepare_output_folder, write_text
@@ -57,7 +58,8 @@ def run(config: LocalizeConfig) -> LocalizationResult:
     An image that cannot be read is reported and skipped; the others are written.
     """
     files = find_images(config.images, exclude=config.output)
-    stems = output_stems(files)
+    is_mirror = config.layout == "mirror"
+    stems = output_stems(files) if is_mirror else [place_in_layout(f.path) for f in files]
     localizer = open_localizer(config.model, config.map)
     selection = None
     if config.latents is not None:
@@ -123,7 +125,8 @@ def _write_image(result: LocalizedImage | DataError, *, plan: _Plan) -> Record:
     levels = heat_levels(anomaly_map, localizer.colour_range)
     outputs = {}
     if config.maps:
-        outputs["map"] = _place("maps", stem, ".tiff")
+        is_mirror = config.layout == "mirror"
+        outputs["map"] = _place("maps", stem, ".tiff") if is_mirror else f"{stem.as_posix()}.tiff"
         write_tiff(config.output / outputs["map"], anomaly_map)
     if config.heatmaps:
         outputs["heatmap"] = _place("heatmaps", stem, ".png")

@@ -38,6 +38,18 @@ class NormalSplit(NamedTuple):
     held_out: list[Path]
 
 
+def place_in_layout(path: Path) -> Path:
+    """Category, `test`, defect type and stem of a test image: where MVTec's script wants its map.
+
+    Raises:
+        DataError: the image does not lie in the layout.
+    """
+    place = path.absolute()
+    if len(place.parts) < 5 or place.parts[-3] != "test":
+        raise DataError(f"{path} does not lie in <category>/test/<defect type>/ as MVTec has it")
+    return Path(*place.parts[-4:-1], place.stem)
+
+
 def find_categories(root: Path) -> list[str]:
     """Names of the folders of `root` that hold `train/good`, sorted.
 
