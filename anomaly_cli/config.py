@@ -73,7 +73,7 @@ class TrainConfig:
     learning_rate: float = 1e-3  # peak of the one-cycle schedule
     gradient_clip: float = 1.0  # of the norm of the loss per pixel value; 0.05 to 0.3 is usual
     held_out: float = 0.1  # share of the normal images that select the model and calibrate it
-    attention: Attention | None = None  # None: exact_position where it exists, else diff_mahal
+    attention: Attention | None = None  # None: the best on synthetic defects, see `selection`
     layer: Layer | None = None  # None: the last one of the encoder
     scores: Scores = "raw"
     threshold: str = "image-fpr=0.05"  # rule, see `calibration.ThresholdRule`

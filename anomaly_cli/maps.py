@@ -71,23 +71,21 @@ class LatentMaps(NamedTuple):
     posterior: Posterior
 
 
-def default_map(
+def candidate_maps(
     config: VAEConfig, attention: Attention | None = None, layer: Layer | None = None
-) -> MapSpec:
-    """The map of a model for which the user named nothing, or a part.
-
-    `exact_position` at the last layer localizes held-out synthetic defects best
-    (`docs/decisions`), where the last activation is averaged; elsewhere `diff_mahal`.
+) -> list[MapSpec]:
+    """The maps of attention that agree with what the user named; the layer is the last by default.
 
     Raises:
         ConfigError: a model of this shape has no such map.
     """
-    chosen_layer = layer or config.layers[-1]
-    exact = MapSpec(Attention.EXACT_POSITION.value, chosen_layer)
-    if attention is None and exact in map_specs(config):
-        return exact
-    source = Attention.DIFF_MAHAL if attention is None else attention
-    return parse_map_spec(str(MapSpec(source.value, chosen_layer)), config)
+    chosen = layer or config.layers[-1]
+    if attention is not None:
+        return [parse_map_spec(str(MapSpec(attention.value, chosen)), config)]
+    specs = [spec for spec in map_specs(config) if spec.layer == chosen]
+    if not specs:
+        raise ConfigError(f"no layer {chosen}; this model has {', '.join(config.layers)}")
+    return specs
 
 
 class MapMaker:

@@ -1,8 +1,10 @@
 """The optimisation loop of the one-class VAE, as a generator of statistics. Prints nothing."""
 
+import csv
+import io
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -194,3 +196,12 @@ class Trainer:
 def clone_weights(vae: VAE) -> Weights:
     """A copy of the parameters and buffers on the CPU."""
     return {name: tensor.detach().cpu().clone() for name, tensor in vae.state_dict().items()}
+
+
+def to_csv(history: Sequence[EpochStats]) -> str:
+    """One line per epoch, named by its fields."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(EpochStats._fields)
+    writer.writerows(history)
+    return text.getvalue()

@@ -220,7 +220,7 @@ BAD_INPUT = [
     (["--resume", "--overwrite"], 2, "contradict"),
     (["--scores", "position"], 2, "--scores position needs 3 held-out normal images, not 1"),
     (["--attention", "exact", "--target-layer", "layer1"], 2, "no anomaly map exact@layer1"),
-    (["--target-layer", "neck"], 2, "no anomaly map diff_mahal@neck"),
+    (["--target-layer", "neck"], 2, "no layer neck; this model has layer1"),
     (["--head", "flatten", "--neck", "fpn"], 2, "head must be gap with a neck"),
 ]
 

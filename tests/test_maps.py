@@ -14,7 +14,7 @@ from anomaly_cli.maps import (
     MapMaker,
     MapSpec,
     calibrate_maps,
-    default_map,
+    candidate_maps,
     map_specs,
     normal_statistics,
     parse_map_spec,
@@ -108,23 +108,17 @@ def test_calibration_holds_the_maxima_of_held_out_maps(trained: Trained) -> None
     )
 
 
-@pytest.mark.parametrize(
-    ("settings", "name"),
-    [({}, "exact_position@layer4"), ({"neck": "fpn"}, "exact_position@neck"),
-     ({"head": "flatten"}, "diff_mahal@layer4")],
-)  # fmt: skip
-def test_default_map_is_the_best_one_that_the_shape_has(
-    settings: dict[str, str], name: str
-) -> None:
-    assert str(default_map(VAEConfig(**settings))) == name
-
-
-def test_default_map_keeps_what_the_user_named() -> None:
-    config = VAEConfig(neck="fpn")
-    assert str(default_map(config, Attention.GRADCAM)) == "gradcam@neck"
-    assert str(default_map(config, layer="layer2")) == "diff_mahal@layer2"
+def test_candidates_agree_with_what_the_user_named() -> None:
+    """All definitions at the last layer by default; one where it is named."""
+    plain, neck = VAEConfig(), VAEConfig(neck="fpn")
+    assert [str(spec) for spec in candidate_maps(plain)] == [f"{a}@layer4" for a in Attention]
+    assert {spec.layer for spec in candidate_maps(neck)} == {"neck"}
+    assert len(candidate_maps(neck, layer="layer2")) == 7
+    assert candidate_maps(neck, Attention.GRADCAM) == [MapSpec("gradcam", "neck")]
     with pytest.raises(ConfigError, match="no anomaly map exact@layer2"):
-        default_map(config, Attention.EXACT, "layer2")
+        candidate_maps(neck, Attention.EXACT, "layer2")
+    with pytest.raises(ConfigError, match="no layer neck; this model has layer1"):
+        candidate_maps(plain, layer="neck")
 
 
 def test_maker_with_a_scale_gives_scores(trained: Trained) -> None:

@@ -32,7 +32,7 @@ AttentionOption = Annotated[
     Attention | None,
     typer.Option(
         help="Definition of the attention map.",
-        show_default="exact_position where the last activation is averaged, else diff_mahal",
+        show_default="the best on defects drawn into held-out images",
     ),
 ]
 TargetLayer = Annotated[

@@ -1,9 +1,6 @@
 """`train`: normal images of each category -> a model file that is calibrated and ready to use."""
 
-import csv
-import io
 import platform
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,11 +28,12 @@ from anomaly_cli.files import fingerprint, hash_file, prepare_output_folder, wri
 from anomaly_cli.maps import (
     MapMaker,
     calibrate_maps,
-    default_map,
+    candidate_maps,
     normal_statistics,
 )
 from anomaly_cli.pretrained import load_encoder_weights
-from anomaly_cli.training import EpochStats, Trainer
+from anomaly_cli.selection import select_map
+from anomaly_cli.training import EpochStats, Trainer, to_csv
 from models.resnet import resnet18_vae
 
 METRICS_FILE = "metrics.csv"
@@ -51,6 +49,7 @@ class TrainedCategory(NamedTuple):
     held_out: int
     epoch: int  # the best one
     held_out_loss: float  # nats per image
+    map: str
     threshold: float
     threshold_rule: str
     sha256: str
@@ -66,7 +65,7 @@ def run(config: TrainConfig) -> list[TrainedCategory]:
 
 def _check_settings(config: TrainConfig) -> None:
     select_augmentation(config.augmentation, config.category)
-    default_map(config.model, config.attention, config.layer)
+    candidate_maps(config.model, config.attention, config.layer)
     if isinstance(parse_threshold(config.threshold), float):
         raise ConfigError("train takes a threshold rule, not a number: max, image-fpr=0.05, ...")
 
@@ -172,18 +171,10 @@ def _train_epochs(
             progress.update(stats)
             if isinstance(stats, EpochStats):
                 history.append(stats)
-                write_text(folder / METRICS_FILE, _to_csv(history))
+                write_text(folder / METRICS_FILE, to_csv(history))
                 state: dict[str, Any] = {"trainer": trainer.state_dict(), "settings": settings}
                 state["history"] = [tuple(row) for row in history]
                 save_training_state(folder / STATE_FILE, state)
-
-
-def _to_csv(history: Sequence[EpochStats]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(EpochStats._fields)
-    writer.writerows(history)
-    return text.getvalue()
 
 
 def _describe(
@@ -200,16 +191,16 @@ def _describe(
     vae.eval()
     statistics = normal_statistics(vae.encoder, trainer.fit.batches(batch))  # type: ignore[arg-type]
     maker = MapMaker(vae, statistics, config.model.image_size, trainer.device)
+    candidates = candidate_maps(config.model, config.attention, config.layer)
+    selected = select_map(maker, candidates, trainer.held_out, seed=config.seed, batch_size=batch)
     best = min(history, key=lambda stats: stats.held_out_loss)
     training = {name: value for name, value in settings.items() if name not in {"model", "data"}}
-    training["best_epoch"] = best.epoch
-    training["finished_epochs"] = trainer.epoch
-    training["held_out_loss"] = best.held_out_loss
-    training["versions"] = {
-        "anomaly_cli": anomaly_cli.__version__,
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "python": platform.python_version(),
+    training |= {
+        "best_epoch": best.epoch,
+        "finished_epochs": trainer.epoch,
+        "held_out_loss": best.held_out_loss,
+        "map_selection": selected.pixel_auroc,  # on synthetic defects
+        "versions": _versions(),
     }
     counts = {"fit": len(split.fit), "held_out": len(split.held_out)}
     return ModelRecord(
@@ -217,12 +208,21 @@ def _describe(
         model=config.model,
         statistics=statistics,
         calibrations=calibrate_maps(maker, trainer.held_out, config.model, batch_size=batch),
-        default_map=str(default_map(config.model, config.attention, config.layer)),
+        default_map=str(selected.spec),
         default_scores=config.scores,
         default_threshold=str(parse_threshold(config.threshold)),
         training=training,
         data={"fingerprint": settings["data"], **counts},
     )
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "anomaly_cli": anomaly_cli.__version__,
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "python": platform.python_version(),
+    }
 
 
 def _summarise(path: Path, *, is_new: bool) -> TrainedCategory:
@@ -239,6 +239,7 @@ def _summarise(path: Path, *, is_new: bool) -> TrainedCategory:
         held_out=record.data["held_out"],
         epoch=record.training["best_epoch"],
         held_out_loss=record.training["held_out_loss"],
+        map=record.default_map,
         threshold=threshold.value,
         threshold_rule=threshold.rule,
         sha256=loaded.sha256,

@@ -47,7 +47,7 @@ def show_training(results: Sequence["TrainedCategory"]) -> None:
     """Table of the trained models."""
     _table(
         "Trained models",
-        ["category", "fit", "held out", "best epoch", "held-out loss", "threshold", "model"],
+        ["category", "fit", "held out", "best epoch", "held-out loss", "map", "threshold", "model"],
         [
             [
                 row.category,
@@ -55,6 +55,7 @@ def show_training(results: Sequence["TrainedCategory"]) -> None:
                 str(row.held_out),
                 str(row.epoch),
                 f"{row.held_out_loss:,.0f}",
+                row.map,
                 f"{row.threshold:.4g} ({row.threshold_rule})",
                 str(row.model),
             ]
