@@ -104,6 +104,7 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--split", choices=["synthetic", "test"], default="synthetic")
+    parser.add_argument("--layers", help="by comma; all by default")
     parser.add_argument("--random", action="store_true", help="also a random-weights encoder")
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
@@ -115,7 +116,8 @@ def main() -> None:
     )
     maker = MapMaker(loaded.vae, record.statistics, record.model.image_size, device)
     title = f"{record.category}, {options.split} split, {len(pairs)} images"
-    specs = map_specs(record.model)
+    wanted = (options.layers or ",".join(record.model.layers)).split(",")
+    specs = [spec for spec in map_specs(record.model) if spec.layer is None or spec.layer in wanted]
     print_table(f"{title}: trained", maker, specs, pairs)
     if options.random:
         maker = random_maker(loaded, options.data, device)

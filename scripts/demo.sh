@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The main job on a small data set made from real photographs: sample, train, localize, evaluate.
+# The main job on a small data set made from a real photograph: sample, train, localize, evaluate.
 # Usage: demo.sh BIN FOLDER, with BIN the folder of anomaly-cli and FOLDER the place to write to.
 set -euo pipefail
 cli="$1/anomaly-cli"
@@ -10,17 +10,27 @@ if [ -e "$folder" ]; then
     exit 5
 fi
 
-"$cli" sample "$folder/data" --category all --image-size 128 --count 60
-"$cli" train --data "$folder/data" --output "$folder/runs" --image-size 128 --epochs 40
-for category in brick grass gravel; do
-    "$cli" localize "$folder/runs/$category" "$folder/data/$category/test" --output "$folder/results/$category"
-done
-"$cli" evaluate --data "$folder/data" --runs "$folder/runs" --output "$folder/report"
+# Brick is an aligned part: one place of a wall, photographed 80 times.
+"$cli" sample "$folder/data" --category brick --image-size 128 --count 80
+"$cli" train --data "$folder/data" --output "$folder/runs" --image-size 128 --epochs 30 --batch-size 8
+
+# Where the reconstruction departs from the image, in standard deviations from normal at that place.
+"$cli" localize "$folder/runs/brick" "$folder/data/brick/test" --output "$folder/results" \
+    --map reconstruction --scores position
+# What the latents say: attention, which latent looks where, and what it stands for.
+"$cli" explain "$folder/runs/brick" "$folder"/data/brick/test/*/000.png --output "$folder/explanation"
+
+echo "The residual of the reconstruction, as localized above:"
+"$cli" evaluate --data "$folder/data" --runs "$folder/runs" --output "$folder/report" \
+    --map reconstruction --scores position
+echo "The attention of the same model, the paper's map; docs/accuracy.md says why it is weaker:"
+"$cli" evaluate --data "$folder/data" --runs "$folder/runs" --output "$folder/report-attention"
 
 cat <<MESSAGE
 
 Look at
-  $folder/results/brick/overlays/   where each test image departs from normal
-  $folder/results/brick/masks/      the same as binary masks
-  $folder/report/report.json        the table above, for machines
+  $folder/results/overlays/            where each test image departs from normal
+  $folder/results/masks/               the same as binary masks
+  $folder/explanation/explain.png      which latents deviate, and where they look
+  $folder/report/report.html           the first table with curves, intervals, misses and false alarms
 MESSAGE

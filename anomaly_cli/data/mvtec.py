@@ -15,7 +15,7 @@ from anomaly_cli.errors import DataError
 from anomaly_cli.images import list_folder
 
 GOOD = "good"
-TEXTURES = frozenset({"carpet", "grid", "leather", "tile", "wood", "brick", "grass", "gravel"})
+TEXTURES = frozenset({"carpet", "grid", "leather", "tile", "wood", "grass", "gravel"})
 
 
 class Sample(NamedTuple):

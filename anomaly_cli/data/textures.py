@@ -1,12 +1,15 @@
 """Normal images without a download: crops of the photographs that ship inside scikit-image.
 
-The left 60 % of each photograph gives the training crops and the right 40 % the test crops, so
-no pixel of a test image was ever trained on.
+Two kinds, as in MVTec AD. Grass and gravel are textures: crops of random places, the left 60 % of
+the photograph for training and the right 40 % for test, so that no pixel of a test image was ever
+trained on. Brick is an aligned part: one place of the wall, taken again and again by a camera that
+shakes a little, in light that changes a little, with new noise in every take.
 """
 
 from enum import StrEnum
 from functools import cache
 
+import cv2
 import numpy as np
 import skimage.data
 
@@ -16,6 +19,8 @@ CATEGORIES = ("brick", "grass", "gravel")  # 512 x 512 pixels each, grey
 OTHER_DONORS = ("moon", "coffee")  # no categories, but surfaces to cut patches from
 TRAINING_SHARE = 0.6  # of the width of a photograph
 MIN_CROP, MAX_CROP = 160, 204  # pixels of the photograph; the test region is 205 wide
+ALIGNED = frozenset({"brick"})
+ALIGNED_CROP = 200  # pixels of the photograph, about its centre
 
 
 class Split(StrEnum):
@@ -51,12 +56,40 @@ def load_region(category: str, split: Split) -> RGBImage:
 def draw_normal(
     category: str, *, split: Split, image_size: int, generator: np.random.Generator
 ) -> RGBImage:
-    """Cut a normal image of random place and scale, mirrored left to right half of the time.
+    """Draw a normal image: a take of the aligned part, or a crop of a texture.
 
     Returns:
         (image_size, image_size, 3) uint8; crops are smaller than 205 pixels, so a larger
         `image_size` is reached by enlarging.
     """
+    if category in ALIGNED:
+        return _take_part(load_photograph(category), image_size, generator)
+    return _cut_texture(category, split, image_size, generator)
+
+
+def _take_part(photograph: RGBImage, image_size: int, generator: np.random.Generator) -> RGBImage:
+    """The same place with up to 1 px of shift, half a degree, 7% of light, and new noise."""
+    angle = generator.uniform(-0.5, 0.5)
+    centre = np.array(photograph.shape[1::-1]) / 2 + generator.uniform(-1, 1, 2)
+    side = max(image_size, ALIGNED_CROP)  # shrunk afterwards, by area, against aliasing
+    scale = side / ALIGNED_CROP
+    matrix = np.array(cv2.getRotationMatrix2D(centre.tolist(), angle, scale), float)
+    matrix[:, 2] += side / 2 - centre
+    large = cv2.warpAffine(photograph, matrix, (side, side), borderMode=cv2.BORDER_REFLECT_101)
+    size = (image_size, image_size)
+    take = resize_image(np.asarray(large, np.uint8), *size)
+    row, column = np.mgrid[:image_size, :image_size] / image_size - 0.5
+    slope = generator.uniform(-0.08, 0.08, 2)
+    light = generator.uniform(0.93, 1.07) * (1 + slope[0] * row + slope[1] * column)
+    noise = generator.normal(0, 2, size)
+    lit = take * light[..., None] + noise[..., None]  # one noise for all channels: grey stays grey
+    return np.asarray(np.clip(np.rint(lit), 0, 255), np.uint8)
+
+
+def _cut_texture(
+    category: str, split: Split, image_size: int, generator: np.random.Generator
+) -> RGBImage:
+    """A crop of random place and scale, mirrored left to right half of the time."""
     region = load_region(category, split)
     side = int(generator.integers(MIN_CROP, MAX_CROP, endpoint=True))
     top, left = generator.integers(0, np.array(region.shape[:2]) - side, endpoint=True)
