@@ -44,6 +44,7 @@ def overlay(image: RGBImage, levels: NDArray[np.uint8], mask: Mask | None = None
             mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE
         )
         width = max(1, round(min(mask.shape) / 256))
-        cv2.drawContours(blended, contours, -1, (0, 0, 0), 3 * width, cv2.LINE_AA)
+        if min(mask.shape) >= 256:  # below, a dark edge would hide small defects
+            cv2.drawContours(blended, contours, -1, (0, 0, 0), 3 * width, cv2.LINE_AA)
         cv2.drawContours(blended, contours, -1, (255, 255, 255), width, cv2.LINE_AA)
     return np.asarray(blended, dtype=np.uint8)

@@ -136,20 +136,21 @@ def test_heat_is_mixed_in_up_to_two_thirds_at_the_threshold(level: int, opacity:
     assert np.abs(picture - expected).max() <= 0.6
 
 
-def test_contour_is_drawn_where_the_mask_begins_and_nowhere_else() -> None:
-    """White on black on the outermost pixels of the mask; its rim ends 3 pixels from them."""
-    image = np.full((100, 120, 3), 90, np.uint8)
-    mask = np.zeros((100, 120), bool)
+@pytest.mark.parametrize(("size", "rim_level"), [(100, 90), (300, 0)])
+def test_contour_is_drawn_where_the_mask_begins_and_nowhere_else(size: int, rim_level: int) -> None:
+    """White on the outermost pixels; from 256 px on a black rim, which ends 3 pixels from them."""
+    image = np.full((size, size, 3), 90, np.uint8)
+    mask = np.zeros((size, size), bool)
     mask[30:70, 40:80] = True
-    picture = overlay(image, np.zeros((100, 120), np.uint8), mask)
-    near = np.zeros((100, 120), bool)
+    picture = overlay(image, np.zeros((size, size), np.uint8), mask)
+    near = np.zeros((size, size), bool)
     near[27:73, 37:83] = True
     near[34:66, 44:76] = False
     assert (picture[~near] == 90).all()
     for border in (picture[30, 45:75], picture[69, 45:75], picture[35:65, 40], picture[35:65, 79]):
         assert border.min() > 200
     for rim in (picture[28, 45:75], picture[71, 45:75], picture[35:65, 38], picture[35:65, 81]):
-        assert rim.max() == 0
+        assert rim.max() == rim_level
 
 
 def test_contour_of_every_region_and_hole_is_drawn() -> None:
