@@ -20,7 +20,15 @@ from anomaly_cli.data.mvtec import split_normal, test_samples, training_images
 from anomaly_cli.data.normal import NormalImages, to_tensor
 from anomaly_cli.data.textures import load_donors
 from anomaly_cli.device import resolve_device, seed_everything
-from anomaly_cli.images import Mask, RGBImage, read_image, read_mask, resize_image, resize_mask
+from anomaly_cli.images import (
+    AnomalyMap,
+    Mask,
+    RGBImage,
+    read_image,
+    read_mask,
+    resize_image,
+    resize_mask,
+)
 from anomaly_cli.maps import MapMaker, MapSpec, map_specs, normal_statistics
 from anomaly_cli.metrics.counts import ExactCounts
 from anomaly_cli.metrics.detection import image_metrics, pixel_metrics
@@ -72,6 +80,24 @@ def random_maker(loaded: LoadedModel, data: Path, device: torch.device) -> MapMa
     return MapMaker(vae, statistics, record.model.image_size, device)
 
 
+def centre_prior(size: int) -> AnomalyMap:
+    """A Gaussian in the middle of the image, the same for all: what no image has told."""
+    row, column = np.mgrid[:size, :size] - (size - 1) / 2
+    return np.exp(-(row**2 + column**2) / (2 * (size / 4) ** 2)).astype(np.float32)
+
+
+def print_centre_prior(pairs: Sequence[Pair]) -> None:
+    """One Markdown row."""
+    counts = ExactCounts()
+    for image, mask in pairs:
+        counts.update(centre_prior(len(image)), mask)
+    pixels = pixel_metrics(counts.ranking())
+    print(
+        f"| centre prior | {pixels.pixel_auroc:.3f} | {pixels.best_iou:.3f} "
+        f"| {pixels.aupro:.3f} | - |"
+    )
+
+
 def print_table(
     title: str, maker: MapMaker, specs: Sequence[MapSpec], pairs: Sequence[Pair]
 ) -> None:
@@ -119,6 +145,7 @@ def main() -> None:
     wanted = (options.layers or ",".join(record.model.layers)).split(",")
     specs = [spec for spec in map_specs(record.model) if spec.layer is None or spec.layer in wanted]
     print_table(f"{title}: trained", maker, specs, pairs)
+    print_centre_prior(pairs)
     if options.random:
         maker = random_maker(loaded, options.data, device)
         print_table(f"{title}: random weights", maker, specs, pairs)
