@@ -83,7 +83,7 @@ def test_image_larger_than_the_region_is_enlarged(category: str) -> None:
 
 def test_takes_of_the_aligned_part_show_the_same_place_with_small_changes() -> None:
     """Two takes correlate strongly, of either split; two crops of a texture do not."""
-    takes = [draw("brick", split, 128, seed) for split in Split for seed in range(4)]
+    takes = [draw("brick", split, 128, seed) for seed, split in enumerate([*Split] * 3)]
     crops = [draw("grass", Split.TRAIN, 128, seed) for seed in range(4)]
     for other in takes[1:]:
         assert np.corrcoef(takes[0].ravel(), other.ravel())[0, 1] > 0.6
