@@ -56,10 +56,15 @@ def save_model(path: Path, weights: Mapping[str, Tensor], record: ModelRecord) -
     Raises:
         OutputError: the file cannot be written.
     """
-    tensors = {f"vae.{name}": tensor.contiguous() for name, tensor in weights.items()}
+    tensors = {f"vae.{name}": tensor for name, tensor in weights.items()}
     tensors |= _statistics_tensors(record.statistics)
     for name, calibration in record.calibrations.items():
         tensors |= _calibration_tensors(f"calibration.{name}", calibration)
+    # safetensors refuses tensors that share memory, and writes contiguous ones alone.
+    tensors = {
+        name: tensor.clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
     header = {
         "format_version": FORMAT_VERSION,
         "category": record.category,
@@ -141,7 +146,7 @@ def _statistics_tensors(statistics: NormalStatistics) -> dict[str, Tensor]:
     parts = {f"latent.{name}": part for name, part in statistics.latent._asdict().items()}
     if statistics.local is not None:
         parts |= {f"local.{name}": part for name, part in statistics.local._asdict().items()}
-    return {f"statistics.{name}": part.contiguous() for name, part in parts.items()}
+    return {f"statistics.{name}": part for name, part in parts.items()}
 
 
 def _read_statistics(model: VAEConfig, tensors: dict[str, Tensor]) -> NormalStatistics:
