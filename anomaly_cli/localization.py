@@ -33,6 +33,11 @@ class Localizer(NamedTuple):
     colour_range: tuple[float, float]  # map values at the two ends of the colour bar
     latent_colour_range: tuple[float, float]  # the same for the map of one latent
 
+    @property
+    def map_name(self) -> str:
+        """What reports call the map, such as `reconstruction, position scores`."""
+        return str(self.spec) if self.scores == "raw" else f"{self.spec}, {self.scores} scores"
+
 
 def open_localizer(path: Path, config: MapConfig) -> Localizer:
     """Load a model and choose its map and threshold: as calibrated, or as the settings say.

@@ -55,6 +55,20 @@ def test_report_equals_scikit_learn_on_the_saved_maps(trained: Trained, tmp_path
     assert row["anomalous_images"] == 3
 
 
+def test_the_report_names_the_scores(trained: Trained, tmp_path: Path) -> None:
+    """Global scores are the same ranking in other units, and the report says so."""
+    rows = []
+    for scores in ("raw", "global"):
+        run_cli(
+            "evaluate", "--runs", trained.runs, "--data", trained.data, "--map", "reconstruction",
+            "--scores", scores, "--output", tmp_path / scores, "--format", "json",
+        )  # fmt: skip
+        rows += json.loads((tmp_path / scores / "report.json").read_text())["categories"]
+    assert [row["map"] for row in rows] == ["reconstruction", "reconstruction, global scores"]
+    assert rows[0]["pixel_auroc"] == pytest.approx(rows[1]["pixel_auroc"], abs=1e-4)
+    assert rows[0]["threshold"] != rows[1]["threshold"]
+
+
 def test_reconstruction_finds_the_hole(trained: Trained, tmp_path: Path) -> None:
     """A red square on a grey disc: even the tiny model's residual ranks its pixels first."""
     run_cli(

@@ -63,7 +63,7 @@ def _source(category: str, localizer: Localizer, config: EvaluateConfig) -> Cate
         samples=samples,
         draw=draw,
         threshold=localizer.threshold,
-        map=str(localizer.spec),
+        map=localizer.map_name,
         resolution=None if config.resolution == "original" else localizer.maker.size,
         colour_range=localizer.colour_range,
         model_sha256=localizer.loaded.sha256,

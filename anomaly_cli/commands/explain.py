@@ -127,7 +127,7 @@ def _write_figure(
         traverse(maker.vae, maker.statistics.latent, chosen),
         scale_of(localizer),
         title=f"{record.category}: what {len(chosen)} of {record.model.latent_dim} latents see",
-        subtitle=f"map {localizer.spec}; threshold {threshold.value:.3g} ({threshold.rule}); "
+        subtitle=f"map {localizer.map_name}; threshold {threshold.value:.3g} ({threshold.rule}); "
         f"model {localizer.loaded.sha256[:12]}",
     )
     write_png(config.output / FIGURE_FILE, picture)
