@@ -66,7 +66,8 @@ class TrainingProgress:
     def update(self, stats: "StepStats | EpochStats") -> None:
         """Advance by one step, or report one epoch."""
         if hasattr(stats, "step"):
-            status = f"reconstruction {stats.reconstruction:,.0f}  KL {stats.kl:.1f}"
+            # Short, so that the line fits 80 columns.
+            status = f"loss {stats.reconstruction + stats.kl:,.0f}, KL {stats.kl:.0f}"
             name = f"{self._category} epoch {stats.epoch}/{self._epochs}"
             self._bar.update(self._task, advance=1, status=status, description=name)
         else:
