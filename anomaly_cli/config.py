@@ -16,6 +16,7 @@ MapSource = Literal["attention", "reconstruction"]
 Scores = Literal["raw", "global", "position"]
 Layout = Literal["mirror", "mvtec"]
 Resolution = Literal["network", "original"]  # at which maps and masks are compared
+Counting = Literal["exact", "streaming"]  # of pixels
 RECONSTRUCTION = "reconstruction"  # the map |x - x^|, beside those of attention
 
 
@@ -165,6 +166,7 @@ class EvaluateConfig:
     image_score: str = "max"  # or top:SHARE, the mean of the highest values of the map
     good: bool = True  # whether normal images of the test split take part
     resolution: Resolution | None = None  # None: the network's, or that of the saved maps
+    counting: Counting = "exact"  # streaming: constant memory, and a bound for each pixel metric
     replicates: int = 1000  # draws of the images behind the intervals; 0 for none
     gallery: int = 3  # worst misses, and as many false alarms, of each category
     seed: int = 0  # of the draws

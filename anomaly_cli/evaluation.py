@@ -48,13 +48,15 @@ class CountedImage(NamedTuple):
     peak: float  # highest value of the map at its own size: what the threshold judges
 
 
-def count_images(source: CategorySource, score: ImageScore) -> Iterator[CountedImage]:
-    """Compare each map with its ground truth.
+def count_images(
+    source: CategorySource, samples: Sequence[Sample], score: ImageScore
+) -> Iterator[CountedImage]:
+    """Compare the map of each sample with its ground truth.
 
     Raises:
         DataError: a map, an image or a mask cannot be read, or their sizes differ.
     """
-    for sample, drawn in zip(source.samples, source.draw(source.samples), strict=True):
+    for sample, drawn in zip(samples, source.draw(samples), strict=True):
         anomaly_map = drawn.anomaly_map
         if source.resolution is None:
             anomaly_map = resize_map(anomaly_map, drawn.height, drawn.width)

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from anomaly_cli.counting import JudgedImage
 from anomaly_cli.data.mvtec import Sample
-from anomaly_cli.evaluation import CategorySource, CountedImage, ground_truth
+from anomaly_cli.evaluation import CategorySource, ground_truth
 from anomaly_cli.images import Mask, RGBImage, read_image, resize_mask
-from anomaly_cli.metrics.keys import key_scores
 from anomaly_cli.rendering import heat_levels, heatmap
 from anomaly_cli.reports.results import CategoryResult, Example, ImageMetricsRow
 
@@ -28,23 +28,23 @@ class Gallery(NamedTuple):
 
 
 def draw_gallery(
-    source: CategorySource, counted: Sequence[CountedImage], result: CategoryResult, *, count: int
+    source: CategorySource, judged: Sequence[JudgedImage], result: CategoryResult, *, count: int
 ) -> Gallery:
     """Draw at most `count` misses and as many false alarms.
 
     Args:
         source: of the maps; the chosen images are drawn again.
-        counted: the images behind the result.
+        judged: the images behind the result.
         result: the tables that say which are worst.
         count: of each kind; 0 for none.
     """
-    pairs = list(zip(counted, result.images, strict=True))
+    pairs = list(zip(judged, result.images, strict=True))
     anomalous = [pair for pair in pairs if pair[0].sample.is_anomalous]
     normal = [pair for pair in pairs if not pair[0].sample.is_anomalous]
     anomalous.sort(key=lambda pair: (_worst(pair[1].recall), pair[1].score))
     normal.sort(key=lambda pair: -pair[1].score)
     threshold = result.metrics.table_threshold
-    colours = source.colour_range or _colour_range(counted, threshold)
+    colours = source.colour_range or _colour_range(judged, threshold)
     drawn = []
     for chosen in (anomalous[:count], normal[:count]):
         samples = [image.sample for image, _row in chosen]
@@ -81,11 +81,11 @@ def _examples(
     return examples
 
 
-def _colour_range(counted: Sequence[CountedImage], threshold: float) -> tuple[float, float]:
+def _colour_range(judged: Sequence[JudgedImage], threshold: float) -> tuple[float, float]:
     """From the median of the normal pixels up, with the threshold in the middle."""
-    largest = max((image.pixels.pixels.negatives for image in counted), key=len)
-    peak = max(image.peak for image in counted)
-    low = float(key_scores(largest[largest.size // 2 :][:1])[0]) if largest.size else 0.0
+    largest = max(judged, key=lambda image: image.pixels.negatives)
+    peak = max(image.peak for image in judged)
+    low = largest.typical if largest.pixels.negatives else 0.0
     high = 2 * threshold - low if threshold > low else peak
     if not (math.isfinite(low) and math.isfinite(high) and high > low):
         return 0.0, 1.0

@@ -6,15 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_cli.evaluation import CountedImage
-from anomaly_cli.metrics.bootstrap import (
-    count_bins,
-    draw_weights,
-    rank_bins,
-    resample_images,
-    resample_pixels,
-)
-from anomaly_cli.metrics.detection import ImageMetrics, PixelMetrics, pixel_metrics
+from anomaly_cli.counting import JudgedImage
+from anomaly_cli.metrics.bootstrap import resample_images, weigh
+from anomaly_cli.metrics.detection import ImageMetrics, PixelMetrics
 
 PIXELS = ("pixel_auroc", "aupro", "average_precision", "best_f1", "best_iou")
 IMAGES = {
@@ -34,29 +28,29 @@ class Verdicts:
     is_called: NDArray[np.bool_]  # (N,)
     pixels: NDArray[np.int64]  # (N, 3): true positives, false positives, positives
 
-    def rates(self, weights: NDArray[np.float64]) -> Replicates:
+    def rates(self, weights: NDArray[np.uint8]) -> Replicates:
         """Rates over the images, each counted `weights` (R, N) times; NaN where undefined."""
-        found, wrong, positives = (weights @ self.pixels).T
         normal, anomalous = ~self.is_anomalous, self.is_anomalous
+        groups = [normal, self.is_called & normal, anomalous, self.is_called & anomalous]
+        sums = weigh(weights, np.concatenate([self.pixels, np.stack(groups, axis=1)], axis=1))
+        found, wrong, positives, normals, false_alarms, anomalies, alarms = sums.T
         with np.errstate(divide="ignore", invalid="ignore"):
             return {
                 "iou": found / (positives + wrong),
                 "precision": found / (found + wrong),
                 "recall": found / positives,
-                "image_false_positive_rate": weights
-                @ (self.is_called & normal)
-                / (weights @ normal),
-                "image_recall": weights @ (self.is_called & anomalous) / (weights @ anomalous),
+                "image_false_positive_rate": false_alarms / normals,
+                "image_recall": alarms / anomalies,
             }
 
 
-def judge(counted: Sequence[CountedImage], threshold: float) -> Verdicts:
-    """Hold every image against a threshold."""
-    confusions = [image.pixels.confusion(threshold) for image in counted]
+def judge(images: Sequence[JudgedImage]) -> Verdicts:
+    """What the threshold that the images were held against makes of them."""
+    pixels = [image.pixels for image in images]
     return Verdicts(
-        is_anomalous=np.array([image.sample.is_anomalous for image in counted]),
-        is_called=np.array([image.peak for image in counted]) > threshold,
-        pixels=np.array([[c.true_positives, c.false_positives, c.positives] for c in confusions]),
+        is_anomalous=np.array([image.sample.is_anomalous for image in images]),
+        is_called=np.array([image.is_called for image in images]),
+        pixels=np.array([[c.true_positives, c.false_positives, c.positives] for c in pixels]),
     )
 
 
@@ -70,31 +64,30 @@ def metric_values(
 
 
 def resample(
-    category: str,
-    counted: Sequence[CountedImage],
-    exact: PixelMetrics,
+    images: Sequence[JudgedImage],
+    weights: NDArray[np.uint8],
+    pixels: PixelMetrics,
+    binned: Sequence[PixelMetrics],
     verdicts: Verdicts | None,
-    *,
-    count: int,
-    seed: int,
 ) -> Replicates:
-    """Every metric for each of `count` draws of the images, stratified by defect type.
+    """Every metric for each draw of the images, `weights` (R, N).
 
-    The bins of the pixel metrics cost them a little accuracy; what that is on the whole split
-    is known, and taken off each replicate.
+    Args:
+        images: of the category.
+        weights: how often each draw takes each image.
+        pixels: metrics of all pixels.
+        binned: the same over the bins of the draws, then those of each draw. What the bins cost
+            on the whole split is known, and taken off each.
+        verdicts: of a stored threshold.
     """
-    strata = [image.sample.defect_type for image in counted]
-    weights = draw_weights(strata, replicates=count, seed=seed, name=category)
-    histograms = count_bins([image.pixels for image in counted])
-    binned = pixel_metrics(rank_bins(histograms, np.ones(len(counted))))
-    drawn = resample_pixels(histograms, weights)
     values: Replicates = {}
+    whole, *drawn = binned
     for name in PIXELS:
-        shift = getattr(exact, name) - getattr(binned, name)
+        shift = getattr(pixels, name) - getattr(whole, name)
         replicates = np.array([getattr(metrics, name) for metrics in drawn], np.float64)
         values[name] = np.clip(replicates + shift, 0.0, 1.0)
-    scores = np.array([image.score for image in counted])
-    labels = np.array([image.sample.is_anomalous for image in counted])
+    scores = np.array([image.score for image in images])
+    labels = np.array([image.sample.is_anomalous for image in images])
     of_images = resample_images(scores, labels, weights)
     for name, source in IMAGES.items():
         values[name] = np.array([getattr(metrics, source) for metrics in of_images], np.float64)

@@ -1,151 +1,181 @@
-"""Counted images of one category -> its metrics, intervals, and tables per defect and image."""
+"""Counts of one category -> its metrics, intervals, and tables per defect type and image."""
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from anomaly_cli.calibration import Threshold
+from anomaly_cli.config import Counting
+from anomaly_cli.counting import CategoryCounts, JudgedImage
 from anomaly_cli.data.mvtec import GOOD, TEXTURES
-from anomaly_cli.evaluation import CategorySource, CountedImage
-from anomaly_cli.metrics.bootstrap import percentile_interval
+from anomaly_cli.evaluation import CategorySource
+from anomaly_cli.metrics.bootstrap import Interval, percentile_interval, widen
 from anomaly_cli.metrics.confusion import Confusion
 from anomaly_cli.metrics.curves import detection_curves
 from anomaly_cli.metrics.detection import ImageMetrics, PixelMetrics, image_metrics, pixel_metrics
-from anomaly_cli.metrics.images import PixelPool, pool_pixels, rank_pixels
 from anomaly_cli.reports.results import (
     METRICS,
     CategoryMetrics,
     CategoryResult,
     DefectTypeMetrics,
     ImageMetricsRow,
+    Kind,
 )
 from anomaly_cli.resampling import judge, metric_values, resample
 from anomaly_cli.scores import ImageScore
 
 ORACLE_RULE = "oracle best IoU"
 CURVE_POINTS = 200
+_OPTIMA = frozenset({"best_f1", "best_iou"})
+
+
+class TableThreshold(NamedTuple):
+    """What the tables per defect type and image are at."""
+
+    value: float
+    rule: str
+    is_stored: bool
+    best_iou: float  # threshold of the best IoU, taken where none is stored
+
+
+def kind_of(category: str) -> Kind:
+    """By its name; what MVTec AD does not know is an object."""
+    return "texture" if category in TEXTURES else "object"
 
 
 def summarize(
     source: CategorySource,
-    counted: Sequence[CountedImage],
+    counts: CategoryCounts,
+    weights: NDArray[np.uint8],
     *,
     score: ImageScore,
-    replicates: int,
-    seed: int,
 ) -> CategoryResult:
     """All that is known about a category, without pictures.
 
     Args:
         source: of the maps.
-        counted: the images of its test split.
+        counts: of the images of its test split.
+        weights: how often each draw behind the intervals takes each image, (R, N).
         score: how a map became the score of its image.
-        replicates: draws of the images behind the intervals; 0 for none.
-        seed: of these draws.
     """
-    pools = _pools(counted)
-    ranking = rank_pixels(list(pools.values()))
-    pixels, images = pixel_metrics(ranking), _image_metrics(counted)
-    threshold = source.threshold.value
-    has_threshold = math.isfinite(threshold)
-    verdicts = judge(counted, threshold) if has_threshold else None
-    rates = verdicts.rates(np.ones((1, len(counted)))) if verdicts else {}
-    table_threshold = threshold if has_threshold else pixels.best_iou_threshold
-    draws = {"count": replicates, "seed": seed}
-    drawn = resample(source.category, counted, pixels, verdicts, **draws) if replicates else {}
-    values = dict.fromkeys(METRICS, math.nan) | metric_values(pixels, images, rates)
-    rows = [_image_row(image, table_threshold, has_threshold) for image in counted]
+    ranking = counts.ranking()
+    pixels = pixel_metrics(ranking)
+    table = _table_threshold(source.threshold, pixels)
+    images = counts.judged(table.value)
+    verdicts = judge(images) if table.is_stored else None
+    rates = verdicts.rates(np.ones((1, len(images)), np.uint8)) if verdicts else {}
+    binned = counts.replicates()
+    drawn = resample(images, weights, pixels, binned, verdicts) if binned else {}
+    values = dict.fromkeys(METRICS, math.nan)
+    values |= metric_values(pixels, _image_metrics(images), rates)
+    ranges = _ranges(pixels)
     return CategoryResult(
-        metrics=_category_metrics(source, rows, values, pixels.best_iou_threshold, score=score),
-        intervals={name: percentile_interval(values) for name, values in drawn.items()},
-        defect_types=[
-            _defect_type(name, counted, rows, pools, table_threshold) for name in sorted(pools)
-        ],
-        images=rows,
+        metrics=_category_metrics(
+            source, images, values, table, score=score, counting=counts.counting
+        ),
+        ranges=ranges,
+        intervals={
+            name: widen(percentile_interval(draws), values[name], ranges.get(name))
+            for name, draws in drawn.items()
+        },
+        defect_types=_defect_types(counts, images),
+        images=[_image_row(image, table) for image in images],
         curves=detection_curves(ranking, max_points=CURVE_POINTS),
         replicates=drawn,
     )
 
 
-def _pools(counted: Sequence[CountedImage]) -> dict[str, PixelPool]:
-    """All pixels of each defect type."""
-    types = sorted({image.sample.defect_type for image in counted})
-    return {
-        name: pool_pixels([i.pixels.pixels for i in counted if i.sample.defect_type == name])
-        for name in types
-    }
+def _table_threshold(stored: Threshold, pixels: PixelMetrics) -> TableThreshold:
+    oracle = pixels.best_iou_threshold
+    if math.isfinite(stored.value):
+        return TableThreshold(stored.value, stored.rule, True, oracle)
+    return TableThreshold(oracle, ORACLE_RULE, False, oracle)
 
 
-def _image_metrics(counted: Sequence[CountedImage]) -> ImageMetrics:
+def _ranges(pixels: PixelMetrics) -> dict[str, Interval]:
+    """Where each exact metric lies for certain; an optimum that was reached is its low end."""
+    ranges = {}
+    for name, bound in pixels.bounds._asdict().items():
+        value = getattr(pixels, name)
+        low = value if name in _OPTIMA else value - bound
+        ranges[name] = Interval(max(low, 0.0), min(value + bound, 1.0))
+    return ranges
+
+
+def _image_metrics(images: Sequence[JudgedImage]) -> ImageMetrics:
     return image_metrics(
-        np.array([image.score for image in counted]),
-        np.array([image.sample.is_anomalous for image in counted]),
+        np.array([image.score for image in images]),
+        np.array([image.sample.is_anomalous for image in images]),
     )
 
 
 def _category_metrics(
     source: CategorySource,
-    rows: Sequence[ImageMetricsRow],
+    images: Sequence[JudgedImage],
     values: Mapping[str, float],
-    best_iou_threshold: float,
+    table: TableThreshold,
     *,
     score: ImageScore,
+    counting: Counting,
 ) -> CategoryMetrics:
-    has_threshold = math.isfinite(source.threshold.value)
     return CategoryMetrics(
         category=source.category,
-        kind="texture" if source.category in TEXTURES else "object",
-        images=len(rows),
-        anomalous_images=sum(sample.is_anomalous for sample in source.samples),
+        kind=kind_of(source.category),
+        images=len(images),
+        anomalous_images=sum(image.sample.is_anomalous for image in images),
         **values,
-        best_iou_threshold=best_iou_threshold,
+        best_iou_threshold=table.best_iou,
         threshold=source.threshold.value,
         threshold_rule=source.threshold.rule,
         image_score=str(score),
-        good=any(sample.defect_type == GOOD for sample in source.samples),
+        good=any(image.sample.defect_type == GOOD for image in images),
         map=source.map,
         resolution=source.resolution,
-        regions=sum(row.regions for row in rows),
-        missed_regions=sum(row.missed_regions for row in rows),
-        table_threshold=source.threshold.value if has_threshold else best_iou_threshold,
-        table_threshold_rule=source.threshold.rule if has_threshold else ORACLE_RULE,
+        regions=sum(image.regions for image in images),
+        missed_regions=sum(image.missed_regions for image in images),
+        table_threshold=table.value,
+        table_threshold_rule=table.rule,
         model_sha256=source.model_sha256,
         maps_sha256=source.maps_sha256,
         data_sha256=source.data_sha256,
+        counting=counting,
     )
 
 
-def _image_row(image: CountedImage, table_threshold: float, has_threshold: bool) -> ImageMetricsRow:
-    counts = image.pixels.confusion(table_threshold)
+def _image_row(image: JudgedImage, table: TableThreshold) -> ImageMetricsRow:
+    counts = image.pixels
     size = counts.positives + counts.negatives
-    path = image.sample.path
     return ImageMetricsRow(
-        image=f"{image.sample.defect_type}/{path.name}",
+        image=f"{image.sample.defect_type}/{image.sample.path.name}",
         defect_type=image.sample.defect_type,
         score=image.score,
-        is_called=image.peak > table_threshold if has_threshold else None,
+        is_called=image.is_called if table.is_stored else None,
         area=counts.positives / size,
         called_area=(counts.true_positives + counts.false_positives) / size,
         iou=counts.iou if counts.positives else math.nan,
         recall=counts.recall,
-        regions=image.pixels.region_peaks.size,
-        missed_regions=image.pixels.missed_regions(table_threshold),
+        regions=image.regions,
+        missed_regions=image.missed_regions,
     )
 
 
+def _defect_types(counts: CategoryCounts, images: Sequence[JudgedImage]) -> list[DefectTypeMetrics]:
+    return [
+        _defect_type(name, images, pixel_metrics(counts.type_ranking(name)))
+        for name in sorted({image.sample.defect_type for image in images})
+    ]
+
+
 def _defect_type(
-    name: str,
-    counted: Sequence[CountedImage],
-    rows: Sequence[ImageMetricsRow],
-    pools: Mapping[str, PixelPool],
-    table_threshold: float,
+    name: str, images: Sequence[JudgedImage], pixels: PixelMetrics
 ) -> DefectTypeMetrics:
-    own = [image for image in counted if image.sample.defect_type == name]
-    table = [row for row in rows if row.defect_type == name]
-    against = [image for image in counted if image.sample.defect_type in {name, GOOD}]
-    counts = sum((image.pixels.confusion(table_threshold) for image in own), Confusion())
-    ranked = rank_pixels([pools[kind] for kind in sorted({name, GOOD} & pools.keys())])
-    pixels: PixelMetrics = pixel_metrics(ranked)
+    own = [image for image in images if image.sample.defect_type == name]
+    against = [image for image in images if image.sample.defect_type in {name, GOOD}]
+    counts = sum((image.pixels for image in own), Confusion())
+    areas = [i.pixels.positives / (i.pixels.positives + i.pixels.negatives) for i in own]
     return DefectTypeMetrics(
         defect_type=name,
         images=len(own),
@@ -153,7 +183,8 @@ def _defect_type(
         image_auroc=_image_metrics(against).image_auroc,
         iou=counts.iou if counts.positives else math.nan,
         recall=counts.recall,
-        area=float(np.mean([row.area for row in table])),
-        regions=sum(row.regions for row in table),
-        missed_regions=sum(row.missed_regions for row in table),
+        area=float(np.mean(areas)),
+        regions=sum(image.regions for image in own),
+        missed_regions=sum(image.missed_regions for image in own),
+        pixel_auroc_bound=pixels.bounds.pixel_auroc,
     )

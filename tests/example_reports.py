@@ -2,9 +2,11 @@
 
 import math
 from dataclasses import replace
+from html.parser import HTMLParser
 
 import numpy as np
 
+from anomaly_cli.errors import CheckpointError, DataError
 from anomaly_cli.metrics.bootstrap import Interval
 from anomaly_cli.metrics.curves import Curves
 from anomaly_cli.reports.results import (
@@ -14,6 +16,7 @@ from anomaly_cli.reports.results import (
     DefectTypeMetrics,
     EvaluationReport,
     Example,
+    Failure,
     Gate,
     ImageMetricsRow,
 )
@@ -91,6 +94,8 @@ BAR = Gate(
     baseline=None,
     baseline_interval=UNDEFINED,
     is_met=False,
+    at_least=0.8,
+    baseline_at_most=None,
 )
 DROP = Gate(
     category="wood",
@@ -101,7 +106,19 @@ DROP = Gate(
     baseline=0.29,
     baseline_interval=Interval(0.25, 0.33),
     is_met=True,
+    at_least=0.3,
+    baseline_at_most=0.29,
 )
+NARROW = BAR._replace(bar=0.8, at_least=0.7985)  # its value reaches the bar, its low end does not
+RANGES = {
+    "pixel_auroc": Interval(0.7985, 0.8015),
+    "aupro": Interval(0.7, 0.7),
+    "average_precision": Interval(0.39, 0.41),
+    "best_f1": Interval(0.45, 0.46),
+    "best_iou": Interval(0.3, 0.305),
+}
+DAMAGED = Failure("cable", "object", DataError("cannot read cable/ground_truth/bent/001_mask.png"))
+ABSENT = Failure("grid", "texture", CheckpointError("runs/grid/model.safetensors does not exist"))
 
 
 def result(row: CategoryMetrics = WOOD, **parts: object) -> CategoryResult:
@@ -130,3 +147,41 @@ def full_report() -> EvaluationReport:
         versions={"python": "3.11.0"},
         gates=(BAR, DROP),
     )
+
+
+def troubled_report() -> EvaluationReport:
+    """Streaming counts leave ranges, and two categories failed."""
+    return EvaluationReport(
+        results=(
+            result(
+                replace(WOOD, counting="streaming"),
+                ranges=RANGES,
+                defect_types=[replace(COLOR, pixel_auroc_bound=0.00123)],
+            ),
+            result(replace(PILL, counting="streaming"), ranges={}, intervals={}),
+        ),
+        settings={"seed": 0, "replicates": 1000, "counting": "streaming"},
+        versions={"python": "3.11.0"},
+        gates=(NARROW,),
+        failures=(DAMAGED, ABSENT),
+    )
+
+
+class Page(HTMLParser):
+    """What a browser would see: tags, attributes and text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Called by the parser."""
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_data(self, data: str) -> None:
+        """Called by the parser."""
+        self.text += data + " "

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from example_reports import PILL, TILE, WOOD, full_report, report
+from example_reports import PILL, TILE, WOOD, full_report, report, troubled_report
 
 from anomaly_cli.errors import ConfigError, DataError
 from anomaly_cli.reports.gates import (
@@ -20,6 +20,7 @@ from anomaly_cli.reports.gates import (
     require_categories,
 )
 from anomaly_cli.reports.machine import json_document
+from anomaly_cli.reports.results import EvaluationReport
 from anomaly_cli.reports.wording import verdict
 
 
@@ -88,6 +89,26 @@ def test_undefined_never_passes(scope: str) -> None:
     assert not gate.is_met
 
 
+def test_the_low_end_of_a_range_must_reach_the_bar() -> None:
+    """Streaming: 0.8, but for certain only 0.7985; of an optimum the value itself was reached."""
+    (wood, *_) = troubled_report().results
+    counted = EvaluationReport(results=(wood,))
+    bars = [f"{scope}pixel_auroc={value}" for scope in ("", "all:") for value in (0.7985, 0.799)]
+    gates = judge_bars(counted, parse_bars([*bars, "best_iou=0.3"]))
+    assert [gate.is_met for gate in gates] == [True, False, True, False, True]
+    assert [gate.value for gate in gates[:2]] == [0.8, 0.8]
+    assert "0.800 (0.750 to 0.850), at least 0.79850, falls short of 0.799" in verdict(gates[1])
+
+
+def test_mean_that_misses_a_failed_category_meets_no_bar() -> None:
+    """`grid`, a texture, and `cable`, an object, failed; `wood` alone keeps its own bar."""
+    scopes = ("textures", "objects", "all", "grid", "wood")
+    gates = judge_bars(troubled_report(), parse_bars([f"{scope}:iou=0" for scope in scopes]))
+    assert [gate.is_met for gate in gates] == [False, False, False, False, True]
+    assert all(math.isnan(gate.value) for gate in gates[:4])
+    assert all(math.isnan(end) for gate in gates[:4] for end in gate.interval)
+
+
 # Baselines
 
 
@@ -109,6 +130,19 @@ def test_drop_up_to_the_allowed_one_passes(tmp_path: Path) -> None:
     assert judge(tmp_path, [WOOD], [replace(WOOD, pixel_auroc=0.79)]) == []
     assert judge(tmp_path, [WOOD], [replace(WOOD, pixel_auroc=0.789)]) == ["wood:pixel_auroc"]
     assert judge(tmp_path, [WOOD], [replace(WOOD, pixel_auroc=1.0, precision=0.0)]) == []
+
+
+def test_drop_is_certain_only_between_the_far_ends_of_both_ranges(tmp_path: Path) -> None:
+    """Old at most 0.8015, new at least 0.7985: a drop of 0.003 may hide behind equal values."""
+    path = tmp_path / "old.json"
+    path.write_text(json_document(troubled_report()), encoding="utf-8")
+    baseline = read_baseline(path)
+    for max_drop, expected in ((0.0031, True), (0.0029, False)):
+        gates = judge_baseline(troubled_report(), baseline, max_drop=max_drop, is_complete=False)
+        (gate,) = [g for g in gates if (g.category, g.metric) == ("wood", "pixel_auroc")]
+        assert gate.is_met is expected
+        assert (gate.at_least, gate.baseline_at_most) == (0.7985, 0.8015)
+    assert "the baseline's 0.800 (0.750 to 0.850), at most 0.80150" in verdict(gate)
 
 
 def test_metric_that_became_undefined_has_dropped(tmp_path: Path) -> None:

@@ -8,15 +8,16 @@ from numpy.typing import NDArray
 
 from anomaly_cli.metrics.bootstrap import (
     QUANTILES,
-    ImageHistograms,
-    count_bins,
+    Interval,
+    ReplicateCounts,
+    _bin_pixels,
+    choose_edges,
     draw_weights,
     percentile_interval,
-    rank_bins,
     resample_images,
-    resample_pixels,
+    widen,
 )
-from anomaly_cli.metrics.detection import PixelBounds, pixel_metrics
+from anomaly_cli.metrics.detection import PixelBounds, PixelMetrics, pixel_metrics
 from anomaly_cli.metrics.images import ImagePixels, rank_pixels, sort_pixels
 
 
@@ -46,7 +47,7 @@ def test_draws_have_as_many_images_of_each_type_as_the_split() -> None:
 
 
 def test_draws_depend_on_seed_and_category_alone() -> None:
-    def draw(seed: int, name: str) -> NDArray[np.float64]:
+    def draw(seed: int, name: str) -> NDArray[np.uint8]:
         return draw_weights(["good"] * 5, replicates=20, seed=seed, name=name)
 
     np.testing.assert_array_equal(draw(1, "a"), draw(1, "a"))
@@ -54,14 +55,27 @@ def test_draws_depend_on_seed_and_category_alone() -> None:
     assert (draw(1, "a") != draw(1, "b")).any()
 
 
+def draw_metrics(images: list[ImagePixels], weights: NDArray[np.uint8]) -> list[PixelMetrics]:
+    """Metrics over the shared bins: of all images, then of each draw."""
+    pools = [image.pixels for image in images]
+    counts = ReplicateCounts(choose_edges(pools), replicates=len(weights))
+    for pool, column in zip(pools, weights.T, strict=True):
+        counts.add(pool, column)
+    return counts.metrics()
+
+
+def no_draws(count: int) -> NDArray[np.uint8]:
+    return np.zeros((0, count), np.uint8)
+
+
 @pytest.mark.parametrize("spike", [False, True])
 def test_bins_are_few_and_their_metrics_within_the_bounds(spike: bool) -> None:
     """Also where half of the pixels share one score, as after a rectifier: it is a bin alone."""
     images = draw_images(30, spike=spike)
-    histograms = count_bins(images)
-    assert histograms.edges.size <= 2 * QUANTILES + 1
-    exact = pixel_metrics(rank_pixels([image.pixels for image in images]))
-    binned = pixel_metrics(rank_bins(histograms, np.ones(30)))
+    pools = [image.pixels for image in images]
+    assert choose_edges(pools).size <= 2 * QUANTILES + 1
+    exact = pixel_metrics(rank_pixels(pools))
+    (binned,) = draw_metrics(images, no_draws(30))
     for name in PixelBounds._fields:
         error = abs(getattr(binned, name) - getattr(exact, name))
         bound = getattr(binned.bounds, name)
@@ -69,31 +83,50 @@ def test_bins_are_few_and_their_metrics_within_the_bounds(spike: bool) -> None:
         assert bound < 0.002, name
 
 
-def test_histograms_count_every_pixel_and_region_once() -> None:
-    images = draw_images(6)
-    histograms = count_bins(images)
-    np.testing.assert_array_equal(histograms.positives.sum(axis=1), [0, 200] * 3)
-    np.testing.assert_array_equal(histograms.negatives.sum(axis=1), [4096, 3896] * 3)
-    np.testing.assert_allclose(histograms.overlap.sum(axis=1), [0, 1] * 3)
+def test_bins_of_an_image_count_every_pixel_and_region_once() -> None:
+    for index, image in enumerate(draw_images(6)):
+        positives, negatives, overlap = _bin_pixels(image.pixels, choose_edges([image.pixels]))
+        assert positives.sum() == 200 * (index % 2)
+        assert negatives.sum() == 4096 - 200 * (index % 2)
+        assert overlap.sum() == pytest.approx(index % 2)
 
 
-def test_a_replicate_is_the_metric_of_the_images_it_draws() -> None:
-    """Images drawn twice count twice, others not at all."""
-    images = draw_images(8)
-    weights = np.array([[2.0, 0, 0, 1, 0, 3, 2, 0]])
+@pytest.mark.parametrize("count", [8, 150])
+def test_a_replicate_is_the_metric_of_the_images_it_draws(count: int) -> None:
+    """Images drawn twice count twice, others not at all; 150 are more than are held at a time."""
+    images = draw_images(count)
+    weights = np.zeros((3, count), np.uint8)
+    weights[1, [0, 3, 5, 6]] = [2, 1, 3, 2]
+    weights[2, [1, count - 2]] = 1
     chosen = [images[place] for place in (0, 0, 3, 5, 5, 5, 6, 6)]
     exact = pixel_metrics(rank_pixels([image.pixels for image in chosen]))
-    (drawn,) = resample_pixels(count_bins(images), weights)
+    _whole, undefined, drawn, _other = draw_metrics(images, weights)
+    assert math.isnan(undefined.pixel_auroc)
     for name in PixelBounds._fields:
         assert getattr(drawn, name) == pytest.approx(
             getattr(exact, name), abs=getattr(drawn.bounds, name) + 1e-12
         )
 
 
+def test_edges_of_other_images_cost_accuracy_within_the_bound() -> None:
+    """Streaming chooses the bins by a few images; the others may lie elsewhere."""
+    images = draw_images(12)
+    edges = choose_edges([image.pixels for image in images[:1]])
+    counts = ReplicateCounts(edges, replicates=0)
+    for image in images:
+        counts.add(image.pixels, np.zeros(0, np.uint8))
+    exact = pixel_metrics(rank_pixels([image.pixels for image in images]))
+    (binned,) = counts.metrics()
+    assert binned.bounds.pixel_auroc > 0
+    for name in PixelBounds._fields:
+        error = abs(getattr(binned, name) - getattr(exact, name))
+        assert error <= getattr(binned.bounds, name) + 1e-12, name
+
+
 def test_equal_images_leave_no_doubt() -> None:
     images = [draw_images(2)[1]] * 9
     weights = draw_weights(["hole"] * 9, replicates=50, seed=0, name="")
-    aurocs = [metrics.pixel_auroc for metrics in resample_pixels(count_bins(images), weights)]
+    aurocs = [metrics.pixel_auroc for metrics in draw_metrics(images, weights)]
     interval = percentile_interval(np.array(aurocs))
     assert interval.low == interval.high
 
@@ -124,6 +157,13 @@ def test_shift_moves_both_ends_within_the_unit_interval() -> None:
 
 
 def test_split_without_anomalous_images_has_bins_but_no_metrics() -> None:
-    images = draw_images(2)[:1]
-    histograms: ImageHistograms = count_bins(images)
-    assert math.isnan(pixel_metrics(rank_bins(histograms, np.ones(1))).pixel_auroc)
+    (metrics,) = draw_metrics(draw_images(2)[:1], no_draws(1))
+    assert math.isnan(metrics.pixel_auroc)
+
+
+def test_range_of_the_exact_value_widens_an_interval_at_its_own_end() -> None:
+    """0.5 may be 0.4 to 0.7, so an interval of 0.45 to 0.55 becomes 0.35 to 0.75."""
+    widened = widen(Interval(0.45, 0.55), 0.5, Interval(0.4, 0.7))
+    assert widened == pytest.approx((0.35, 0.75))
+    assert widen(Interval(0.45, 0.55), 0.5, None) == (0.45, 0.55)
+    assert widen(Interval(0.05, 0.95), 0.5, Interval(0.0, 1.0)) == (0.0, 1.0)

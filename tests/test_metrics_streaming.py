@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from anomaly_cli.metrics.confusion import Confusion, confusion
 from anomaly_cli.metrics.counts import ExactCounts, PixelCounts, StreamingCounts, _region_shares
 from anomaly_cli.metrics.detection import PixelMetrics, pixel_metrics
+from anomaly_cli.metrics.keys import score_keys
 from anomaly_cli.metrics.pixels import find_regions, split_pixels
 
 METRICS = ("pixel_auroc", "average_precision", "best_f1", "best_iou", "aupro")
@@ -89,6 +90,51 @@ def test_streaming_bound_holds_for_every_order_inside_a_bin() -> None:
     assert min(reached.values()) > 0.9, reached
 
 
+@settings(max_examples=100, deadline=None)
+@given(samples(), st.sampled_from([8, 20]), st.integers(1, 40))
+def test_edges_cut_bins_and_keep_the_bound(samples: list[Sample], bits: int, count: int) -> None:
+    """At keys of the samples and just above them; bounds only get smaller, parts still merge."""
+    keys = np.unique(np.concatenate([score_keys(sample.anomaly_map).ravel() for sample in samples]))
+    edges = np.unique(np.append(keys[:: max(1, keys.size // count)], keys[-1:] + np.uint32(1)))
+    exact = measure(ExactCounts(), samples)
+    coarse = measure(StreamingCounts(bits=bits), samples)
+    parts = [StreamingCounts(bits, edges) for _sample in samples]
+    for part, sample in zip(parts, samples, strict=True):
+        part.update(*sample)
+    merged = parts[0]
+    for part in parts[1:]:
+        merged = merged.merge(part)
+    fine = pixel_metrics(merged.ranking())
+    assert fine == measure(StreamingCounts(bits, edges), samples)
+    for name in METRICS:
+        error = abs(getattr(fine, name) - getattr(exact, name))
+        assert error <= getattr(fine.bounds, name) + 1e-10, name
+    # Not of an optimum: its bound is what its value leaves open, and the value rises as well.
+    for name in ("pixel_auroc", "average_precision", "aupro"):
+        assert getattr(fine.bounds, name) <= getattr(coarse.bounds, name) + 1e-10, name
+
+
+def test_counts_of_other_edges_do_not_merge() -> None:
+    with pytest.raises(
+        ValueError, match="cannot merge counts of 20 and 20 bits, or of other edges"
+    ):
+        StreamingCounts().merge(StreamingCounts(edges=np.array([7], np.uint32)))
+
+
+def test_an_edge_at_every_key_is_exact() -> None:
+    """Forty scores in one bin of the upper bits, each with a bin of its own."""
+    rng = np.random.default_rng(0)
+    mask = rng.random((30, 30)) < 0.2
+    values = (1 + rng.integers(0, 40, mask.shape) * 2.0**-23).astype(np.float32)
+    edges = np.unique(score_keys(values))
+    assert measure(StreamingCounts(), [Sample(values, mask)]).bounds.pixel_auroc > 0.4
+    fine = measure(StreamingCounts(edges=edges), [Sample(values, mask)])
+    assert max(fine.bounds) == 0
+    assert fine[:-1] == pytest.approx(
+        measure(ExactCounts(), [Sample(values, mask)])[:-1], abs=1e-10
+    )
+
+
 @settings(max_examples=50, deadline=None)
 @given(samples())
 def test_an_oracle_of_streaming_is_reached_at_its_threshold(samples: list[Sample]) -> None:
@@ -113,17 +159,18 @@ def test_streaming_is_exact_on_scores_of_few_values() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(samples())
-def test_shares_of_a_region_are_never_off_by_more_than_half_a_share(samples: list[Sample]) -> None:
-    """From its lowest score upward; rounding each pixel alone would add up in a large region."""
+def test_shares_of_regions_are_never_off_by_more_than_half_a_share(samples: list[Sample]) -> None:
+    """From the lowest score upward; rounding each pixel alone would add up in a large region."""
     for sample in samples:
         regions = find_regions(sample.mask)
         keys = split_pixels(*sample).positive
-        shares = _region_shares(keys, regions)
-        for region, area in enumerate(regions.areas.tolist()):
-            inside = regions.labels == region
-            given_out = np.cumsum(shares[inside][np.argsort(keys[inside], kind="stable")])
-            due = np.arange(1, area + 1) / area * 2**36
-            assert given_out[-1] == 2**36
+        order = np.argsort(keys, kind="stable")
+        areas = regions.areas[regions.labels][order]
+        shares = _region_shares(areas)
+        for area in np.unique(areas).tolist():
+            given_out = np.cumsum(shares[areas == area])
+            due = np.arange(1, given_out.size + 1) / area * 2**36
+            assert given_out[-1] == np.count_nonzero(regions.areas == area) * 2**36
             assert np.abs(given_out - due).max() <= 0.5
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+from anomaly_cli import console
 from anomaly_cli.commands.scoring import Sources, score
 from anomaly_cli.config import MODEL_FILE, EvaluateConfig
 from anomaly_cli.data.mvtec import GOOD, Sample, test_samples
@@ -26,13 +27,25 @@ def _find_models(config: EvaluateConfig) -> Sources:
         localizer = open_localizer(config.model, config.map)
         name = wanted or localizer.loaded.record.category
         return {name: partial(_source, name, localizer, config)}
-    found = {p.parent.name: p for p in sorted(config.runs.glob(f"*/{MODEL_FILE}"))}
-    if not found:
-        raise CheckpointError(f"no {config.runs}/<category>/{MODEL_FILE}; run train first")
+    found = _trained(config)
     if wanted and wanted not in found:
         raise ConfigError(f"no model of {wanted} under {config.runs}; found: {', '.join(found)}")
     chosen = {wanted: found[wanted]} if wanted else found
     return {name: partial(_open, name, path, config) for name, path in chosen.items()}
+
+
+def _trained(config: EvaluateConfig) -> dict[str, Path]:
+    """Models by category; one whose training left none stands for an error when it is opened."""
+    folders = sorted(path for path in config.runs.glob("*") if path.is_dir())
+    found = {path.name: path / MODEL_FILE for path in folders if (path / MODEL_FILE).is_file()}
+    if not found:
+        raise CheckpointError(f"no {config.runs}/<category>/{MODEL_FILE}; run train first")
+    categories = {path.parent.name for path in config.data.glob("*/test") if path.is_dir()}
+    unfinished = {p.name: p / MODEL_FILE for p in folders if p.name in categories - found.keys()}
+    never = sorted(categories - found.keys() - unfinished.keys())
+    if never and config.category == "all":
+        console.note(f"no model of {', '.join(never)} under {config.runs}: not evaluated")
+    return dict(sorted((found | unfinished).items()))
 
 
 def _open(category: str, path: Path, config: EvaluateConfig) -> CategorySource:

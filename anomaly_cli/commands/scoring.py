@@ -1,18 +1,22 @@
 """What `evaluate` does with any source of maps: count, summarise, judge, write."""
 
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import anomaly_cli
 from anomaly_cli import console
 from anomaly_cli.config import EvaluateConfig
-from anomaly_cli.errors import DataError
-from anomaly_cli.evaluation import CategorySource, count_images
+from anomaly_cli.counting import COUNT
+from anomaly_cli.data.mvtec import Sample
+from anomaly_cli.errors import AnomalyCliError, ConfigError, DataError, DeviceError
+from anomaly_cli.evaluation import CategorySource, CountedImage, count_images
 from anomaly_cli.files import prepare_output_folder
 from anomaly_cli.gallery import draw_gallery
+from anomaly_cli.metrics.bootstrap import draw_weights
 from anomaly_cli.reports.gates import (
     Baseline,
     differing_settings,
@@ -22,10 +26,10 @@ from anomaly_cli.reports.gates import (
     read_baseline,
     require_categories,
 )
-from anomaly_cli.reports.results import CategoryResult, EvaluationReport
+from anomaly_cli.reports.results import CategoryResult, EvaluationReport, Failure
 from anomaly_cli.reports.write import parse_formats, write_reports
-from anomaly_cli.scores import parse_image_score
-from anomaly_cli.summary import summarize
+from anomaly_cli.scores import ImageScore, parse_image_score
+from anomaly_cli.summary import kind_of, summarize
 
 Sources = Mapping[str, Callable[[], CategorySource]]  # opened one by one, by category
 
@@ -34,6 +38,9 @@ _LIBRARIES = ("numpy", "opencv-python", "opencv-python-headless", "pillow", "tor
 
 def score(sources: Sources, config: EvaluateConfig) -> EvaluationReport:
     """Score each category, judge it by the bars, and write the report.
+
+    Of several categories, one that fails costs its own row alone: the report names it and holds
+    the others.
 
     Raises:
         ConfigError: a bar, a format or the image score is not understood.
@@ -45,8 +52,10 @@ def score(sources: Sources, config: EvaluateConfig) -> EvaluationReport:
     baseline = read_baseline(config.baseline) if config.baseline else None
     parse_image_score(config.image_score)
     prepare_output_folder(config.output, overwrite=config.overwrite)
+    results, failures = _evaluate_each(sources, config)
     report = EvaluationReport(
-        results=tuple(_evaluate(open_source(), config) for open_source in sources.values()),
+        results=tuple(results),
+        failures=tuple(failures),
         settings=_settings(config),
         versions=_versions(),
     )
@@ -58,22 +67,50 @@ def score(sources: Sources, config: EvaluateConfig) -> EvaluationReport:
     return report
 
 
+def _evaluate_each(
+    sources: Sources, config: EvaluateConfig
+) -> tuple[list[CategoryResult], list[Failure]]:
+    results: list[CategoryResult] = []
+    failures = []
+    for name, open_source in sources.items():
+        try:
+            results.append(_evaluate(open_source(), config))
+        except AnomalyCliError as error:
+            # An option or a device is at fault for all: nothing is lost by ending here.
+            is_of_all = isinstance(error, ConfigError | DeviceError) and not results
+            if len(sources) == 1 or is_of_all:
+                raise
+            console.error(f"{name}: {error}")
+            failures.append(Failure(name, kind_of(name), error))
+    return results, failures
+
+
 def _evaluate(source: CategorySource, config: EvaluateConfig) -> CategoryResult:
     if not source.samples:
         raise DataError(f"no images of {source.category} are left without the normal ones")
     image_score = parse_image_score(config.image_score)
-    counted = []
-    with console.counting_progress(f"evaluating {source.category}", len(source.samples)) as advance:
-        for image in count_images(source, image_score):
-            counted.append(image)
-            advance()
-    result = summarize(
-        source, counted, score=image_score, replicates=config.replicates, seed=config.seed
+    weights = draw_weights(
+        [sample.defect_type for sample in source.samples],
+        replicates=config.replicates,
+        seed=config.seed,
+        name=source.category,
     )
+    counts = COUNT[config.counting](source, partial(_draw, source, image_score), weights)
+    result = summarize(source, counts, weights, score=image_score)
     if "html" not in parse_formats(config.formats):
         return result
-    gallery = draw_gallery(source, counted, result, count=config.gallery)
+    judged = counts.judged(result.metrics.table_threshold)
+    gallery = draw_gallery(source, judged, result, count=config.gallery)
     return replace(result, misses=gallery.misses, false_alarms=gallery.false_alarms)
+
+
+def _draw(
+    source: CategorySource, image_score: ImageScore, samples: Sequence[Sample], verb: str
+) -> Iterator[CountedImage]:
+    with console.counting_progress(f"{verb} {source.category}", len(samples)) as advance:
+        for image in count_images(source, samples, image_score):
+            yield image
+            advance()
 
 
 def _judge_baseline(
@@ -83,7 +120,7 @@ def _judge_baseline(
         console.warn(f"{baseline.path} was made in another way: {difference}")
     is_complete = config.category == "all" and config.model is None
     gates = judge_baseline(report, baseline, max_drop=config.max_drop, is_complete=is_complete)
-    if not gates:
+    if not gates and not report.failures:
         raise DataError(f"{baseline.path} shares no metric of a category with this evaluation")
     return gates
 

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from anomaly_cli.console.streams import make_console, note, one_line, warn
+from anomaly_cli.reports.numbers import at_least, interval_text, number, range_text
 
 if TYPE_CHECKING:
     from anomaly_cli.commands.explain import ExplainResult
@@ -17,15 +18,13 @@ if TYPE_CHECKING:
     from anomaly_cli.reports.results import EvaluationReport, Gate
 
 
-def number(value: float, digits: int = 3) -> str:
-    """A metric as text; n/a where it is undefined."""
-    return f"{value:.{digits}f}" if math.isfinite(value) else "n/a"
-
-
-def _table(title: str, columns: Iterable[str], rows: Iterable[Sequence[str]]) -> None:
+def _table(
+    title: str, columns: Iterable[str], rows: Iterable[Sequence[str]], *, texts: int = 1
+) -> None:
+    """The first `texts` columns are text, the others numbers."""
     table = Table(title=Text(title), title_justify="left", header_style="bold")
     for position, column in enumerate(columns):
-        table.add_column(column, justify="left" if position == 0 else "right", overflow="fold")
+        table.add_column(column, justify="left" if position < texts else "right", overflow="fold")
     for row in rows:
         table.add_row(*(Text(one_line(cell)) for cell in row))
     make_console(stderr=False).print(table)
@@ -132,11 +131,37 @@ _EVALUATION_COLUMNS = {
 }
 
 
+_RANGED = {
+    "pixel AUROC": "pixel_auroc",
+    "best IoU (oracle)": "best_iou",
+    "AU-PRO 0.3": "aupro",
+    "pixel AP": "average_precision",
+    "best F1 (oracle)": "best_f1",
+}
+
+
 def show_evaluation(report: "EvaluationReport") -> None:
-    """Table of the categories with their means."""
+    """Table of the categories with their means, of what failed, and of the bars."""
+    if report.rows:
+        _show_metrics(report)
+    if report.is_streaming:
+        _show_ranges(report)
+    if report.failures:
+        count = len(report.failures)
+        _table(
+            f"{count} of {count + len(report.rows)} categories could not be evaluated",
+            ["category", "reason"],
+            [[failure.category, str(failure.error)] for failure in report.failures],
+            texts=2,
+        )
+    if report.gates:
+        _show_gates(report.gates)
+
+
+def _show_metrics(report: "EvaluationReport") -> None:
     names = _EVALUATION_COLUMNS.values()
     rows = [[row.category, *(number(getattr(row, name)) for name in names)] for row in report.rows]
-    if len(report.rows) > 1:
+    if len(rows) > 1:
         for group, means in report.means().items():
             rows.append([f"mean of {group}", *(number(means[name]) for name in names)])
     sizes = sorted(
@@ -150,8 +175,23 @@ def show_evaluation(report: "EvaluationReport") -> None:
         ["category", *_EVALUATION_COLUMNS],
         rows,
     )
-    if report.gates:
-        _show_gates(report.gates)
+
+
+def _show_ranges(report: "EvaluationReport") -> None:
+    """How far each pixel metric may be off."""
+    rows = [
+        # Short, so that five ranges fit the line of a CI log.
+        [
+            r.metrics.category,
+            *(range_text(r.range(name), joint="-") for name in _RANGED.values()),
+        ]
+        for r in report.results
+    ]
+    if len(rows) > 1:
+        for group, ranges in report.mean_ranges().items():
+            ends = (range_text(ranges[name], joint="-") for name in _RANGED.values())
+            rows.append([f"mean of {group}", *ends])
+    _table("Ranges that hold the exact values (streaming counts)", ["category", *_RANGED], rows)
 
 
 def _show_gates(gates: "Sequence[Gate]") -> None:
@@ -165,16 +205,17 @@ def _show_gates(gates: "Sequence[Gate]") -> None:
             [
                 gate.category,
                 gate.metric,
-                number(gate.value),
-                _interval(gate.interval),
+                _value(gate),
+                interval_text(gate.interval),
                 f"{gate.bar:.4g}",
                 "" if gate.baseline is None else f"{gate.baseline:.4g}",
-                _interval(gate.baseline_interval),
+                interval_text(gate.baseline_interval),
             ]
             for gate in failed
         ],
     )
 
 
-def _interval(ends: tuple[float, float]) -> str:
-    return f"{ends[0]:.3f} to {ends[1]:.3f}" if all(map(math.isfinite, ends)) else ""
+def _value(gate: "Gate") -> str:
+    is_exact = not math.isfinite(gate.value) or gate.at_least == gate.value
+    return number(gate.value) + ("" if is_exact else f" (at least {at_least(gate.at_least)})")

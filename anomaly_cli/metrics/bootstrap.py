@@ -2,26 +2,27 @@
 
 Pixels of one image resemble each other, so the image is what is drawn, with replacement and
 within its defect type: every replicate has as many images of each type as the test split. Each
-image is reduced once to counts over at most 2,048 bins that all images share; a replicate is a
-weighted sum of these counts.
+image is reduced once to counts over bins that all images share; a replicate is a weighted sum of
+these counts.
 """
 
 import math
 import zlib
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_cli.metrics.detection import ImageMetrics, PixelMetrics, image_metrics, pixel_metrics
-from anomaly_cli.metrics.images import ImagePixels, PixelPool
+from anomaly_cli.metrics.images import AREA_BITS, PixelPool
 from anomaly_cli.metrics.keys import key_scores
 from anomaly_cli.metrics.ranking import Ranking
 
 QUANTILES = 1023  # bin edges from the anomalous pixels, and as many from the normal ones
 _SAMPLED_PER_QUANTILE = 16
-_KEY_SHIFT = np.uint64(32)
+_BLOCK = 128  # replicates at a time
+_IMAGES_AT_A_TIME = 64
 
 
 class Interval(NamedTuple):
@@ -31,19 +32,13 @@ class Interval(NamedTuple):
     high: float
 
 
-class ImageHistograms(NamedTuple):
-    """Counts of N images over B shared bins of ascending scores."""
-
-    edges: NDArray[np.uint32]  # (B,) lowest key of each bin; the first is 0
-    positives: NDArray[np.float64]  # (N, B) anomalous pixels
-    negatives: NDArray[np.float64]  # (N, B) normal pixels
-    overlap: NDArray[np.float64]  # (N, B) parts of regions; a row adds up to its regions
-
-
 def draw_weights(
     strata: Sequence[str], *, replicates: int, seed: int, name: str
-) -> NDArray[np.float64]:
+) -> NDArray[np.uint8]:
     """How often each image is drawn, shape (R, N): with replacement, within its stratum.
+
+    One byte each, because this is all that a draw costs for every further image. A count above
+    255, of a mean of 1, is less likely than 1e-500.
 
     Args:
         strata: defect type of each image.
@@ -52,37 +47,38 @@ def draw_weights(
         name: of the category; the draws of two categories are independent of each other.
     """
     generator = np.random.default_rng([seed, zlib.crc32(name.encode("utf-8", "backslashreplace"))])
-    weights = np.zeros((replicates, len(strata)), np.float64)
+    weights = np.zeros((replicates, len(strata)), np.uint8)
     members = np.array(strata)
     for stratum in sorted(set(strata)):
         places = np.flatnonzero(members == stratum)
         share = np.full(places.size, 1.0 / places.size)
-        weights[:, places] = generator.multinomial(places.size, share, size=replicates)
+        for block in _blocks(replicates):
+            weights[block, places] = generator.multinomial(
+                places.size, share, size=len(weights[block])
+            )
     return weights
 
 
-def count_bins(images: Sequence[ImagePixels]) -> ImageHistograms:
-    """Reduce images to counts over bins that are fine where their pixels are many.
+def _blocks(replicates: int) -> Iterator[slice]:
+    """Few replicates at a time: the wide numbers of a step do not add up."""
+    return (slice(first, first + _BLOCK) for first in range(0, replicates, _BLOCK))
+
+
+def weigh(weights: NDArray[np.uint8], values: NDArray[Any]) -> NDArray[np.float64]:
+    """Sum of the values (N, K) over the images, each counted `weights` (R, N) times: (R, K)."""
+    sums = np.zeros((len(weights), values.shape[1]), np.float64)
+    for block in _blocks(len(weights)):
+        sums[block] = weights[block].astype(np.float64) @ values
+    return sums
+
+
+def choose_edges(pools: Sequence[PixelPool]) -> NDArray[np.uint32]:
+    """Lowest keys of bins that are fine where the pixels are many, shape (B,); the first is 0.
 
     The edges are quantiles of the anomalous and of the normal pixels, so that no bin holds much
     more than a thousandth of either, unless they share one score.
     """
-    pools = [image.pixels for image in images]
-    edges = _edges(pools)
-    packed_edges = edges.astype(np.uint64) << _KEY_SHIFT
-    positives, negatives, overlap = np.zeros((3, len(pools), edges.size), np.float64)
-    for row, pool in enumerate(pools):
-        cuts = np.append(np.searchsorted(pool.positives, packed_edges), pool.positives.size)
-        shares = 1.0 / (pool.positives & np.uint64(0xFFFFFFFF)).astype(np.float64)
-        gathered = np.concatenate([[0.0], np.cumsum(shares)])
-        positives[row], overlap[row] = np.diff(cuts), np.diff(gathered[cuts])
-        cuts = np.append(np.searchsorted(pool.negatives, edges), pool.negatives.size)
-        negatives[row] = np.diff(cuts)
-    return ImageHistograms(edges, positives, negatives, overlap)
-
-
-def _edges(pools: Sequence[PixelPool]) -> NDArray[np.uint32]:
-    positives = _quantiles([(p.positives >> _KEY_SHIFT).astype(np.uint32) for p in pools])
+    positives = _quantiles([(p.positives >> AREA_BITS).astype(np.uint32) for p in pools])
     negatives = _quantiles([pool.negatives for pool in pools])
     return np.unique(np.concatenate([np.zeros(1, np.uint32), positives, negatives]))
 
@@ -97,12 +93,6 @@ def _quantiles(keys: Sequence[NDArray[np.uint32]]) -> NDArray[np.uint32]:
     # A score that many pixels share, such as 0 after a rectifier, gets a bin of its own.
     ends = chosen[1:][is_repeated] + np.uint32(1)
     return np.unique(np.concatenate([chosen, ends]))
-
-
-def rank_bins(histograms: ImageHistograms, weights: NDArray[np.float64]) -> Ranking:
-    """Rank the bins of the images, each counted `weights` (N,) times."""
-    positives, negatives, overlap = (weights @ part for part in histograms[1:])
-    return _rank(histograms.edges, positives, negatives, overlap)
 
 
 def _rank(
@@ -127,19 +117,58 @@ def _rank(
     )
 
 
-def resample_pixels(
-    histograms: ImageHistograms, weights: NDArray[np.float64]
-) -> list[PixelMetrics]:
-    """Pixel metrics of every replicate, `weights` (R, N); off by the bounds they carry."""
-    drawn = [weights @ part for part in histograms[1:]]  # three of (R, B)
-    return [pixel_metrics(_rank(histograms.edges, *rows)) for rows in zip(*drawn, strict=True)]
+class ReplicateCounts:
+    """Counts of R draws of the images over B shared bins, fed image by image.
+
+    Each image is a row of counts for a moment only: memory is 24 bytes for each bin of each draw,
+    49 MB for 1,000 draws over 2,047 bins, and does not depend on the number of images.
+    """
+
+    def __init__(self, edges: NDArray[np.uint32], *, replicates: int) -> None:
+        self.edges = edges
+        # Anomalous pixels, normal pixels, parts of regions; the first row has every image once.
+        self._sums = np.zeros((3, 1 + replicates, edges.size), np.float64)
+        self._pending: list[tuple[NDArray[np.uint8], NDArray[np.float64]]] = []
+
+    def add(self, pixels: PixelPool, weights: NDArray[np.uint8]) -> None:
+        """Count one image `weights` (R,) times."""
+        self._pending.append((np.append(np.uint8(1), weights), _bin_pixels(pixels, self.edges)))
+        if len(self._pending) >= _IMAGES_AT_A_TIME:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._pending:
+            return
+        weights = np.stack([weight for weight, _counts in self._pending], axis=1)
+        counts = np.stack([count for _weight, count in self._pending], axis=1)  # (3, n, B)
+        for sums, part in zip(self._sums, counts, strict=True):
+            for block in _blocks(len(sums)):
+                sums[block] += weights[block].astype(np.float64) @ part
+        self._pending = []
+
+    def metrics(self) -> list[PixelMetrics]:
+        """Of all images, then of each draw; off by at most the bounds they carry."""
+        self._flush()
+        return [pixel_metrics(_rank(self.edges, *rows)) for rows in zip(*self._sums, strict=True)]
+
+
+def _bin_pixels(pixels: PixelPool, edges: NDArray[np.uint32]) -> NDArray[np.float64]:
+    """Anomalous pixels, normal pixels and parts of regions of one image in each bin, (3, B)."""
+    cuts = np.append(
+        np.searchsorted(pixels.positives, edges.astype(np.uint64) << AREA_BITS),
+        pixels.positives.size,
+    )
+    shares = 1.0 / (pixels.positives & np.uint64(0xFFFFFFFF)).astype(np.float64)
+    gathered = np.concatenate([[0.0], np.cumsum(shares)])
+    negatives = np.append(np.searchsorted(pixels.negatives, edges), pixels.negatives.size)
+    return np.stack([np.diff(cuts), np.diff(gathered[cuts]), np.diff(negatives)])[[0, 2, 1]]
 
 
 def resample_images(
-    scores: NDArray[np.float64], labels: NDArray[np.bool_], weights: NDArray[np.float64]
+    scores: NDArray[np.float64], labels: NDArray[np.bool_], weights: NDArray[np.uint8]
 ) -> list[ImageMetrics]:
     """Image metrics of every replicate, `weights` (R, N), exactly."""
-    chosen = [np.repeat(np.arange(scores.size), row.astype(np.int64)) for row in weights]
+    chosen = (np.repeat(np.arange(scores.size), row.astype(np.int64)) for row in weights)
     return [image_metrics(scores[places], labels[places]) for places in chosen]
 
 
@@ -158,3 +187,11 @@ def percentile_interval(
         return Interval(math.nan, math.nan)
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(np.clip(low, 0.0, 1.0)), float(np.clip(high, 0.0, 1.0)))
+
+
+def widen(interval: Interval, value: float, exact: Interval | None) -> Interval:
+    """The interval of a value, moved outward by how far the exact one may lie from it."""
+    if exact is None or not math.isfinite(value) or not math.isfinite(interval.low):
+        return interval
+    low, high = interval.low - (value - exact.low), interval.high + (exact.high - value)
+    return Interval(max(low, 0.0), min(high, 1.0))

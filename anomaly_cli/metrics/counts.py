@@ -14,8 +14,9 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from anomaly_cli.metrics.images import AREA_BITS, PixelPool, sort_pixels
 from anomaly_cli.metrics.keys import key_scores
-from anomaly_cli.metrics.pixels import Regions, check_pixels, find_regions, split_pixels
+from anomaly_cli.metrics.pixels import check_pixels, find_regions, split_pixels
 from anomaly_cli.metrics.ranking import Ranking, rank_scores, run_starts
 
 # Long runs need fewer searches for every positive; 16 MiB beside the keys is little.
@@ -73,7 +74,7 @@ class ExactCounts:
         keys = split_pixels(anomaly_map, mask)
         regions = find_regions(mask)
         areas = regions.areas[regions.labels].astype(np.uint64)
-        self.positives.append(keys.positive.astype(np.uint64) << np.uint64(32) | areas)
+        self.positives.append(keys.positive.astype(np.uint64) << AREA_BITS | areas)
         self.negatives.append(keys.negative)
 
     def merge(self, other: "ExactCounts") -> "ExactCounts":
@@ -84,7 +85,7 @@ class ExactCounts:
         """Rank all pixels counted so far."""
         packed = np.concatenate([np.zeros(0, np.uint64), *self.positives])
         packed.sort()  # by key, then by area: the same sum of weights in any order of images
-        keys = (packed >> np.uint64(32)).astype(np.uint32)
+        keys = (packed >> AREA_BITS).astype(np.uint32)
         areas = (packed & np.uint64(0xFFFFFFFF)).astype(np.float64)
         ranking = rank_scores(keys, 1.0 / areas, _sorted_runs(self.negatives))
         return replace(ranking, scores=key_scores(ranking.scores))
@@ -114,23 +115,27 @@ class StreamingCounts:
     """Histogram over the upper bits of the keys, for any number of images in constant memory.
 
     The upper bits are sign, exponent and the head of the mantissa, so bins are as fine for small
-    scores as for large ones: with 20 bits, two scores in one bin differ by less than 0.05%. A bin
-    that has seen one score only, such as 0 after a rectifier, counts as a tie, exactly. Memory is
-    32 bytes for each of the 2**bits bins: 32 MiB with 20 bits.
+    scores as for large ones: with 20 bits, two scores in one bin differ by less than 0.05%. Where
+    many pixels of both classes share a bin, such as scores close below 1, `edges` cut it further.
+    A bin that has seen one score only, such as 0 after a rectifier, counts as a tie, exactly.
+    Memory is 32 bytes for each of the 2**bits bins: 32 MiB with 20 bits.
     """
 
     bits: int = 20  # upper bits of the key that choose the bin, 8 to 24; more, smaller bounds
-    histogram: NDArray[np.int64] = field(init=False, repr=False)  # (3, 2**bits), see _Row
-    lowest: NDArray[np.uint32] = field(init=False, repr=False)  # (2**bits,) key seen in each bin
-    highest: NDArray[np.uint32] = field(init=False, repr=False)  # (2**bits,)
+    # (E,) keys, ascending, at which another bin begins
+    edges: NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, np.uint32), repr=False)
+    histogram: NDArray[np.int64] = field(init=False, repr=False)  # (3, 2**bits + E), see _Row
+    lowest: NDArray[np.uint32] = field(init=False, repr=False)  # (2**bits + E,) key seen in a bin
+    highest: NDArray[np.uint32] = field(init=False, repr=False)  # (2**bits + E,)
 
     def __post_init__(self) -> None:
         """Refuse nonsense when built."""
         if not 8 <= self.bits <= 24:
             raise ValueError(f"bits must be 8 to 24, got {self.bits}")
-        self.histogram = np.zeros((len(_Row), 2**self.bits), np.int64)
-        self.lowest = np.full(2**self.bits, 2**32 - 1, np.uint32)
-        self.highest = np.zeros(2**self.bits, np.uint32)
+        bins = 2**self.bits + self.edges.size
+        self.histogram = np.zeros((len(_Row), bins), np.int64)
+        self.lowest = np.full(bins, 2**32 - 1, np.uint32)
+        self.highest = np.zeros(bins, np.uint32)
 
     def update(
         self,
@@ -140,20 +145,30 @@ class StreamingCounts:
         name: str = "the anomaly map",
     ) -> None:
         """Count one image. Arguments and errors are those of `ExactCounts.update`."""
-        check_pixels(anomaly_map, mask, name=name)
-        keys = split_pixels(anomaly_map, mask)
-        self._count(_Row.POSITIVES, keys.positive)
-        self._count(_Row.NEGATIVES, keys.negative)
-        shares = _region_shares(keys.positive, find_regions(mask))
-        np.add.at(self.histogram[_Row.SHARES], self._bins(keys.positive), shares)
+        self.add(sort_pixels(anomaly_map, mask, name=name).pixels)
 
-    def _bins(self, keys: NDArray[np.uint32]) -> NDArray[np.uint32]:
-        return keys >> np.uint32(32 - self.bits)
+    def add(self, pixels: PixelPool) -> None:
+        """Count one image whose pixels are sorted already."""
+        keys = (pixels.positives >> AREA_BITS).astype(np.uint32)
+        areas = (pixels.positives & np.uint64(0xFFFFFFFF)).astype(np.int64)
+        self._count(_Row.POSITIVES, keys)
+        self._count(_Row.NEGATIVES, pixels.negatives)
+        if keys.size:
+            bins = self._bins(keys)
+            starts = run_starts(bins)
+            self.histogram[_Row.SHARES, bins[starts]] += np.add.reduceat(
+                _region_shares(areas), starts
+            )
 
-    def _count(self, row: _Row, keys: NDArray[np.uint32]) -> None:
-        if keys.size == 0:
+    def _bins(self, ascending: NDArray[np.uint32]) -> NDArray[np.int64]:
+        """Bin of each key: how many edges of either kind lie at or below it."""
+        bins = (ascending >> np.uint32(32 - self.bits)).astype(np.int64)
+        passed = np.searchsorted(ascending, self.edges)
+        return bins + np.cumsum(np.bincount(passed, minlength=bins.size + 1)[:-1])
+
+    def _count(self, row: _Row, ascending: NDArray[np.uint32]) -> None:
+        if ascending.size == 0:
             return
-        ascending = np.sort(keys)
         bins = self._bins(ascending)
         starts = run_starts(bins)
         ends = np.append(starts[1:], bins.size)
@@ -166,11 +181,13 @@ class StreamingCounts:
         """Counts of both parts together; neither part changes.
 
         Raises:
-            ValueError: the parts have different numbers of bits.
+            ValueError: the parts have different bins.
         """
-        if self.bits != other.bits:
-            raise ValueError(f"cannot merge counts of {self.bits} and {other.bits} bits")
-        merged = StreamingCounts(self.bits)
+        if self.bits != other.bits or not np.array_equal(self.edges, other.edges):
+            raise ValueError(
+                f"cannot merge counts of {self.bits} and {other.bits} bits, or of other edges"
+            )
+        merged = StreamingCounts(self.bits, self.edges)
         np.add(self.histogram, other.histogram, out=merged.histogram)
         np.minimum(self.lowest, other.lowest, out=merged.lowest)
         np.maximum(self.highest, other.highest, out=merged.highest)
@@ -194,18 +211,21 @@ class StreamingCounts:
         )
 
 
-def _region_shares(keys: NDArray[np.uint32], regions: Regions) -> NDArray[np.int64]:
-    """Shares of each anomalous pixel, shape (P,); those of one region add up to a whole.
+def _region_shares(areas: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Shares of each anomalous pixel, shape (P,); those of a region add up to a whole.
 
-    Handed out in the order of the scores: what lies below a threshold is then never off by more
-    than half a share, however large the region.
+    Handed out in the order of the scores, among all regions of one area: what lies below a
+    threshold is then never off by more than half a share, however large these regions.
+
+    Args:
+        areas: of the region of each pixel of one image, by ascending score, shape (P,).
     """
-    order = np.lexsort((keys, regions.labels))
-    areas = regions.areas[regions.labels[order]]
-    first = np.repeat(np.cumsum(regions.areas) - regions.areas, regions.areas)
-    rank = np.arange(keys.size) - first
-    ends = np.rint((rank + 1) / areas * _SHARES_PER_REGION)
-    begins = np.rint(rank / areas * _SHARES_PER_REGION)
-    shares = np.empty(keys.size, np.int64)
+    order = np.argsort(areas, kind="stable")
+    grouped = areas[order]
+    starts = run_starts(grouped)
+    rank = np.arange(areas.size) - np.repeat(starts, np.diff(starts, append=areas.size))
+    ends = np.rint((rank + 1) / grouped * _SHARES_PER_REGION)
+    begins = np.rint(rank / grouped * _SHARES_PER_REGION)
+    shares = np.empty(areas.size, np.int64)
     shares[order] = (ends - begins).astype(np.int64)
     return shares

@@ -12,7 +12,7 @@ from anomaly_cli.metrics.keys import key_scores, score_keys
 from anomaly_cli.metrics.pixels import check_pixels, find_regions, split_pixels
 from anomaly_cli.metrics.ranking import Ranking, rank_scores
 
-_AREA_BITS = np.uint64(32)
+AREA_BITS = np.uint64(32)  # lower bits of a packed positive
 
 
 class PixelPool(NamedTuple):
@@ -38,7 +38,7 @@ class ImagePixels:
         true_positives = false_positives = 0
         if not np.isnan(threshold):
             key = _threshold_key(threshold)
-            next_key = (np.uint64(key) + np.uint64(1)) << _AREA_BITS
+            next_key = (np.uint64(key) + np.uint64(1)) << AREA_BITS
             true_positives = positives.size - int(np.searchsorted(positives, next_key))
             false_positives = negatives.size - int(np.searchsorted(negatives, key, side="right"))
         return Confusion(true_positives, false_positives, positives.size, negatives.size)
@@ -74,7 +74,7 @@ def sort_pixels(
     peaks = np.zeros(regions.areas.size, np.uint32)
     np.maximum.at(peaks, regions.labels, keys.positive)
     areas = regions.areas[regions.labels].astype(np.uint64)
-    positives = keys.positive.astype(np.uint64) << _AREA_BITS | areas
+    positives = keys.positive.astype(np.uint64) << AREA_BITS | areas
     positives.sort()
     keys.negative.sort()
     return ImagePixels(pixels=PixelPool(positives, keys.negative), region_peaks=peaks)
@@ -94,6 +94,6 @@ def rank_pixels(pools: Sequence[PixelPool]) -> Ranking:
     positives = np.concatenate([np.zeros(0, np.uint64), *(pool.positives for pool in pools)])
     positives.sort()  # by key, then by area: the same sum of weights in any order of images
     weights = 1.0 / (positives & np.uint64(0xFFFFFFFF)).astype(np.float64)
-    keys = (positives >> _AREA_BITS).astype(np.uint32)
+    keys = (positives >> AREA_BITS).astype(np.uint32)
     ranking = rank_scores(keys, weights, [pool.negatives for pool in pools])
     return replace(ranking, scores=key_scores(ranking.scores))

@@ -14,6 +14,7 @@ from anomaly_cli.reports.results import (
     LOWER_IS_BETTER,
     METRICS,
     UNDEFINED,
+    CategoryResult,
     EvaluationReport,
     Gate,
 )
@@ -117,33 +118,58 @@ def read_baseline(path: Path) -> Baseline:
 
 
 def judge_bars(report: EvaluationReport, bars: Iterable[Bar]) -> list[Gate]:
-    """What became of each bar; one for each category where none is named."""
+    """What became of each bar; one for each category where none is named.
+
+    The low end of what a metric may be must reach the bar: a histogram passes none by luck.
+    """
     return [
         Gate(
-            category=name,
+            category=measured.category,
             metric=bar.metric,
-            value=value,
-            interval=interval,
+            value=measured.value,
+            interval=measured.interval,
             bar=bar.minimum,
             baseline=None,
             baseline_interval=UNDEFINED,
-            is_met=value >= bar.minimum,  # NaN is not
+            is_met=measured.at_least >= bar.minimum,  # NaN is not
+            at_least=measured.at_least,
+            baseline_at_most=None,
         )
         for bar in bars
-        for name, value, interval in _measured(report, bar)
+        for measured in _measured(report, bar)
     ]
 
 
-def _measured(report: EvaluationReport, bar: Bar) -> Iterator[tuple[str, float, Interval]]:
+class _Measured(NamedTuple):
+    category: str  # or a group of means
+    value: float
+    interval: Interval
+    at_least: float
+
+
+def _measured(report: EvaluationReport, bar: Bar) -> Iterator[_Measured]:
     chosen = [r for r in report.results if bar.category in {None, r.metrics.category}]
     for result in chosen:
-        value = getattr(result.metrics, bar.metric)
-        yield result.metrics.category, value, result.intervals.get(bar.metric, UNDEFINED)
+        yield _of_category(result, bar.metric)
     if not chosen and bar.category:
         means = report.means().get(bar.category, {})
+        if bar.category in report.incomplete_groups():
+            means = {}  # the mean of those that are left is another number
         intervals = report.mean_intervals().get(bar.category, {})
+        ranges = report.mean_ranges().get(bar.category, {})
         value = means.get(bar.metric, math.nan)
-        yield bar.category, value, intervals.get(bar.metric, UNDEFINED)
+        at_least = ranges.get(bar.metric, Interval(value, value)).low if means else math.nan
+        interval = intervals.get(bar.metric, UNDEFINED) if means else UNDEFINED
+        yield _Measured(bar.category, value, interval, at_least)
+
+
+def _of_category(result: CategoryResult, metric: str) -> _Measured:
+    return _Measured(
+        result.metrics.category,
+        getattr(result.metrics, metric),
+        result.intervals.get(metric, UNDEFINED),
+        result.range(metric).low,
+    )
 
 
 def judge_baseline(
@@ -166,26 +192,38 @@ def judge_baseline(
         for metric in COMPARED:
             if not isinstance(old.get(metric), float | int):
                 continue
-            value = getattr(result.metrics, metric) if result else math.nan
-            # A last digit of rounding is no drop.
-            is_met = value >= old[metric] - max_drop - 1e-12
-            gates.append(
-                Gate(
-                    category=name,
-                    metric=metric,
-                    value=value,
-                    interval=result.intervals.get(metric, UNDEFINED) if result else UNDEFINED,
-                    bar=old[metric] - max_drop,
-                    baseline=float(old[metric]),
-                    baseline_interval=_old_interval(old, metric),
-                    is_met=is_met,
-                )
-            )
+            gates.append(_judge_drop(_of(result, name, metric), old, metric, max_drop))
     return gates
 
 
-def _old_interval(row: Mapping[str, Any], metric: str) -> Interval:
-    ends = (row.get("intervals") or {}).get(metric)
+def _of(result: CategoryResult | None, name: str, metric: str) -> _Measured:
+    return (
+        _of_category(result, metric) if result else _Measured(name, math.nan, UNDEFINED, math.nan)
+    )
+
+
+def _judge_drop(measured: _Measured, old: Mapping[str, Any], metric: str, max_drop: float) -> Gate:
+    """The low end of the new value against the high end of the older one."""
+    value = float(old[metric])
+    ends = _old_ends(old, "ranges", metric)
+    at_most = value if math.isnan(ends.high) else ends.high
+    return Gate(
+        category=measured.category,
+        metric=metric,
+        value=measured.value,
+        interval=measured.interval,
+        bar=value - max_drop,
+        baseline=value,
+        baseline_interval=_old_ends(old, "intervals", metric),
+        # A last digit of rounding is no drop.
+        is_met=measured.at_least >= at_most - max_drop - 1e-12,
+        at_least=measured.at_least,
+        baseline_at_most=at_most,
+    )
+
+
+def _old_ends(row: Mapping[str, Any], key: str, metric: str) -> Interval:
+    ends = (row.get(key) or {}).get(metric)
     return Interval(*ends) if isinstance(ends, list) and len(ends) == 2 else UNDEFINED
 
 

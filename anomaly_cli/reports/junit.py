@@ -3,17 +3,22 @@
 import math
 from xml.etree import ElementTree as ET
 
+from anomaly_cli.errors import AnomalyCliError
 from anomaly_cli.reports.names import visible
 from anomaly_cli.reports.results import METRICS, EvaluationReport, Gate
 from anomaly_cli.reports.wording import bar_name, verdict
 
 
 def to_junit(report: EvaluationReport) -> str:
-    """The bars as test cases; a category without a bar has one case, that it was evaluated."""
+    """The bars as test cases; a category without a bar has one case, that it was evaluated.
+
+    That case is an error where the category failed, whatever its bars say.
+    """
     failed = sum(not gate.is_met for gate in report.gates)
+    errors = {failure.category: failure.error for failure in report.failures}
     suites = ET.Element("testsuites", name="anomaly-cli evaluate")
     rows = {row.category: row for row in report.rows}
-    scopes = list(dict.fromkeys([*rows, *(gate.category for gate in report.gates)]))
+    scopes = list(dict.fromkeys([*rows, *errors, *(gate.category for gate in report.gates)]))
     cases = 0
     for scope in scopes:
         gates = [gate for gate in report.gates if gate.category == scope]
@@ -22,12 +27,14 @@ def to_junit(report: EvaluationReport) -> str:
             _add_properties(suite, {name: getattr(rows[scope], name) for name in METRICS})
         for gate in gates:
             _add_case(suite, gate)
-        if not gates:
+        if scope in errors:
+            _add_error(suite, scope, errors[scope])
+        elif not gates:
             ET.SubElement(suite, "testcase", name="evaluated", classname=visible(scope))
-        count = max(1, len(gates))
-        _count(suite, count, sum(not gate.is_met for gate in gates))
+        count = len(suite.findall("testcase"))
+        _count(suite, count, sum(not gate.is_met for gate in gates), scope in errors)
         cases += count
-    _count(suites, cases, failed)
+    _count(suites, cases, failed, len(errors))
     ET.indent(suites)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(suites, "unicode") + "\n"
 
@@ -49,6 +56,13 @@ def _add_case(suite: ET.Element, gate: Gate) -> None:
         failure.text = text
 
 
-def _count(element: ET.Element, tests: int, failures: int) -> None:
-    for name, value in {"tests": tests, "failures": failures, "errors": 0}.items():
+def _add_error(suite: ET.Element, category: str, error: AnomalyCliError) -> None:
+    case = ET.SubElement(suite, "testcase", name="evaluated", classname=visible(category))
+    text = visible(str(error))
+    problem = ET.SubElement(case, "error", type=type(error).__name__, message=text)
+    problem.text = text
+
+
+def _count(element: ET.Element, tests: int, failures: int, errors: int) -> None:
+    for name, value in {"tests": tests, "failures": failures, "errors": int(errors)}.items():
         element.set(name, str(value))

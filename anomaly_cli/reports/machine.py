@@ -13,16 +13,19 @@ from anomaly_cli.metrics.bootstrap import Interval
 from anomaly_cli.reports.names import csv_cell, json_text
 from anomaly_cli.reports.results import (
     METRICS,
+    RANGED,
     UNDEFINED,
     CategoryMetrics,
     CategoryResult,
     DefectTypeMetrics,
     EvaluationReport,
+    Failure,
     Gate,
     ImageMetricsRow,
 )
 
 SCHEMA_VERSION = 1
+_RANGE_ENDS = ("at_least", "at_most")
 
 
 def to_json(report: EvaluationReport) -> dict[str, Any]:
@@ -37,7 +40,9 @@ def to_json(report: EvaluationReport) -> dict[str, Any]:
         "mean_intervals": {
             name: _intervals(values) for name, values in report.mean_intervals().items()
         },
+        "mean_ranges": {name: _intervals(values) for name, values in report.mean_ranges().items()},
         "gates": [_gate(gate) for gate in report.gates],
+        "failed": [_failure(failure) for failure in report.failures],
     }
 
 
@@ -50,8 +55,19 @@ def json_document(report: EvaluationReport) -> str:
 def _category(result: CategoryResult) -> dict[str, Any]:
     return _defined(asdict(result.metrics)) | {
         "intervals": _intervals(result.intervals),
+        "ranges": _intervals({name: result.range(name) for name in RANGED}),
         "defect_types": [_defined(asdict(row)) for row in result.defect_types],
         "image_table": [_defined(asdict(row)) for row in result.images],
+    }
+
+
+def _failure(failure: Failure) -> dict[str, Any]:
+    return {
+        "category": failure.category,
+        "kind": failure.kind,
+        "error": type(failure.error).__name__,
+        "exit_code": failure.error.exit_code,
+        "reason": str(failure.error),
     }
 
 
@@ -79,19 +95,33 @@ def _interval(interval: Interval) -> list[float] | None:
 
 
 def to_csv(report: EvaluationReport) -> str:
-    """One line per category, then the ends of the intervals; undefined is an empty cell."""
+    """One line per category: metrics, ends of intervals and ranges; undefined is an empty cell.
+
+    A category that failed has its reason in the last column, and no number.
+    """
     names = [field.name for field in fields(CategoryMetrics)]
     ends = [f"{metric}_{end}" for metric in METRICS for end in Interval._fields]
-    return _table([*names, *ends], (_line(result) for result in report.results))
+    exact = [f"{metric}_{end}" for metric in RANGED for end in _RANGE_ENDS]
+    failed = [
+        {"category": failure.category, "kind": failure.kind, "error": str(failure.error)}
+        for failure in report.failures
+    ]
+    lines = [*(_line(result) for result in report.results), *failed]
+    return _table([*names, *ends, *exact, "error"], lines)
 
 
 def _line(result: CategoryResult) -> dict[str, Any]:
-    intervals = {metric: result.intervals.get(metric, UNDEFINED) for metric in METRICS}
-    return asdict(result.metrics) | {
+    intervals = {
         f"{metric}_{end}": value
-        for metric, interval in intervals.items()
-        for end, value in interval._asdict().items()
+        for metric in METRICS
+        for end, value in result.intervals.get(metric, UNDEFINED)._asdict().items()
     }
+    ranges = {
+        f"{metric}_{end}": value
+        for metric in RANGED
+        for end, value in zip(_RANGE_ENDS, result.range(metric), strict=True)
+    }
+    return asdict(result.metrics) | intervals | ranges
 
 
 def defect_types_csv(report: EvaluationReport) -> str:

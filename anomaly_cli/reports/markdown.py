@@ -3,27 +3,54 @@
 from collections.abc import Iterable, Sequence
 
 from anomaly_cli.reports import names
-from anomaly_cli.reports.paper import CAVEAT, TABLE_2
-from anomaly_cli.reports.results import CategoryResult, EvaluationReport
-from anomaly_cli.reports.wording import (
-    SUMMARY,
-    TITLES,
-    bar_name,
-    conditions,
+from anomaly_cli.reports.numbers import (
     difference,
     interval_text,
     number,
+    plus_minus,
+    range_text,
     with_interval,
 )
+from anomaly_cli.reports.paper import CAVEAT, TABLE_2
+from anomaly_cli.reports.results import RANGED, CategoryResult, EvaluationReport
+from anomaly_cli.reports.wording import RANGES, SUMMARY, TITLES, bar_name, conditions, exact_note
 
 _WITH_INTERVAL = ("pixel_auroc", "best_iou")
 
 
 def to_markdown(report: EvaluationReport) -> str:
     """The whole report in a few tables."""
-    parts = ["# Anomaly localization", *_gates(report), *_summary(report), *_paper(report)]
+    parts = ["# Anomaly localization", *_failures(report), *_gates(report), *_summary(report)]
+    parts += [*_ranges(report), *_paper(report)]
     parts += [part for result in report.results for part in _defect_types(result)]
     return "\n\n".join(parts) + "\n"
+
+
+def _failures(report: EvaluationReport) -> list[str]:
+    if not report.failures:
+        return []
+    count = len(report.failures)
+    heading = f"**{count} of {count + len(report.results)} categories could not be evaluated.**"
+    rows = [
+        [names.markdown(failure.category), names.markdown(str(failure.error))]
+        for failure in report.failures
+    ]
+    return ["## Not evaluated", heading, _table(["category", "reason"], rows, texts=2)]
+
+
+def _ranges(report: EvaluationReport) -> list[str]:
+    if not report.is_streaming:
+        return []
+    rows = [
+        [names.markdown(result.metrics.category), *(range_text(result.range(m)) for m in RANGED)]
+        for result in report.results
+    ]
+    if len(report.results) > 1:
+        rows += [
+            [f"mean of {group}", *(range_text(ranges[metric]) for metric in RANGED)]
+            for group, ranges in report.mean_ranges().items()
+        ]
+    return [f"## {RANGES}", _table(["category", *(TITLES[metric] for metric in RANGED)], rows)]
 
 
 def _gates(report: EvaluationReport) -> list[str]:
@@ -37,7 +64,7 @@ def _gates(report: EvaluationReport) -> list[str]:
         [
             names.markdown(gate.category),
             bar_name(gate),
-            number(gate.value),
+            number(gate.value) + (f" ({note})" if (note := exact_note(gate)) else ""),
             interval_text(gate.interval),
             "" if gate.baseline is None else with_interval(gate.baseline, gate.baseline_interval),
             "met" if gate.is_met else "**not met**",
@@ -104,7 +131,7 @@ def _defect_types(result: CategoryResult) -> list[str]:
         [
             names.markdown(row.defect_type),
             str(row.images),
-            number(row.pixel_auroc),
+            f"{number(row.pixel_auroc)} {plus_minus(row.pixel_auroc_bound)}".strip(),
             number(row.image_auroc),
             number(row.iou),
             number(row.recall),
@@ -120,7 +147,8 @@ def _defect_types(result: CategoryResult) -> list[str]:
     return [heading, _table([*columns, "missed regions"], rows)]
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    rule = [" --- ", *(" ---: " for _ in columns[1:])]
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, texts: int = 1) -> str:
+    """The first `texts` columns are text, the others numbers."""
+    rule = [" --- " if place < texts else " ---: " for place in range(len(columns))]
     lines = [f"| {' | '.join(columns)} |", f"|{'|'.join(rule)}|"]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])

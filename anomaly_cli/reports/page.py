@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 import anomaly_cli
 from anomaly_cli.metrics.curves import Curves
-from anomaly_cli.reports import wording
+from anomaly_cli.reports import numbers, wording
 from anomaly_cli.reports.names import visible
 from anomaly_cli.reports.paper import CAVEAT, METHODS, TABLE_2
-from anomaly_cli.reports.results import CategoryResult, EvaluationReport
+from anomaly_cli.reports.results import RANGED, CategoryResult, EvaluationReport
 
 PLOT = 120  # side of a plot in its own units
 _POINTS = 100  # of a curve
@@ -38,7 +38,7 @@ def to_html(report: EvaluationReport) -> str:
     )
     # Numbers and markup of our own pass through unchanged; all else that is text is made visible.
     environment.finalize = lambda value: visible(value) if type(value) is str else value
-    environment.filters |= {"number": wording.number, "picture": _picture}
+    environment.filters |= {"number": numbers.number, "picture": _picture}
     return environment.get_template("report.html.jinja").render(
         report=report,
         version=anomaly_cli.__version__,
@@ -47,9 +47,12 @@ def to_html(report: EvaluationReport) -> str:
         mean_intervals=report.mean_intervals(),
         failed=[gate for gate in report.gates if not gate.is_met],
         conditions=wording.conditions(report),
+        mean_ranges=report.mean_ranges() if len(report.results) > 1 else {},
+        ranged=RANGED,
         summary=wording.SUMMARY,
         titles=wording.TITLES,
         wording=wording,
+        numbers=numbers,
         paper=TABLE_2,
         paper_means=_paper_means(report),
         methods=METHODS,
@@ -84,8 +87,8 @@ def _plots(result: CategoryResult) -> Sequence[Plot]:
         return ()
     row = result.metrics
     return (
-        _plot(f"ROC, pixel AUROC {wording.number(row.pixel_auroc)}", curves, curves.recall, None),
-        _plot(f"PRO, AU-PRO 0.3 {wording.number(row.aupro)}", curves, curves.overlap, 0.3),
+        _plot(f"ROC, pixel AUROC {numbers.number(row.pixel_auroc)}", curves, curves.recall, None),
+        _plot(f"PRO, AU-PRO 0.3 {numbers.number(row.aupro)}", curves, curves.overlap, 0.3),
     )
 
 

@@ -8,7 +8,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_cli.metrics.bootstrap import Interval, percentile_interval
+from anomaly_cli.config import Counting
+from anomaly_cli.errors import AnomalyCliError
+from anomaly_cli.metrics.bootstrap import Interval, percentile_interval, widen
 from anomaly_cli.metrics.curves import Curves
 
 METRICS = (
@@ -26,7 +28,10 @@ METRICS = (
     "image_false_positive_rate",
     "image_recall",
 )  # all in [0, 1]; NaN where undefined
+# Of pixels, and so with a range where they are counted in a histogram.
+RANGED = ("pixel_auroc", "aupro", "average_precision", "best_f1", "best_iou")
 LOWER_IS_BETTER = frozenset({"image_false_positive_rate"})
+Kind = Literal["texture", "object"]
 UNDEFINED = Interval(math.nan, math.nan)
 
 
@@ -35,7 +40,7 @@ class CategoryMetrics:
     """One category. Metrics lie in [0, 1]; NaN is undefined."""
 
     category: str
-    kind: Literal["texture", "object"]
+    kind: Kind
     images: int
     anomalous_images: int
     pixel_auroc: float  # over all pixels of the test split, normal images included if `good` is
@@ -65,6 +70,7 @@ class CategoryMetrics:
     model_sha256: str | None
     maps_sha256: str | None  # names and bytes of the saved maps
     data_sha256: str  # names and bytes of what was read of the test split
+    counting: Counting = "exact"  # of pixels; "streaming" leaves a range of each pixel metric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +86,7 @@ class DefectTypeMetrics:
     area: float  # share of pixels that is anomalous, mean over its images
     regions: int
     missed_regions: int
+    pixel_auroc_bound: float = 0.0  # how far the exact one may lie to either side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,12 +121,18 @@ class CategoryResult:
 
     metrics: CategoryMetrics
     intervals: Mapping[str, Interval] = field(default_factory=dict)  # by name of the metric
+    ranges: Mapping[str, Interval] = field(default_factory=dict)  # where the exact metric lies
     defect_types: Sequence[DefectTypeMetrics] = ()
     images: Sequence[ImageMetricsRow] = ()
     curves: Curves | None = None
     misses: Sequence[Example] = ()  # worst first
     false_alarms: Sequence[Example] = ()
     replicates: Mapping[str, NDArray[np.float64]] = field(default_factory=dict, repr=False)
+
+    def range(self, metric: str) -> Interval:
+        """Where the exact metric lies: at its value, unless it was counted in a histogram."""
+        value = getattr(self.metrics, metric)
+        return self.ranges.get(metric, Interval(value, value))
 
 
 class Gate(NamedTuple):
@@ -133,6 +146,16 @@ class Gate(NamedTuple):
     baseline: float | None  # value of the older report, for a bar on the drop
     baseline_interval: Interval
     is_met: bool
+    at_least: float  # low end of what the value may be; the value itself where it is exact
+    baseline_at_most: float | None  # high end of the older value
+
+
+class Failure(NamedTuple):
+    """A category that could not be evaluated."""
+
+    category: str
+    kind: Kind
+    error: AnomalyCliError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,11 +166,17 @@ class EvaluationReport:
     settings: Mapping[str, Any] = field(default_factory=dict)  # plain JSON values
     versions: Mapping[str, str] = field(default_factory=dict)
     gates: tuple[Gate, ...] = ()
+    failures: tuple[Failure, ...] = ()
 
     @property
     def rows(self) -> list[CategoryMetrics]:
         """The metrics of each category."""
         return [result.metrics for result in self.results]
+
+    @property
+    def is_streaming(self) -> bool:
+        """Whether pixel metrics have ranges."""
+        return any(row.counting == "streaming" for row in self.rows)
 
     def means(self) -> dict[str, dict[str, float]]:
         """Mean of each metric over textures, objects and all; undefined values are left out."""
@@ -159,15 +188,33 @@ class EvaluationReport:
             for name, results in self._groups().items()
         }
 
+    def mean_ranges(self) -> dict[str, dict[str, Interval]]:
+        """Where the exact means of pixel metrics lie."""
+        return {
+            name: {metric: _mean_range(results, metric) for metric in RANGED}
+            for name, results in self._groups().items()
+        }
+
     def mean_intervals(self) -> dict[str, dict[str, Interval]]:
         """Intervals of these means; the test images of one category say nothing of another's."""
+        means, ranges = self.means(), self.mean_ranges()
         return {
             name: {
-                metric: percentile_interval(_mean_replicates(results, metric)) for metric in METRICS
+                metric: widen(
+                    percentile_interval(_mean_replicates(results, metric)),
+                    means[name][metric],
+                    ranges[name].get(metric),
+                )
+                for metric in METRICS
             }
             for name, results in self._groups().items()
             if all(result.replicates for result in results)
         }
+
+    def incomplete_groups(self) -> set[str]:
+        """Groups of means that miss a category because it failed."""
+        kinds = {failure.kind for failure in self.failures}
+        return {f"{kind}s" for kind in kinds} | ({"all"} if kinds else set())
 
     def _groups(self) -> dict[str, list[CategoryResult]]:
         groups = {
@@ -181,6 +228,11 @@ class EvaluationReport:
 def _mean(values: Sequence[float]) -> float:
     defined = [value for value in values if math.isfinite(value)]
     return sum(defined) / len(defined) if defined else math.nan
+
+
+def _mean_range(results: Sequence[CategoryResult], metric: str) -> Interval:
+    ranges = [result.range(metric) for result in results]
+    return Interval(_mean([ends.low for ends in ranges]), _mean([ends.high for ends in ranges]))
 
 
 def _mean_replicates(results: Sequence[CategoryResult], metric: str) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 import math
 
-from anomaly_cli.metrics.bootstrap import Interval
+from anomaly_cli.reports.numbers import at_least, at_most, with_interval
 from anomaly_cli.reports.results import CategoryMetrics, EvaluationReport, Gate
 
 TITLES = {
@@ -20,30 +20,19 @@ TITLES = {
     "image_false_positive_rate": "image false-positive rate",
     "image_recall": "image recall",
 }
+STREAMING = (
+    "Pixels were counted in histograms (streaming), so each pixel metric is known up to a range "
+    "that holds the exact value for certain. A bar is met only if the low end of the range is. "
+    "Intervals are wider by the range."
+)
+RANGES = "Ranges that hold the exact values (streaming counts)"
 SUMMARY = ("pixel_auroc", "best_iou", "image_auroc", "aupro", "average_precision", "iou", "recall")
 
 
-def number(value: float | None, digits: int = 3) -> str:
-    """A metric as text; n/a where it is undefined."""
-    return "n/a" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
-
-
-def interval_text(interval: Interval | None) -> str:
-    """Such as "0.790 to 0.830"; empty where it is undefined."""
-    if interval is None or not all(map(math.isfinite, interval)):
-        return ""
-    return f"{interval.low:.3f} to {interval.high:.3f}"
-
-
-def with_interval(value: float, interval: Interval | None) -> str:
-    """Such as "0.812 (0.790 to 0.830)"."""
-    text = interval_text(interval)
-    return f"{number(value)} ({text})" if text else number(value)
-
-
-def difference(value: float, reference: float) -> str:
-    """With its sign; n/a where undefined."""
-    return f"{value - reference:+.3f}" if math.isfinite(value - reference) else "n/a"
+def exact_note(gate: Gate) -> str:
+    """Such as "at least 0.84990"; empty where the value is exact."""
+    is_exact = not math.isfinite(gate.value) or gate.at_least == gate.value
+    return "" if is_exact else f"at least {at_least(gate.at_least)}"
 
 
 def bar_name(gate: Gate) -> str:
@@ -56,10 +45,14 @@ def bar_name(gate: Gate) -> str:
 def verdict(gate: Gate) -> str:
     """One bar in one line."""
     value = with_interval(gate.value, gate.interval)
+    if note := exact_note(gate):
+        value += f", {note},"
     if gate.baseline is None:
         relation = "reaches" if gate.is_met else "falls short of"
         return f"{gate.category}: {gate.metric} {value} {relation} {gate.bar:g}"
     old = with_interval(gate.baseline, gate.baseline_interval)
+    if gate.baseline_at_most is not None and gate.baseline_at_most > gate.baseline:
+        old += f", at most {at_most(gate.baseline_at_most)}"
     allowed = f"at most {gate.baseline - gate.bar:.4g} below"
     relation = "is" if gate.is_met else "is not"
     return f"{gate.category}: {gate.metric} {value} {relation} {allowed} the baseline's {old}"
@@ -73,6 +66,8 @@ def resolution_text(row: CategoryMetrics) -> str:
 def conditions(report: EvaluationReport) -> list[str]:
     """Sentences that say how the numbers came about."""
     rows = report.rows
+    if not rows:
+        return ["No category was evaluated."]
     maps = ", ".join(sorted({row.map for row in rows}))
     sizes = ", ".join(sorted({resolution_text(row) for row in rows}))
     scores = ", ".join(sorted({row.image_score for row in rows}))
@@ -86,7 +81,13 @@ def conditions(report: EvaluationReport) -> list[str]:
         else "No intervals were computed."
     )
     return [
+        *(
+            [f"Means are of the {len(rows)} categories that were evaluated."]
+            if report.failures
+            else []
+        ),
         f"Maps: {maps}. Pixels are compared at {sizes}.",
+        *([STREAMING] if report.is_streaming else []),
         f"Normal images of the test split {good}. Image score: {scores} of the map.",
         f"IoU, precision and recall are {_threshold_text(report)}.",
         f"Tables per defect type and image are at the threshold of {tables}.",

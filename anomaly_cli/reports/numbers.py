@@ -1,0 +1,56 @@
+"""Numbers as text, the same in every format that people read. Loads no numpy."""
+
+import math
+from collections.abc import Callable
+
+Ends = tuple[float, float]
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A metric as text; n/a where it is undefined."""
+    return "n/a" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def interval_text(interval: Ends | None) -> str:
+    """Such as "0.790 to 0.830"; empty where it is undefined."""
+    if interval is None or not all(map(math.isfinite, interval)):
+        return ""
+    return f"{interval[0]:.3f} to {interval[1]:.3f}"
+
+
+def with_interval(value: float, interval: Ends | None) -> str:
+    """Such as "0.812 (0.790 to 0.830)"."""
+    text = interval_text(interval)
+    return f"{number(value)} ({text})" if text else number(value)
+
+
+def range_text(ends: Ends, *, joint: str = " to ") -> str:
+    """Such as "0.81190 to 0.81205", never narrower than the range; one number for a point."""
+    low, high = ends
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return "n/a"
+    return f"{low:.5f}" if low == high else f"{at_least(low)}{joint}{at_most(high)}"
+
+
+def plus_minus(bound: float) -> str:
+    """Such as "± 0.00007", rounded up; empty where the value is exact or undefined."""
+    return f"± {at_most(bound)}" if bound > 0 else ""
+
+
+def at_least(value: float) -> str:
+    """Five digits, rounded down."""
+    return _rounded(value, math.floor)
+
+
+def at_most(value: float) -> str:
+    """Five digits, rounded up."""
+    return _rounded(value, math.ceil)
+
+
+def _rounded(value: float, towards: Callable[[float], int]) -> str:
+    return f"{towards(value * 1e5) / 1e5:.5f}"
+
+
+def difference(value: float, reference: float) -> str:
+    """With its sign; n/a where undefined."""
+    return f"{value - reference:+.3f}" if math.isfinite(value - reference) else "n/a"
