@@ -44,6 +44,27 @@ class SampleConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PreviewDefectsConfig:
+    """Settings of `preview-defects`."""
+
+    data: Path = Path("data/mvtec")
+    category: str
+    output: Path = Path("defects.png")
+    image_size: int = 256  # pixels, square
+    examples: int = 6  # defects of each kind
+    seed: int = 0
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse nonsense when built."""
+        _require(self.image_size >= 32, f"--image-size must be at least 32, got {self.image_size}")
+        _require(self.category != "all", "--category must name one category: a sheet shows one")
+        _require(self.examples >= 1, f"--examples must be at least 1, got {self.examples}")
+        _require(self.seed >= 0, f"--seed must not be negative, got {self.seed}")
+        _require(self.output.suffix.lower() == ".png", f"--output must end in .png: {self.output}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class CheckDataConfig:
     """Settings of `check-data`."""
 

@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anomaly_cli.commands.sample import run
+from anomaly_cli.commands.sample import KINDS, run
 from anomaly_cli.config import SampleConfig
-from anomaly_cli.data.defects import DefectKind
 from anomaly_cli.data.textures import CATEGORIES
 from anomaly_cli.errors import ConfigError, OutputError
 from anomaly_cli.files import hash_file
@@ -36,8 +35,8 @@ def test_layout_is_that_of_mvtec_ad(tmp_path: Path) -> None:
     numbers = [f"{index:03d}" for index in range(4)]
     assert names == {
         *(f"brick/train/good/{index:03d}.png" for index in range(5)),
-        *(f"brick/test/{kind}/{n}.png" for kind in ("good", *DefectKind) for n in numbers),
-        *(f"brick/ground_truth/{kind}/{n}_mask.png" for kind in DefectKind for n in numbers),
+        *(f"brick/test/{kind}/{n}.png" for kind in ("good", *KINDS) for n in numbers),
+        *(f"brick/ground_truth/{kind}/{n}_mask.png" for kind in KINDS for n in numbers),
     }
 
 
@@ -50,8 +49,8 @@ def test_result_counts_what_was_written(tmp_path: Path) -> None:
         folder = tmp_path / counts.category
         assert counts.train == len(list(folder.glob("train/good/*.png"))) == 24
         assert counts.test_normal == len(list(folder.glob("test/good/*.png"))) == 6
-        anomalous = [path for kind in DefectKind for path in folder.glob(f"test/{kind}/*.png")]
-        assert counts.test_anomalous == len(anomalous) == 6 * len(DefectKind)
+        anomalous = [path for kind in KINDS for path in folder.glob(f"test/{kind}/*.png")]
+        assert counts.test_anomalous == len(anomalous) == 6 * len(KINDS)
 
 
 @pytest.mark.parametrize("image_size", [32, 300])
@@ -59,7 +58,7 @@ def test_images_and_masks_have_the_size_asked_for_and_masks_are_small_but_not_em
     tmp_path: Path, image_size: int
 ) -> None:
     folder = sample(tmp_path, image_size=image_size) / "brick"
-    for kind in DefectKind:
+    for kind in KINDS:
         image = read_image(folder / "test" / kind / "000.png")
         mask = read_mask(folder / "ground_truth" / kind / "000_mask.png")
         assert image.shape == (image_size, image_size, 3)
@@ -109,7 +108,7 @@ def test_no_image_is_written_twice(tmp_path: Path) -> None:
 def test_each_defect_is_drawn_into_a_normal_image_of_its_own(tmp_path: Path) -> None:
     """Two kinds of the same number differ nearly everywhere, not in their defects alone."""
     folder = sample(tmp_path) / "brick" / "test"
-    images = [read_image(folder / kind / "000.png") for kind in ("good", *DefectKind)]
+    images = [read_image(folder / kind / "000.png") for kind in ("good", *KINDS)]
     for first, second in combinations(images, 2):
         assert (first != second).mean() > 0.5
 

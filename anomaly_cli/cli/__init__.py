@@ -11,6 +11,7 @@ from anomaly_cli.cli.check_data import check_data
 from anomaly_cli.cli.evaluate import evaluate
 from anomaly_cli.cli.explain import explain
 from anomaly_cli.cli.localize import localize
+from anomaly_cli.cli.preview_defects import preview_defects
 from anomaly_cli.cli.sample import sample
 from anomaly_cli.cli.train import train
 from anomaly_cli.errors import AnomalyCliError
@@ -65,7 +66,15 @@ def _root(
     console.configure(quiet=quiet)
 
 
-for _command in (sample, check_data, train, localize, evaluate, explain):
+for _command in (
+    sample,
+    check_data,
+    preview_defects,
+    train,
+    localize,
+    evaluate,
+    explain,
+):
     app.command()(_command)
 
 

@@ -15,6 +15,7 @@ from anomaly_cli.files import prepare_output_folder
 from anomaly_cli.images import write_png
 
 MIN_TEST_IMAGES = 4  # of each defect type
+KINDS = (DefectKind.SCRATCH, DefectKind.STAIN, DefectKind.HOLE, DefectKind.PATCH)
 
 
 class CategoryCounts(NamedTuple):
@@ -60,9 +61,9 @@ def _write_category(config: SampleConfig, category: str) -> CategoryCounts:
     test_count = max(MIN_TEST_IMAGES, config.count // 4)
     _write_normals(config, category, Split.TRAIN, config.count)
     _write_normals(config, category, Split.TEST, test_count)
-    for kind in DefectKind:
+    for kind in KINDS:
         _write_anomalous(config, category, kind, test_count)
-    return CategoryCounts(category, config.count, test_count, test_count * len(DefectKind))
+    return CategoryCounts(category, config.count, test_count, test_count * len(KINDS))
 
 
 def _write_normals(config: SampleConfig, category: str, split: Split, count: int) -> None:

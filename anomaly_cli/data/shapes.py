@@ -1,24 +1,50 @@
-"""Random shapes of natural look, as float fields: blobs, strokes, cloud noise, light on relief."""
+"""Fields behind natural shapes: boxes of an image, cloud noise, light on relief, smooth ramps."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Field = NDArray[np.float32]  # (H, W)
+Field = NDArray[np.float32]  # (h, w), often of a box of the image only
+Point = tuple[float, float]  # x (right) and y (down) in pixels
 
-REFERENCE_SIDE = 256  # pixels; the short side of an image for which stroke widths are given
-STROKE_STEPS = 48  # straight pieces of a stroke
-SUPERSAMPLING = 4  # strokes are drawn this much larger, for widths between whole pixels
+REFERENCE_SIDE = 256  # pixels; the short side of an image for which widths are given
 
 
-class Blob(NamedTuple):
-    """An irregular patch of ground."""
+class Box(NamedTuple):
+    """A rectangle of whole pixels; a defect is computed inside its box alone, which is fast."""
 
-    distance: Field  # roughly the pixels to the edge, positive inside
-    radius: float  # pixels
+    top: int
+    left: int
+    bottom: int  # exclusive
+    right: int  # exclusive
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.bottom - self.top, self.right - self.left
+
+    def cut(self, array: NDArray[Any]) -> NDArray[Any]:
+        """The part of (H, W) or (H, W, C) inside the box; a view."""
+        return array[self.top : self.bottom, self.left : self.right]
+
+    def offsets(self, centre: Point) -> tuple[Field, Field]:
+        """Pixels to the right of and below `centre`, (1, w) and (h, 1)."""
+        x = np.arange(self.left, self.right, dtype=np.float32)[None] - np.float32(centre[0])
+        y = np.arange(self.top, self.bottom, dtype=np.float32)[:, None] - np.float32(centre[1])
+        return x, y
+
+
+def box_around(shape: tuple[int, int], low: Point, high: Point) -> Box:
+    """The pixels from `low` to `high`, cut at the image's edges, at least 2 x 2 of them."""
+    height, width = shape
+    left = min(max(0, math.floor(low[0])), width - 2)
+    top = min(max(0, math.floor(low[1])), height - 2)
+    right = max(left + 2, min(width, math.ceil(high[0]) + 1))
+    bottom = max(top + 2, min(height, math.ceil(high[1]) + 1))
+    return Box(top, left, bottom, right)
 
 
 def pixel_unit(shape: tuple[int, int]) -> float:
@@ -26,82 +52,14 @@ def pixel_unit(shape: tuple[int, int]) -> float:
     return min(shape) / REFERENCE_SIDE
 
 
-def draw_blob(
-    shape: tuple[int, int], generator: np.random.Generator, *, smallest: float, largest: float
-) -> Blob:
-    """Draw a noise-shaped blob of random place, size, stretch and turn.
-
-    Args:
-        shape: height and width of the field.
-        generator: the only source of randomness.
-        smallest: least radius, as a share of the short side.
-        largest: greatest radius; small ones are likelier than large ones.
-    """
-    height, width = shape
-    radius = max(2.5, min(shape) * log_uniform(generator, smallest, largest))
-    reach = 1.8  # radii; as far as the noise can carry the edge
-    side = math.ceil(2 * reach * radius)
-    y, x = np.mgrid[-reach : reach : side * 1j, -reach : reach : side * 1j].astype(np.float32)
-    bumps = generator.uniform(0.25, 0.6) * cloud_noise((side, side), generator, cells=4)
-    stretch = log_uniform(generator, 0.6, 1.6)
-    angle = generator.uniform(0, math.tau)
-    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    turn *= [[stretch], [1 / stretch]]
-    move = generator.uniform(0.04, 0.96, 2) * (width, height) - turn @ (side / 2, side / 2)
-    field = cv2.warpAffine(
-        1 - np.hypot(x, y) + bumps,
-        np.column_stack([turn, move]),
-        (width, height),
-        borderValue=(1 - reach,),
-    )
-    return Blob(np.asarray(field, np.float32) * radius, radius)
-
-
-def draw_strokes(shape: tuple[int, int], count: int, generator: np.random.Generator) -> Field:
-    """Draw bending strokes of uneven width and pressure near each other, in [0, 1]."""
-    height, width = shape
-    large = np.zeros((height * SUPERSAMPLING, width * SUPERSAMPLING), np.uint8)
-    centre = generator.uniform(0.04, 0.96, 2) * (width, height)
-    heading = generator.uniform(0, math.tau)
-    for _ in range(count):
-        place = centre + generator.normal(0, 0.06 * min(shape), 2)
-        _draw_stroke(large, place * SUPERSAMPLING, heading + generator.normal(0, 0.2), generator)
-    strokes = cv2.resize(large, (width, height), interpolation=cv2.INTER_AREA)
-    return np.asarray(strokes, np.float32) / np.float32(255)
-
-
-def _draw_stroke(
-    picture: NDArray[np.uint8],
-    centre: NDArray[np.float64],
-    heading: float,
-    generator: np.random.Generator,
-) -> None:
-    side = min(picture.shape)
-    length = side * log_uniform(generator, 0.08, 0.8)
-    directions = heading + generator.uniform(0, 0.9) * _draw_course(generator)
-    steps = np.stack([np.cos(directions), np.sin(directions)], axis=1) * (length / STROKE_STEPS)
-    path = np.cumsum(steps, axis=0)
-    points = np.rint(path + (centre - path.mean(axis=0))).astype(int).tolist()
-    breadth = max(0.8 * SUPERSAMPLING, side / REFERENCE_SIDE * log_uniform(generator, 0.9, 4.0))
-    taper = np.sqrt(np.sin(np.linspace(0.05, math.pi - 0.05, STROKE_STEPS)))
-    widths = np.rint(breadth * taper * (1 + 0.4 * _draw_course(generator))).clip(1).astype(int)
-    pressure = (255 * (0.75 + 0.5 * _draw_course(generator)).clip(0.1, 1)).tolist()
-    for step in range(STROKE_STEPS - 1):
-        cv2.line(picture, points[step], points[step + 1], (pressure[step],), int(widths[step]))
-
-
-def _draw_course(generator: np.random.Generator) -> NDArray[np.float64]:
-    """Smooth random course along a stroke, in [-1, 1]."""
-    knots = generator.uniform(-1, 1, (1, 5))
-    course = cv2.resize(knots, (STROKE_STEPS, 1), interpolation=cv2.INTER_CUBIC)[0]
-    return np.asarray(course, np.float64).clip(-1, 1)
-
-
 def cloud_noise(shape: tuple[int, int], generator: np.random.Generator, *, cells: int) -> Field:
     """Cloud-like noise, mostly in [-1, 1], of `cells` bumps a side with finer ones on top."""
     noise = np.zeros(shape, np.float32)
     for octave in range(4):
-        grid = generator.uniform(-1, 1, (cells << octave,) * 2).astype(np.float32)
+        count = cells << octave
+        if octave and count > max(shape):
+            break  # finer than a pixel
+        grid = generator.random((count, count), np.float32) * 2 - 1
         noise += cv2.resize(grid, shape[::-1], interpolation=cv2.INTER_CUBIC) * 0.5**octave
     return noise
 

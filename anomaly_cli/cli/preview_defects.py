@@ -1,0 +1,44 @@
+"""Options of `preview-defects`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from anomaly_cli import console
+from anomaly_cli.cli import options as option
+from anomaly_cli.config import PreviewDefectsConfig
+
+PREVIEW = PreviewDefectsConfig(category="")
+
+
+def preview_defects(
+    category: Annotated[str, typer.Option(help="Name of a category.")],
+    data: option.Data = PREVIEW.data,
+    output: Annotated[Path, typer.Option(help="PNG file to write.")] = PREVIEW.output,
+    image_size: Annotated[int, typer.Option(help="Side in pixels.")] = PREVIEW.image_size,
+    examples: Annotated[int, typer.Option(help="Defects of each kind.")] = PREVIEW.examples,
+    seed: option.Seed = PREVIEW.seed,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the file if it is there.")
+    ] = PREVIEW.overwrite,
+    json: option.Json = False,
+) -> None:
+    """Draw a sheet of the synthetic defects that guide the training of a category."""
+    from anomaly_cli.commands import preview_defects as command
+
+    config = PreviewDefectsConfig(
+        data=data,
+        category=category,
+        output=output,
+        image_size=image_size,
+        examples=examples,
+        seed=seed,
+        overwrite=overwrite,
+    )
+    result = command.run(config)
+    if json:
+        console.print_json(command.to_json(result))
+        return
+    place = "mostly on the object" if result.has_foreground else "anywhere: no object was found"
+    console.note(f"written to {result.output}; defects lie {place}")

@@ -1,0 +1,109 @@
+"""`preview-defects`: the normal images of a category -> a sheet of the defects drawn into them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+
+from anomaly_cli.config import PreviewDefectsConfig
+from anomaly_cli.data.defects import DefectKind, DefectPainter, SyntheticDefect
+from anomaly_cli.data.mvtec import select_categories, training_images
+from anomaly_cli.errors import OutputError
+from anomaly_cli.images import RGBImage, read_image, resize_image, resize_mask, write_png
+from anomaly_cli.rendering import overlay
+from anomaly_cli.sheets import (
+    HEADING,
+    TITLE,
+    below,
+    beside,
+    framed,
+    margin,
+    pad,
+    paragraph,
+    text_line,
+)
+
+SCHEMA_VERSION = 1
+MAX_NORMALS = 32  # images, spread over all, that rows and donors are taken from
+TILE = 256  # pixels; smaller images are enlarged to it, so that outlines can be seen
+LABEL_WIDTH = 80  # pixels
+OUTLINE = 4  # pixels between a defect and its outline
+
+
+class PreviewResult(NamedTuple):
+    """What `preview-defects` drew."""
+
+    output: Path
+    category: str
+    has_foreground: bool
+    areas: dict[DefectKind, list[float]]  # of each defect, as a share of the image
+
+
+def run(config: PreviewDefectsConfig) -> PreviewResult:
+    """Draw defects of each kind into normal images and write one picture of them.
+
+    Raises:
+        OutputError: the file is there already.
+    """
+    (category,) = select_categories(config.data, config.category)
+    paths = training_images(config.data, category)
+    if config.output.exists() and not config.overwrite:
+        raise OutputError(f"{config.output} exists; choose another file or add --overwrite")
+    size = config.image_size
+    chosen = paths[:: -(-len(paths) // MAX_NORMALS)]
+    normals = [resize_image(read_image(path), size, size) for path in chosen]
+    painter = DefectPainter(normals)
+    rows, areas = [], {}
+    for kind in DefectKind:
+        normal, defects = _draw_examples(painter, normals, kind, config)
+        rows.append(_draw_row(kind, normal, defects))
+        areas[kind] = [float(defect.mask.mean()) for defect in defects]
+    title = f"{config.category}: normal, and with synthetic defects (seed {config.seed})"
+    heading = paragraph(title, TITLE, width=rows[0].shape[1])
+    write_png(config.output, margin(below([heading, *rows])))
+    return PreviewResult(config.output, config.category, painter.has_foreground, areas)
+
+
+def _draw_examples(
+    painter: DefectPainter,
+    normals: Sequence[RGBImage],
+    kind: DefectKind,
+    config: PreviewDefectsConfig,
+) -> tuple[RGBImage, list[SyntheticDefect]]:
+    """A normal image and some defects of one kind in it, seeded by the kind."""
+    generator = np.random.default_rng([config.seed, *kind.encode()])
+    normal = normals[int(generator.integers(len(normals)))]
+    return normal, [painter(normal, generator, kind=kind) for _ in range(config.examples)]
+
+
+def _draw_row(kind: DefectKind, normal: RGBImage, defects: Sequence[SyntheticDefect]) -> RGBImage:
+    """The name of the kind, the normal image, and the examples."""
+    label = pad(text_line(kind, HEADING), 0, LABEL_WIDTH, align=0)
+    tiles = [_tile(normal), *(_outlined(defect) for defect in defects)]
+    return beside([label, *(framed(tile) for tile in tiles)])
+
+
+def _tile(image: RGBImage) -> RGBImage:
+    side = max(TILE, len(image))
+    return resize_image(image, side, side)
+
+
+def _outlined(defect: SyntheticDefect) -> RGBImage:
+    """The image with a line around the defect, which does not hide it."""
+    tile = _tile(defect.image)
+    mask = resize_mask(defect.mask, *tile.shape[:2]).astype(np.uint8)
+    wider = cv2.dilate(mask, np.ones((2 * OUTLINE + 1,) * 2, np.uint8))
+    return overlay(tile, np.zeros(tile.shape[:2], np.uint8), np.asarray(wider, bool))
+
+
+def to_json(result: PreviewResult) -> dict[str, Any]:
+    """The numbers behind the sheet."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "category": result.category,
+        "output": str(result.output),
+        "has_foreground": result.has_foreground,
+        "areas": {str(kind): areas for kind, areas in result.areas.items()},
+    }

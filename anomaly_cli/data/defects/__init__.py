@@ -1,0 +1,27 @@
+"""Natural-looking defects drawn into normal images, each with the exact mask of what changed.
+
+Sizes are shares of the image's short side, so that one setting serves 64 to 1024 pixels. Size and
+contrast are drawn anew each time, from obvious to barely visible.
+"""
+
+from anomaly_cli.data.defects.canvas import DefectKind, SyntheticDefect
+from anomaly_cli.data.defects.foreground import foreground_mask
+from anomaly_cli.data.defects.painter import (
+    WEIGHTS,
+    DefectPainter,
+    draw_defect,
+    draw_random_defect,
+)
+from anomaly_cli.data.defects.visibility import MIN_AREA, MIN_DIFFERENCE
+
+__all__ = [
+    "MIN_AREA",
+    "MIN_DIFFERENCE",
+    "WEIGHTS",
+    "DefectKind",
+    "DefectPainter",
+    "SyntheticDefect",
+    "draw_defect",
+    "draw_random_defect",
+    "foreground_mask",
+]
