@@ -33,6 +33,8 @@ bench: $(INSTALLED) ## speed as ratios, in one run
 	$(BIN)/python benchmarks/attention.py
 	$(BIN)/python benchmarks/metrics.py
 	$(BIN)/python benchmarks/report.py
+	$(BIN)/python benchmarks/defects.py
+	$(BIN)/python benchmarks/disentangle.py
 
 docs: $(INSTALLED) ## write docs/cli.md from the help texts
 	$(BIN)/python -m typer anomaly_cli.cli utils docs --name anomaly-cli --output docs/cli.md

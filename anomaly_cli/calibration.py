@@ -184,15 +184,25 @@ def calibrate_map(maps: Sequence[AnomalyMap], grid: int) -> MapCalibration:
     return MapCalibration(raw, everywhere, _position_scale(small), calibrate(scores))
 
 
-def _position_scale(maps: NDArray[np.float64]) -> ScoreScale:
-    """Mean and standard deviation per position of maps (N, g, g).
+def position_scale(
+    mean: NDArray[np.float64], variance: NDArray[np.float64], count: int
+) -> ScoreScale:
+    """The scale of maps whose mean and variance (g, g) over `count` images are known.
 
     The variance is shrunk towards its mean over positions as if PRIOR_IMAGES more images had it:
     few images would else make some position look certain by chance.
     """
-    variance = maps.var(axis=0)
-    shrunk = len(maps) * variance + PRIOR_IMAGES * variance.mean()
-    return _scale(maps.mean(axis=0), shrunk / (len(maps) + PRIOR_IMAGES))
+    shrunk = count * variance + PRIOR_IMAGES * variance.mean()
+    return _scale(mean, shrunk / (count + PRIOR_IMAGES))
+
+
+def pooled_scale(mean: NDArray[np.float64], mean_square: NDArray[np.float64]) -> ScoreScale:
+    """One scale for all positions, from moments (1, 1) over images and positions."""
+    return _scale(mean, np.maximum(mean_square - np.square(mean), 0))
+
+
+def _position_scale(maps: NDArray[np.float64]) -> ScoreScale:
+    return position_scale(maps.mean(axis=0), maps.var(axis=0), len(maps))
 
 
 def _scale(mean: NDArray[np.float64], variance: NDArray[np.float64]) -> ScoreScale:

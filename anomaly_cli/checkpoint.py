@@ -16,12 +16,13 @@ from anomaly_cli.calibration import EXCEEDANCE, Calibration, MapCalibration, Sco
 from anomaly_cli.config import MODEL_FILE, Scores
 from anomaly_cli.errors import CheckpointError
 from anomaly_cli.files import atomic_write, hash_file
+from anomaly_cli.fusion import Fusion, MapSettings
 from models.attention import LatentStatistics, LocalStatistics, NormalStatistics
 from models.config import VAEConfig
 from models.resnet import resnet18_vae
 from models.vae import VAE
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _HEADER = "anomaly_cli"
 
 
@@ -32,10 +33,12 @@ class ModelRecord:
     category: str
     model: VAEConfig
     statistics: NormalStatistics  # over the normal images that fit the model
-    calibrations: Mapping[str, MapCalibration]  # by name of the map, see `localization.MapSpec`
+    calibrations: Mapping[str, MapCalibration]  # by name of the map, see `maps.MapSpec`
     default_map: str
     default_threshold: str  # rule
     default_scores: Scores
+    settings: MapSettings  # smoothing, and the scales of fused maps
+    latent_kinds: tuple[str, ...]  # kind of drawn defect that each latent answers to most
     training: Mapping[str, Any]  # settings, seed, best epoch, versions; plain JSON values
     data: Mapping[str, Any]  # fingerprint and numbers of images; plain JSON values
 
@@ -60,6 +63,8 @@ def save_model(path: Path, weights: Mapping[str, Tensor], record: ModelRecord) -
     tensors |= _statistics_tensors(record.statistics)
     for name, calibration in record.calibrations.items():
         tensors |= _calibration_tensors(f"calibration.{name}", calibration)
+    for name, fusion in record.settings.fusions.items():
+        tensors |= _fusion_tensors(f"fusion.{name}", fusion)
     # safetensors refuses tensors that share memory, and writes contiguous ones alone.
     tensors = {
         name: tensor.clone(memory_format=torch.contiguous_format)
@@ -73,6 +78,9 @@ def save_model(path: Path, weights: Mapping[str, Tensor], record: ModelRecord) -
         "default_map": record.default_map,
         "default_threshold": record.default_threshold,
         "default_scores": record.default_scores,
+        "smoothing": record.settings.smoothing,
+        "fusions": sorted(record.settings.fusions),
+        "latent_kinds": list(record.latent_kinds),
         "training": dict(record.training),
         "data": dict(record.data),
     }
@@ -137,6 +145,10 @@ def _read_record(header: dict[str, Any], tensors: dict[str, Tensor]) -> ModelRec
         default_map=header["default_map"],
         default_threshold=header["default_threshold"],
         default_scores=header["default_scores"],
+        settings=MapSettings(
+            header["smoothing"], {name: _read_fusion(name, tensors) for name in header["fusions"]}
+        ),
+        latent_kinds=tuple(header["latent_kinds"]),
         training=header["training"],
         data=header["data"],
     )
@@ -193,6 +205,23 @@ def _read_parts(prefix: str, tensors: dict[str, Tensor]) -> tuple[Calibration, S
     if not len(maxima) or quantiles.shape != EXCEEDANCE.shape or mean.shape != std.shape:
         raise ValueError(f"{prefix} has the wrong size")
     return Calibration(maxima, quantiles), ScoreScale(mean, std)
+
+
+def _fusion_tensors(prefix: str, fusion: Fusion) -> dict[str, Tensor]:
+    return {
+        f"{prefix}.{part}.{name}": torch.from_numpy(array)
+        for part, scale in fusion._asdict().items()
+        for name, array in scale._asdict().items()
+    }
+
+
+def _read_fusion(name: str, tensors: dict[str, Tensor]) -> Fusion:
+    return Fusion(
+        *(
+            ScoreScale(*(tensors[f"fusion.{name}.{part}.{m}"].numpy() for m in ScoreScale._fields))
+            for part in Fusion._fields
+        )
+    )
 
 
 def save_training_state(path: Path, state: Mapping[str, Any]) -> None:

@@ -53,6 +53,11 @@ class Scale(NamedTuple):
     threshold: float  # of the anomaly map
     colour_range: ColourRange
     latent_colour_range: ColourRange
+    latent_kinds: tuple[str, ...] = ()  # of drawn defect that each latent answers to most
+
+    def name(self, latent: int) -> str:
+        """Such as `z7 scratch`."""
+        return f"z{latent} {self.latent_kinds[latent]}" if self.latent_kinds else f"z{latent}"
 
 
 class ExplainedImage(NamedTuple):
@@ -67,7 +72,12 @@ class ExplainedImage(NamedTuple):
 
 def scale_of(localizer: Localizer) -> Scale:
     """The colours of a model's pictures."""
-    return Scale(localizer.threshold.value, localizer.colour_range, localizer.latent_colour_range)
+    return Scale(
+        localizer.threshold.value,
+        localizer.colour_range,
+        localizer.latent_colour_range,
+        localizer.loaded.record.latent_kinds,
+    )
 
 
 def shrink(name: str, result: LocalizedImage, box: tuple[int, int]) -> ExplainedImage:
@@ -93,7 +103,7 @@ def contact_sheet(image: ExplainedImage, latents: Sequence[int], scale: Scale) -
     """The image, its anomaly map and the maps of latents, with the numbers under each."""
     tiles = _image_tiles(image, scale)
     for latent in latents:
-        caption = f"z{latent}  {_in_deviations(image.latents.deviations[latent])}"
+        caption = f"{scale.name(latent)}  {_in_deviations(image.latents.deviations[latent])}"
         tiles.append(_latent_tile(image, latent, scale, caption))
     count = -(-len(tiles) // SHEET_COLUMNS)  # rows, filled evenly
     columns = -(-len(tiles) // count)
@@ -120,7 +130,7 @@ def explanation_figure(
         title: what it shows.
         subtitle: how it was made.
     """
-    heads = ["image", "anomaly map", *(f"latent z{latent}" for latent in latents)]
+    heads = ["image", "anomaly map", *(f"latent {scale.name(latent)}" for latent in latents)]
     rows = [[text_line(head, HEADING) for head in heads]]
     rows += [_figure_row(image, latents, scale) for image in images]
     cell = max(piece.shape[1] for row in rows for piece in row)

@@ -8,11 +8,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from anomaly_cli.drawing import LatentMaps
 from anomaly_cli.errors import ConfigError
-from anomaly_cli.maps import LatentMaps, MapSpec
+from anomaly_cli.fusion import smooth
+from anomaly_cli.images import resize_map
+from anomaly_cli.maps import MapSpec
 from anomaly_cli.rendering import ColourRange
-from models.attention import SUMMED, LatentStatistics
-from models.config import Attention
+from models.attention import LatentStatistics
+from models.config import SUMMED, Attention
 from models.vae import VAE
 
 STEPS = (-3.0, -1.5, 0.0, 1.5, 3.0)  # of a traversal, in standard deviations of the normal images
@@ -42,10 +45,10 @@ def select_latents(text: str, latent_dim: int, spec: MapSpec) -> LatentSelection
     Raises:
         ConfigError: it is none of these, a number is out of range, or the map has no latents.
     """
-    per_latent = [attention.value for attention in Attention if attention not in SUMMED]
-    if spec.source not in per_latent:
+    if not spec.has_latents:
+        names = [attention.value for attention in Attention if attention not in SUMMED]
         raise ConfigError(
-            f"{spec} has no map for each latent; these have: --attention {', '.join(per_latent)}"
+            f"{spec} has no map for each latent; these have: --attention {', '.join(names)}"
         )
     kind, _, count = text.partition(":")
     try:
@@ -64,27 +67,45 @@ def select_latents(text: str, latent_dim: int, spec: MapSpec) -> LatentSelection
     )
 
 
+class Peak(NamedTuple):
+    """What the highest value of an anomaly map is made of, before it was turned into scores."""
+
+    row: int  # in pixels of the network's input
+    column: int
+    parts: tuple[float, ...]  # of a fused map: attention and reconstruction, which add up to it
+    shares: NDArray[np.float64]  # (D,), of each latent in the attention there; sum 1, or NaN
+
+    def record(self) -> dict[str, float]:
+        """Plain JSON values."""
+        names = ("attention", "reconstruction")
+        place = {"row": self.row, "column": self.column}
+        return place | dict(zip(names, self.parts, strict=False))
+
+
 class ImageLatents(NamedTuple):
     """What the D latents say of one image."""
 
     means: NDArray[np.float32]  # (D,), mu
     deviations: NDArray[np.float32]  # (D,), of mu from the normal images, in standard deviations
     shares: NDArray[np.float64]  # (D,), of the anomaly map's mass; sum 1, NaN if the map is zero
-    maps: NDArray[np.float32]  # (D, h, w); their mean, enlarged, is the anomaly map
+    maps: NDArray[np.float32]  # (D, h, w); their mean, enlarged, is the map of attention
+    peak: Peak
 
     def record(self, latent: int) -> dict[str, float | None]:
         """The numbers of one latent as plain JSON values; undefined is null."""
-        share = float(self.shares[latent])
+        shares = {"share": self.shares, "share_at_peak": self.peak.shares}
         return {
             "latent": latent,
             "mean": float(self.means[latent]),
             "deviation": float(self.deviations[latent]),
-            "share": share if math.isfinite(share) else None,
+            **{name: _finite(float(values[latent])) for name, values in shares.items()},
         }
 
 
-def describe_latents(drawn: LatentMaps, statistics: LatentStatistics) -> list[ImageLatents]:
-    """The latents of each image of a batch.
+def describe_latents(
+    drawn: LatentMaps, statistics: LatentStatistics, smoothing: float
+) -> list[ImageLatents]:
+    """The latents of each image of a batch, whose maps were smoothed so.
 
     A latent deviates by (mu_i - m_i) / sqrt(v_i + sigma_i^2) standard deviations: the variance of
     the difference of two Gaussians, as in equation 5 of the paper.
@@ -96,7 +117,30 @@ def describe_latents(drawn: LatentMaps, statistics: LatentStatistics) -> list[Im
     totals = masses.sum(axis=1, keepdims=True)
     shares = np.divide(masses, totals, out=np.full_like(masses, np.nan), where=totals > 0)
     means, maps = drawn.posterior.mu.numpy(), drawn.latent_maps.numpy()
-    return [ImageLatents(*parts) for parts in zip(means, deviations, shares, maps, strict=True)]
+    peaks = [_find_peak(drawn, place, smoothing) for place in range(len(maps))]
+    columns = (means, deviations, shares, maps, peaks)
+    return [ImageLatents(*of_image) for of_image in zip(*columns, strict=True)]
+
+
+def _find_peak(drawn: LatentMaps, place: int, smoothing: float) -> Peak:
+    """Each latent's map enlarged and smoothed as the anomaly map was, at its highest pixel."""
+    anomaly_map = drawn.anomaly_maps[place].numpy()
+    row, column = np.unravel_index(int(anomaly_map.argmax()), anomaly_map.shape)
+    values = np.array(
+        [
+            smooth(resize_map(latent_map, *anomaly_map.shape), smoothing)[row, column]
+            for latent_map in drawn.latent_maps[place].numpy()
+        ],
+        float,
+    )
+    total = values.sum()
+    shares = values / total if total > 0 else np.full_like(values, np.nan)
+    parts = tuple(float(part[place, row, column]) for part in drawn.parts)
+    return Peak(int(row), int(column), parts, shares)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def latent_stretch(latent_dim: int) -> float:

@@ -10,13 +10,14 @@ import numpy as np
 
 from anomaly_cli.calibration import Threshold, parse_threshold
 from anomaly_cli.checkpoint import LoadedModel, ModelRecord, load_model
-from anomaly_cli.config import RECONSTRUCTION, MapConfig, Scores
+from anomaly_cli.config import FUSED, RECONSTRUCTION, MapConfig, Scores
 from anomaly_cli.data.normal import to_tensor
 from anomaly_cli.device import resolve_device
+from anomaly_cli.drawing import MapMaker
 from anomaly_cli.errors import CheckpointError, DataError
 from anomaly_cli.images import AnomalyMap, RGBImage, read_image, resize_image
 from anomaly_cli.latents import ImageLatents, describe_latents, latent_colour_range
-from anomaly_cli.maps import MapMaker, MapSpec, parse_map_spec
+from anomaly_cli.maps import MapSpec, fuse_with, parse_map_spec
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -56,9 +57,16 @@ def open_localizer(path: Path, config: MapConfig) -> Localizer:
     scores = config.scores or record.default_scores
     scale, calibration = record.calibrations[str(spec)].select(scores)
     threshold = calibration.threshold(parse_threshold(config.threshold or record.default_threshold))
-    maker = MapMaker(loaded.vae, record.statistics, record.model.image_size, device, scale)
+    maker = MapMaker(
+        loaded.vae,
+        record.statistics,
+        record.model.image_size,
+        device,
+        settings=record.settings,
+        scale=scale,
+    )
     # Maps of latents are raw. At the stored rule, so that it depends on the model alone.
-    raw = record.calibrations[str(spec)].raw
+    raw = record.calibrations[str(spec.parts[0])].raw
     stored = raw.threshold(parse_threshold(record.default_threshold))
     return Localizer(
         loaded=loaded,
@@ -73,9 +81,14 @@ def open_localizer(path: Path, config: MapConfig) -> Localizer:
 
 def _choose_map(record: ModelRecord, config: MapConfig) -> MapSpec:
     default = parse_map_spec(record.default_map, record.model)
+    if config.source is None and config.attention is None and config.layer is None:
+        return default
     if config.source == RECONSTRUCTION:
         return MapSpec(RECONSTRUCTION)
-    chosen = MapSpec(config.attention or default.source, config.layer or default.layer)
+    attention = default.parts[0]
+    chosen = MapSpec(config.attention or attention.source, config.layer or attention.layer)
+    if config.source == FUSED:
+        chosen = fuse_with(chosen)
     return parse_map_spec(str(chosen), record.model)
 
 
@@ -137,7 +150,8 @@ def _draw(
     latents: Sequence[ImageLatents | None] = [None] * len(batch)
     if with_latents:
         drawn = maker.with_latents(images, spec)
-        maps, latents = drawn.anomaly_maps, describe_latents(drawn, maker.statistics.latent)
+        maps = drawn.anomaly_maps
+        latents = describe_latents(drawn, maker.statistics.latent, maker.settings.smoothing)
     else:
         maps = maker(images, [spec])[spec]
     for item, anomaly_map, of_image in zip(batch, maps.numpy(), latents, strict=True):

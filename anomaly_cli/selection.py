@@ -1,61 +1,70 @@
-"""Choose the map of a model without a label: by defects drawn into held-out normal images."""
+"""Choose a model's map without a label: by defects drawn into held-out normal images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from anomaly_cli.data.defects import DefectKind, draw_defect
-from anomaly_cli.data.normal import NormalImages, to_tensor
-from anomaly_cli.data.textures import load_donors
-from anomaly_cli.images import Mask, RGBImage
-from anomaly_cli.maps import MapMaker, MapSpec
+from anomaly_cli.data.normal import to_tensor
+from anomaly_cli.data.painted import PaintedImage
+from anomaly_cli.drawing import MapMaker
+from anomaly_cli.fusion import MapSettings, finish_map
+from anomaly_cli.maps import MapSpec
 from anomaly_cli.metrics.counts import ExactCounts
 from anomaly_cli.metrics.detection import pixel_metrics
-
-MAX_IMAGES = 40  # synthetic ones; more would tell little and cost a backward pass per latent each
 
 
 class SelectedMap(NamedTuple):
     """The chosen map, and what each candidate reached."""
 
     spec: MapSpec
-    pixel_auroc: dict[str, float]  # by name of the map, on the synthetic defects
-
-
-def synthetic_pairs(images: NormalImages, *, seed: int) -> Iterator[tuple[RGBImage, Mask]]:
-    """Held-out normal images with one defect each, kinds in turn, and exact masks.
-
-    Every image is used before one is used again with another kind of defect.
-    """
-    donors = load_donors("")
-    kinds = list(DefectKind)
-    for number in range(min(MAX_IMAGES, len(images) * len(kinds))):
-        position, turn = number % len(images), number // len(images)
-        kind = kinds[(position + turn) % len(kinds)]
-        generator = np.random.default_rng([seed, position, turn])
-        image = images.plain(position)
-        defect = draw_defect(image, kind=kind, donors=donors, generator=generator)
-        yield defect.image, defect.mask
+    settings: MapSettings
+    pixel_auroc: dict[str, float]  # by name of the map and smoothing, on the drawn defects
 
 
 def select_map(
     maker: MapMaker,
-    candidates: Sequence[MapSpec],
-    held_out: NormalImages,
+    specs: Sequence[MapSpec],
+    settings: Sequence[MapSettings],
+    validation: Sequence[PaintedImage],
     *,
-    seed: int,
     batch_size: int,
 ) -> SelectedMap:
-    """The candidate with the highest pixel AUROC on synthetic defects; the first of equal ones."""
-    counts = {spec: ExactCounts() for spec in candidates}
-    pairs = list(synthetic_pairs(held_out, seed=seed))
-    for start in range(0, len(pairs), batch_size):
-        batch = pairs[start : start + batch_size]
-        drawn = maker(to_tensor(np.stack([image for image, _mask in batch])), candidates)
-        for spec, maps in drawn.items():
-            for anomaly_map, (_image, mask) in zip(maps.numpy(), batch, strict=True):
-                counts[spec].update(anomaly_map, mask)
-    reached = {spec: pixel_metrics(counts[spec].ranking()).pixel_auroc for spec in candidates}
-    best = max(candidates, key=lambda spec: reached[spec])
-    return SelectedMap(best, {str(spec): value for spec, value in reached.items()})
+    """The candidate with the highest pixel AUROC on drawn defects; the first of equal ones.
+
+    Args:
+        maker: draws the maps.
+        specs: maps to choose from.
+        settings: what can be done to them, each tried with every map.
+        validation: held-out normal images with and without a drawn defect.
+        batch_size: images at once.
+    """
+    drawn = _draw_parts(maker, specs, validation, batch_size)
+    reached: dict[str, float] = {}
+    best: SelectedMap | None = None
+    for spec, setting in product(specs, settings):
+        counts = ExactCounts()  # of one candidate at a time, for the sake of memory
+        for row, image in enumerate(validation):
+            of_image = {part: drawn[part][row] for part in spec.parts}
+            counts.update(finish_map(of_image, spec, setting), image.mask)
+        value = pixel_metrics(counts.ranking()).pixel_auroc
+        if best is None or value > max(reached.values()):
+            best = SelectedMap(spec, setting, reached)
+        reached[f"{spec}, smoothing {setting.smoothing:g} px"] = value
+    assert best is not None  # noqa: S101 - there is at least one candidate
+    return best
+
+
+def _draw_parts(
+    maker: MapMaker, specs: Sequence[MapSpec], validation: Sequence[PaintedImage], batch_size: int
+) -> dict[MapSpec, NDArray[np.float32]]:
+    """Maps (N, S, S) as they were drawn, of everything that the candidates are made of."""
+    parts = list(dict.fromkeys(part for spec in specs for part in spec.parts))
+    batches: dict[MapSpec, list[NDArray[np.float32]]] = {part: [] for part in parts}
+    for start in range(0, len(validation), batch_size):
+        images = np.stack([image.painted for image in validation[start : start + batch_size]])
+        for part, maps in maker.draw(to_tensor(images), parts).items():
+            batches[part].append(maps.numpy())
+    return {part: np.concatenate(maps) for part, maps in batches.items()}

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from anomaly_cli.config import TrainConfig
-from anomaly_cli.data.normal import NormalImages, epoch_loader
 from anomaly_cli.errors import TrainingError
-from models.losses import vae_loss_terms
+from anomaly_cli.objectives import Objective
 from models.vae import VAE
 
 Weights = dict[str, Tensor]
@@ -28,6 +27,7 @@ class StepStats(NamedTuple):
     images: int
     reconstruction: float  # nats per image
     kl: float  # nats per image
+    guidance: float  # misfit of the guided attention; 0 without guidance
     gradient_norm: float  # of the loss per pixel value, before clipping
 
 
@@ -37,9 +37,11 @@ class EpochStats(NamedTuple):
     epoch: int
     reconstruction: float
     kl: float
+    guidance: float
     held_out_reconstruction: float
     held_out_kl: float
-    held_out_loss: float  # reconstruction + beta * KL of the held-out normals: selects the model
+    held_out_guidance: float  # on the defects drawn into held-out normals
+    held_out_loss: float  # selects the model: guidance, or reconstruction + beta * KL without it
     gradient_norm: float  # median over the steps
     learning_rate: float  # at the end of the epoch
     images_per_second: float
@@ -55,19 +57,20 @@ class Trainer:
     def __init__(
         self,
         vae: VAE,
-        fit: NormalImages,
-        held_out: NormalImages,
+        objective: Objective,
         config: TrainConfig,
         device: torch.device,
+        *,
+        steps: int,
     ) -> None:
         self.vae = vae
-        self.fit = fit
-        self.held_out = held_out
+        self.objective = objective
         self.config = config
         self.device = device
-        self.steps = max(1, len(fit) // config.batch_size)
+        self.steps = steps
         self.workers = config.workers if config.workers is not None else 4 * (device.type == "cuda")
-        self.optimizer = torch.optim.Adam(vae.parameters(), lr=config.learning_rate)
+        self.parameters = [*vae.parameters(), *objective.state.parameters()]
+        self.optimizer = torch.optim.Adam(self.parameters, lr=config.learning_rate)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer,
             max_lr=config.learning_rate,
@@ -92,76 +95,54 @@ class Trainer:
                 steps.append(stats)
                 yield stats
             rate = sum(stats.images for stats in steps) / (time.perf_counter() - start)
-            held_out = self._held_out_losses()
             self.epoch += 1
-            yield self._finish_epoch(steps, held_out, rate)
+            yield self._finish_epoch(steps, rate)
 
     def _train_epoch(self, epoch: int) -> Iterator[StepStats]:
         self.vae.train()
-        loader = epoch_loader(
-            self.fit, epoch=epoch, batch_size=self.config.batch_size, workers=self.workers
-        )
+        loader = self.objective.loader(epoch, workers=self.workers)
         noise = torch.Generator(self.device).manual_seed(hash((self.config.seed, epoch)) % 2**63)
         for step, batch in enumerate(loader, start=1):
-            images = batch.to(self.device, non_blocking=True)
-            reconstruction, kl, norm = self._step(images, noise)
-            if not math.isfinite(reconstruction + kl + norm):
+            reconstruction, kl, guidance, norm = self._step(batch, noise)
+            if not math.isfinite(reconstruction + kl + guidance + norm):
                 raise TrainingError(
                     f"training diverged in epoch {epoch}, step {step} (reconstruction "
                     f"{reconstruction:g}, KL {kl:g}, gradient norm {norm:g}); "
                     f"lower --learning-rate (now {self.config.learning_rate:g})"
                 )
-            yield StepStats(epoch, step, self.steps, len(images), reconstruction, kl, norm)
+            images = len(batch if isinstance(batch, Tensor) else batch[0])
+            yield StepStats(epoch, step, self.steps, images, reconstruction, kl, guidance, norm)
 
-    def _step(self, images: Tensor, noise: torch.Generator) -> tuple[float, float, float]:
-        reconstruction, kl = self._loss_terms(images, noise)
-        loss = (reconstruction + self.config.model.beta * kl).mean() / images[0].numel()
+    def _step(self, batch: Any, noise: torch.Generator) -> list[float]:
+        losses = self.objective.losses(batch, noise)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(self.vae.parameters(), self.config.gradient_clip)
-        # One look at the device for all three, before the weights could take in a NaN.
-        values = torch.stack([reconstruction.mean(), kl.mean(), norm]).detach().tolist()
+        losses.total.backward()  # type: ignore[no-untyped-call]
+        self.objective.after_backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.gradient_clip)
+        # One look at the device for all four, before the weights could take in a NaN.
+        values = torch.stack([*losses[1:], norm]).detach().tolist()
         if all(map(math.isfinite, values)):
             self.optimizer.step()
             self.schedule.step()
-        return values[0], values[1], values[2]
+        return values
 
-    def _loss_terms(
-        self, images: Tensor, noise: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor]:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.amp):
-            output = self.vae(images, noise)
-        # The losses sum over 200,000 values: in bfloat16 nothing would be left of them.
-        posterior = type(output.posterior)(*(part.float() for part in output.posterior))
-        output = output._replace(posterior=posterior, logits=output.logits.float())
-        return vae_loss_terms(output, images, self.config.model.reconstruction)
-
-    @torch.no_grad()
-    def _held_out_losses(self) -> tuple[float, float]:
+    def _finish_epoch(self, steps: list[StepStats], rate: float) -> EpochStats:
         self.vae.eval()
-        totals = torch.zeros(2, dtype=torch.float64)
-        for batch in self.held_out.batches(self.config.batch_size):
-            terms = self._loss_terms(batch.to(self.device))
-            totals += torch.stack([term.double().sum() for term in terms]).cpu()
-        reconstruction, kl = (totals / len(self.held_out)).tolist()
-        return reconstruction, kl
-
-    def _finish_epoch(
-        self, steps: list[StepStats], held_out: tuple[float, float], rate: float
-    ) -> EpochStats:
-        loss = held_out[0] + self.config.model.beta * held_out[1]
-        is_best = loss < self.best_loss
+        held_out = self.objective.held_out_losses()
+        is_best = held_out.selection < self.best_loss
         if is_best:
-            self.best_loss = loss
+            self.best_loss = held_out.selection
             self.best_weights = clone_weights(self.vae)
         norms = sorted(stats.gradient_norm for stats in steps)
         return EpochStats(
             epoch=self.epoch,
             reconstruction=sum(stats.reconstruction for stats in steps) / len(steps),
             kl=sum(stats.kl for stats in steps) / len(steps),
-            held_out_reconstruction=held_out[0],
-            held_out_kl=held_out[1],
-            held_out_loss=loss,
+            guidance=sum(stats.guidance for stats in steps) / len(steps),
+            held_out_reconstruction=held_out.reconstruction,
+            held_out_kl=held_out.kl,
+            held_out_guidance=held_out.guidance,
+            held_out_loss=held_out.selection,
             gradient_norm=norms[len(norms) // 2],
             learning_rate=float(self.schedule.get_last_lr()[0]),
             images_per_second=rate,
@@ -173,6 +154,7 @@ class Trainer:
         return {
             "epoch": self.epoch,
             "vae": self.vae.state_dict(),
+            "objective": self.objective.state.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "best_loss": self.best_loss,
@@ -186,6 +168,7 @@ class Trainer:
             KeyError, RuntimeError, ValueError: it belongs to another network or optimiser.
         """
         self.vae.load_state_dict(state["vae"])
+        self.objective.state.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.epoch = int(state["epoch"])

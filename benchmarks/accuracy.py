@@ -15,11 +15,12 @@ import numpy as np
 import torch
 
 from anomaly_cli.checkpoint import LoadedModel, load_model
-from anomaly_cli.data.defects import DefectKind, draw_defect
-from anomaly_cli.data.mvtec import split_normal, test_samples, training_images
+from anomaly_cli.config import TrainConfig
+from anomaly_cli.data.mvtec import test_samples, training_images
 from anomaly_cli.data.normal import NormalImages, to_tensor
-from anomaly_cli.data.textures import load_donors
+from anomaly_cli.data.training_set import open_training_set
 from anomaly_cli.device import resolve_device, seed_everything
+from anomaly_cli.drawing import MapMaker
 from anomaly_cli.images import (
     AnomalyMap,
     Mask,
@@ -29,9 +30,10 @@ from anomaly_cli.images import (
     resize_image,
     resize_mask,
 )
-from anomaly_cli.maps import MapMaker, MapSpec, map_specs, normal_statistics
+from anomaly_cli.maps import MapSpec, map_specs
 from anomaly_cli.metrics.counts import ExactCounts
 from anomaly_cli.metrics.detection import image_metrics, pixel_metrics
+from anomaly_cli.normality import normal_statistics
 from models.resnet import resnet18_vae
 
 BATCH = 16
@@ -39,19 +41,12 @@ Pair = tuple[RGBImage, Mask]  # (S, S, 3), (S, S)
 
 
 def synthetic_pairs(loaded: LoadedModel, data: Path) -> Iterator[Pair]:
-    """Each held-out normal image as it is, and once with each kind of defect."""
+    """The images that chose the map of the model: held-out normals, with and without a defect."""
     record = loaded.record
-    paths = training_images(data, record.category)
-    split = split_normal(paths, held_out=record.training["held_out"], seed=record.training["seed"])
-    images = NormalImages(split.held_out, record.model.image_size)
-    donors = load_donors("")
-    for position in range(len(images)):
-        image = images.plain(position)
-        yield image, np.zeros(image.shape[:2], bool)
-        for number, kind in enumerate(DefectKind):
-            generator = np.random.default_rng([0, position, number])
-            defect = draw_defect(image, kind=kind, donors=donors, generator=generator)
-            yield defect.image, defect.mask
+    settings = {name: record.training[name] for name in ("held_out", "seed", "augmentation")}
+    config = TrainConfig(data=data, category=record.category, model=record.model, **settings)
+    for image in open_training_set(config).validation:
+        yield image.painted, image.mask
 
 
 def test_pairs(loaded: LoadedModel, data: Path) -> Iterator[Pair]:
@@ -77,7 +72,7 @@ def random_maker(loaded: LoadedModel, data: Path, device: torch.device) -> MapMa
             vae(batch)
     vae.eval()
     statistics = normal_statistics(vae.encoder, images.batches(16))
-    return MapMaker(vae, statistics, record.model.image_size, device)
+    return MapMaker(vae, statistics, record.model.image_size, device, settings=record.settings)
 
 
 def centre_prior(size: int) -> AnomalyMap:
@@ -140,7 +135,8 @@ def main() -> None:
     pairs = list(
         (synthetic_pairs if options.split == "synthetic" else test_pairs)(loaded, options.data)
     )
-    maker = MapMaker(loaded.vae, record.statistics, record.model.image_size, device)
+    size, settings = record.model.image_size, record.settings
+    maker = MapMaker(loaded.vae, record.statistics, size, device, settings=settings)
     title = f"{record.category}, {options.split} split, {len(pairs)} images"
     wanted = (options.layers or ",".join(record.model.layers)).split(",")
     specs = [spec for spec in map_specs(record.model) if spec.layer is None or spec.layer in wanted]
@@ -148,7 +144,8 @@ def main() -> None:
     print_centre_prior(pairs)
     if options.random:
         maker = random_maker(loaded, options.data, device)
-        print_table(f"{title}: random weights", maker, specs, pairs)
+        unfused = [spec for spec in specs if not spec.is_fused]
+        print_table(f"{title}: random weights", maker, unfused, pairs)
 
 
 if __name__ == "__main__":

@@ -19,14 +19,13 @@ from torch import Tensor, nn
 
 from anomaly_cli.device import resolve_device, seed_everything
 from models.attention import (
-    SUMMED,
     LatentStatistics,
     LocalStatistics,
     NormalStatistics,
     anomaly_attention_maps,
     supports,
 )
-from models.config import Attention, VAEConfig
+from models.config import SUMMED, Attention, VAEConfig
 from models.gradients import Weighting, activate, local_latents, signed_maps
 from models.resnet import ResNet18Encoder, resnet18_vae
 

@@ -31,8 +31,10 @@ from anomaly_cli.data.augmentation import BY_CATEGORY
 from anomaly_cli.data.normal import NormalImages
 from anomaly_cli.data.textures import Split, draw_normal
 from anomaly_cli.device import resolve_device, seed_everything
+from anomaly_cli.fusion import MapSettings
 from anomaly_cli.images import write_png
 from anomaly_cli.maps import map_specs
+from anomaly_cli.objectives import PlainObjective
 from anomaly_cli.training import StepStats, Trainer
 from models.attention import LatentStatistics, LocalStatistics, NormalStatistics
 from models.config import VAEConfig
@@ -74,12 +76,14 @@ def write_images(folder: Path, count: int, size: int) -> list[Path]:
 
 def bench_training(folder: Path, device: torch.device, steps: int, repeats: int) -> None:
     """Images per second of training, the tool against a bare loop."""
-    config = TrainConfig(epochs=repeats, batch_size=BATCH)
+    config = TrainConfig(epochs=repeats, batch_size=BATCH, guidance="none", model=VAEConfig())
     paths = write_images(folder / "train", BATCH * steps + BATCH, config.model.image_size)
     fit = NormalImages(paths[BATCH:], config.model.image_size, BY_CATEGORY["tile"])
     held_out = NormalImages(paths[:BATCH], config.model.image_size)
     seed_everything(0)
-    trainer = Trainer(resnet18_vae(config.model).to(device), fit, held_out, config, device)
+    vae = resnet18_vae(config.model).to(device)
+    objective = PlainObjective(vae, fit, held_out, config, device)
+    trainer = Trainer(vae, objective, config, device, steps=steps)
     run = trainer.run()
 
     def tool() -> float:
@@ -129,6 +133,8 @@ def save_untrained(path: Path) -> VAEConfig:
         default_map="exact_position@layer4",
         default_threshold="max",
         default_scores="raw",
+        settings=MapSettings(),
+        latent_kinds=(),
         training={},
         data={},
     )

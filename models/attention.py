@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.config import Attention, GradNorm
+from models.config import EXACT, SUMMED, Attention, GradNorm
 from models.gradients import (
     Activation,
     Encoder,
@@ -40,7 +40,6 @@ from models.vae import Posterior
 
 SHRINKAGE = 0.05  # of the variances per position towards the pooled one
 
-
 PER_LATENT = {
     Attention.GRADCAM: Weighting.MEAN,
     Attention.PAPER: Weighting.POSITIVE_MEAN,
@@ -48,8 +47,6 @@ PER_LATENT = {
     Attention.HIRES: Weighting.LOCAL,
     Attention.LAYERCAM: Weighting.POSITIVE_LOCAL,
 }
-EXACT = frozenset({Attention.EXACT, Attention.EXACT_POSITION})
-SUMMED = frozenset({Attention.OFFICIAL, Attention.DIFF_SAMPLE})
 
 
 class LatentStatistics(NamedTuple):

@@ -26,6 +26,10 @@ class Attention(StrEnum):
     EXACT_POSITION = "exact_position"
 
 
+EXACT = frozenset({Attention.EXACT, Attention.EXACT_POSITION})  # need a pooled activation
+SUMMED = frozenset({Attention.OFFICIAL, Attention.DIFF_SAMPLE})  # have no map for each latent
+
+
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value}")

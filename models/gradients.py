@@ -184,4 +184,4 @@ def local_latents(activation: Activation) -> Tensor:
         raise ValueError(  # noqa: TRY004 - the layer is wrong, not the type
             "local latents need a head on the global average of the activation"
         )
-    return F.conv2d(activation.features, head.mu_weight[:, :, None, None], head.mu_bias)
+    return head.local_latents(activation.features)

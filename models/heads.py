@@ -5,6 +5,7 @@ Where the encoder above an activation is one of these, its gradient needs no bac
 
 from typing import NamedTuple
 
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -13,6 +14,10 @@ class PooledHead(NamedTuple):
 
     mu_weight: Tensor  # (D, K)
     mu_bias: Tensor  # (D,)
+
+    def local_latents(self, features: Tensor) -> Tensor:
+        """z_i(p) = sum_k W_ik A_k(p) + b_i, (B, D, h, w): their mean over positions is mu_i."""
+        return F.conv2d(features, self.mu_weight[:, :, None, None], self.mu_bias)
 
 
 class FlatHead(NamedTuple):

@@ -12,7 +12,7 @@ fi
 
 # Brick is an aligned part: one place of a wall, photographed 80 times.
 "$cli" sample "$folder/data" --category brick --image-size 128 --count 80
-"$cli" train --data "$folder/data" --output "$folder/runs" --image-size 128 --epochs 30 --batch-size 8
+"$cli" train --data "$folder/data" --output "$folder/runs" --image-size 128 --epochs 30
 
 # Where the reconstruction departs from the image, in standard deviations from normal at that place.
 "$cli" localize "$folder/runs/brick" "$folder/data/brick/test" --output "$folder/results" \

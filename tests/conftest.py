@@ -105,6 +105,19 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     write_category(folder / "mvtec", "disc")
     outcome = run_cli(
         "train", "--data", folder / "mvtec", "--category", "disc", "--output", folder / "runs",
+        "--epochs", 6, "--guidance", "none", *TRAIN_OPTIONS,
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.stderr
+    return Trained(folder / "mvtec", folder / "runs")
+
+
+@pytest.fixture(scope="session")
+def guided(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """The same with guided attention, the default."""
+    folder = tmp_path_factory.mktemp("guided")
+    write_category(folder / "mvtec", "disc")
+    outcome = run_cli(
+        "train", "--data", folder / "mvtec", "--category", "disc", "--output", folder / "runs",
         "--epochs", 6, *TRAIN_OPTIONS,
     )  # fmt: skip
     assert outcome.code == 0, outcome.stderr

@@ -10,10 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from models.attention import (
-    EXACT,
     PER_LATENT,
     SHRINKAGE,
-    SUMMED,
     LatentStatistics,
     LocalStatistics,
     NormalStatistics,
@@ -23,7 +21,7 @@ from models.attention import (
     latent_deviation,
     supports,
 )
-from models.config import Attention, ConvVAEConfig, VAEConfig
+from models.config import EXACT, SUMMED, Attention, ConvVAEConfig, VAEConfig
 from models.conv import ConvEncoder
 from models.gradients import (
     Activation,

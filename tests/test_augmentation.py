@@ -183,10 +183,17 @@ def test_objects_with_a_handedness_are_never_mirrored(category: str) -> None:
 def test_setting_chooses_auto_none_or_another_category() -> None:
     assert select_augmentation("auto", "my part") == SAFE
     assert select_augmentation("none", "carpet") == NONE
+    assert select_augmentation("in-place", "my part") == NONE
+    assert select_augmentation("in-place", "carpet") == BY_CATEGORY["carpet"]
+    assert select_augmentation("in-place", "bottle") == Augmentation(
+        mirror_horizontally=True, mirror_vertically=True
+    )
     assert select_augmentation("carpet", "my part") == BY_CATEGORY["carpet"]
 
 
 def test_unknown_setting_is_refused_with_the_list() -> None:
-    message = r"--augmentation carpt is unknown; use auto, none, bottle, .*, zipper, brick"
+    message = (
+        r"--augmentation carpt is unknown; use auto, in-place, none, bottle, .*, zipper, brick"
+    )
     with pytest.raises(ConfigError, match=message):
         select_augmentation("carpt", "carpet")

@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from anomaly_cli.calibration import calibrate_map
+from anomaly_cli.calibration import ScoreScale, calibrate_map
 from anomaly_cli.checkpoint import (
     ModelRecord,
     load_model,
@@ -19,6 +19,7 @@ from anomaly_cli.checkpoint import (
     save_training_state,
 )
 from anomaly_cli.errors import CheckpointError, OutputError
+from anomaly_cli.fusion import Fusion, MapSettings
 from models.attention import LatentStatistics, LocalStatistics, NormalStatistics
 from models.config import VAEConfig
 from models.resnet import resnet18_vae
@@ -26,6 +27,8 @@ from models.vae import VAE
 
 CONFIG = VAEConfig(image_size=32, latent_dim=3)
 MAP = "diff_mahal@layer4"
+ONE, TWO = np.ones((1, 1), np.float32), np.full((2, 2), 2, np.float32)
+FUSION = Fusion(ScoreScale(ONE, TWO), ScoreScale(TWO, ONE))
 
 
 @pytest.fixture
@@ -48,6 +51,8 @@ def record() -> ModelRecord:
         default_map=MAP,
         default_threshold="image-fpr=0.05",
         default_scores="global",
+        settings=MapSettings(1.5, {"fused": FUSION}),
+        latent_kinds=("hole", "scratch", "hole"),
         training={"seed": 0, "best_epoch": 3},
         data={"fingerprint": "ab", "fit": 8, "held_out": 2},
     )
@@ -124,7 +129,7 @@ def rewrite(path: Path, change: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("change", "value", "message"),
     [
-        ("format_version", 99, "format version 99.*reads 1"),
+        ("format_version", 99, "format version 99.*reads 2"),
         ("drop", "vae.encoder.mu.weight", "encoder.mu.weight"),
         ("drop", "statistics.latent.mean", "statistics.latent.mean"),
         ("drop", "statistics.local.variance", "statistics.local.variance"),

@@ -282,7 +282,9 @@ def test_latents_are_drawn_and_told(trained: Trained, images: Path, tmp_path: Pa
         assert deviations == sorted(deviations, reverse=True)
         assert sum(latent["share"] for latent in record["latents"]) == pytest.approx(1)
         for latent in record["latents"]:
-            assert set(latent) == {"latent", "mean", "deviation", "share", "overlay"}
+            assert set(latent) == {
+                *("latent", "mean", "deviation", "share", "share_at_peak", "kind", "overlay")
+            }
             number = f"latent_{latent['latent']:02}.png"
             assert latent["overlay"] == f"latents/{record['image'][:-4]}/{number}"
             size = Image.open(out / latent["overlay"]).size
@@ -340,7 +342,7 @@ def test_latents_leave_everything_else_as_it_is(
     for plain, with_latents in zip(
         manifest(tmp_path / "plain"), manifest(tmp_path / "latents"), strict=True
     ):
-        assert set(with_latents) - set(plain) == {"latents", "latent_colour_range"}
+        assert set(with_latents) - set(plain) == {*("latents", "latent_colour_range", "peak")}
         with_latents["outputs"].pop("sheet")
         assert {name: with_latents[name] for name in plain} == plain
 

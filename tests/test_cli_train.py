@@ -220,7 +220,9 @@ BAD_INPUT = [
     (["--resume", "--overwrite"], 2, "contradict"),
     (["--scores", "position"], 2, "--scores position needs 3 held-out normal images, not 1"),
     (["--attention", "exact", "--target-layer", "layer1"], 2, "no anomaly map exact@layer1"),
-    (["--target-layer", "neck"], 2, "no layer neck; this model has layer1"),
+    (["--guidance", "none", "--target-layer", "neck"], 2, "no layer neck; this model has layer1"),
+    (["--head", "flatten", "--neck", "none"], 2, "--guidance synthetic needs --head gap"),
+    (["--guidance-ratio", "0"], 2, "--guidance-ratio must be > 0"),
     (["--head", "flatten", "--neck", "fpn"], 2, "head must be gap with a neck"),
 ]
 

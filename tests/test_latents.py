@@ -11,6 +11,7 @@ from conftest import Trained, draw_hole, draw_part
 from anomaly_cli.checkpoint import LoadedModel, load_model
 from anomaly_cli.config import MapConfig
 from anomaly_cli.data.normal import to_tensor
+from anomaly_cli.drawing import LatentMaps, MapMaker
 from anomaly_cli.errors import ConfigError
 from anomaly_cli.images import resize_map, write_png
 from anomaly_cli.latents import (
@@ -23,17 +24,15 @@ from anomaly_cli.latents import (
     traverse,
 )
 from anomaly_cli.localization import LocalizedImage, localize_files, open_localizer
-from anomaly_cli.maps import LatentMaps, MapMaker, MapSpec, map_specs
+from anomaly_cli.maps import MapSpec, map_specs
 from anomaly_cli.rendering import heat_levels
-from models.attention import SUMMED, LatentStatistics
+from models.attention import LatentStatistics
 from models.config import VAEConfig
 from models.vae import Posterior
 
 CPU = torch.device("cpu")
 SPEC = MapSpec("diff_mahal", "layer4")
-PER_LATENT = [
-    spec for spec in map_specs(VAEConfig()) if spec.layer and spec.source not in set(SUMMED)
-]
+PER_LATENT = [spec for spec in map_specs(VAEConfig()) if spec.has_latents and not spec.is_fused]
 
 
 @pytest.fixture(scope="module")
@@ -139,11 +138,12 @@ def test_deviation_is_in_standard_deviations_of_the_difference() -> None:
     posterior = Posterior(torch.tensor([[3.0, -4.0]]), torch.tensor([[1.0, 4.0]]).log())
     statistics = LatentStatistics(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 5.0]))
     maps = torch.tensor([[[[1.0, 2.0]], [[0.0, 9.0]]]])
-    (latents,) = describe_latents(LatentMaps(maps.mean(1), maps, posterior), statistics)
+    (latents,) = describe_latents(LatentMaps(maps.mean(1), maps, posterior), statistics, 0)
     np.testing.assert_allclose(latents.deviations, [1.0, -2.0], rtol=1e-6)
     np.testing.assert_allclose(latents.shares, [0.25, 0.75])
     assert latents.record(1) == {
         "latent": 1, "mean": -4.0, "deviation": pytest.approx(-2.0), "share": 0.75,
+        "share_at_peak": pytest.approx(9 / 11),
     }  # fmt: skip
 
 
@@ -155,7 +155,7 @@ def test_deviations_are_those_of_the_checkpoint(
     with torch.no_grad():
         mu, logvar = (part.double().numpy() for part in loaded.vae.encode(images))
     expected = (mu - mean) / np.sqrt(variance + np.exp(logvar))
-    drawn = describe_latents(maker.with_latents(images, SPEC), maker.statistics.latent)
+    drawn = describe_latents(maker.with_latents(images, SPEC), maker.statistics.latent, 0)
     for latents, deviations, means in zip(drawn, expected, mu, strict=True):
         np.testing.assert_allclose(latents.deviations, deviations, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(latents.means, means, rtol=1e-4, atol=1e-5)
@@ -167,7 +167,7 @@ def test_shares_of_all_latents_add_up_to_one(
 ) -> None:
     drawn = maker.with_latents(images, spec)
     for latents, anomaly_map in zip(
-        describe_latents(drawn, maker.statistics.latent), drawn.anomaly_maps, strict=True
+        describe_latents(drawn, maker.statistics.latent, 0), drawn.anomaly_maps, strict=True
     ):
         assert latents.shares.sum() == pytest.approx(1)
         assert (latents.shares >= 0).all()
@@ -180,7 +180,7 @@ def test_share_of_an_empty_map_is_undefined() -> None:
     posterior = Posterior(torch.zeros(1, 2), torch.zeros(1, 2))
     statistics = LatentStatistics(torch.zeros(2), torch.ones(2))
     maps = torch.zeros(1, 2, 3, 3)
-    (latents,) = describe_latents(LatentMaps(maps.mean(1), maps, posterior), statistics)
+    (latents,) = describe_latents(LatentMaps(maps.mean(1), maps, posterior), statistics, 0)
     assert np.isnan(latents.shares).all()
     assert latents.record(0)["share"] is None
 

@@ -9,16 +9,10 @@ from conftest import Trained
 from anomaly_cli.checkpoint import load_model
 from anomaly_cli.data.mvtec import split_normal, training_images
 from anomaly_cli.data.normal import NormalImages
+from anomaly_cli.drawing import MapMaker, calibrate_maps
 from anomaly_cli.errors import ConfigError
-from anomaly_cli.maps import (
-    MapMaker,
-    MapSpec,
-    calibrate_maps,
-    candidate_maps,
-    map_specs,
-    normal_statistics,
-    parse_map_spec,
-)
+from anomaly_cli.maps import MapSpec, candidate_maps, map_specs, parse_map_spec
+from anomaly_cli.normality import normal_statistics
 from models.attention import anomaly_attention_maps
 from models.config import Attention, VAEConfig
 from models.gradients import activate, local_latents
@@ -29,13 +23,13 @@ CPU = torch.device("cpu")
 
 @pytest.mark.parametrize(
     ("settings", "count", "exact"),
-    [({}, 4 * 7 + 2 + 1, "layer4"), ({"head": "flatten"}, 4 * 7 + 1, None),
-     ({"neck": "fpn"}, 5 * 7 + 2 + 1, "neck")],
+    [({}, 4 * 7 + 2 + 1 + 2, "layer4"), ({"head": "flatten"}, 4 * 7 + 1, None),
+     ({"neck": "fpn"}, 5 * 7 + 2 + 1 + 2, "neck")],
 )  # fmt: skip
 def test_a_shape_has_its_maps_and_their_names_come_back(
     settings: dict[str, str], count: int, exact: str | None
 ) -> None:
-    """Seven definitions at every layer, two exact ones at a pooled last one, and the residual."""
+    """Seven definitions at a layer; two exact and two fused at a pooled one; the residual."""
     config = VAEConfig(**settings)
     specs = map_specs(config)
     assert len(specs) == len({str(spec) for spec in specs}) == count
@@ -79,7 +73,7 @@ def test_maker_draws_what_the_models_define(trained: Trained) -> None:
     config = loaded.record.model
     maker = MapMaker(loaded.vae, loaded.record.statistics, 64, CPU)
     images = torch.rand(2, 3, 64, 64)
-    drawn = maker(images, map_specs(config))
+    drawn = maker(images, [spec for spec in map_specs(config) if not spec.is_fused])
     for spec, maps in drawn.items():
         assert maps.shape == (2, 64, 64), spec
         assert maps.dtype == torch.float32
@@ -98,7 +92,7 @@ def test_calibration_holds_the_maxima_of_held_out_maps(trained: Trained) -> None
     record = loaded.record
     split = split_normal(training_images(trained.data, "disc"), held_out=0.3, seed=1)
     images = NormalImages(split.held_out, 64)
-    maker = MapMaker(loaded.vae, record.statistics, 64, CPU)
+    maker = MapMaker(loaded.vae, record.statistics, 64, CPU, settings=record.settings)
     calibrations = calibrate_maps(maker, images, record.model, batch_size=2)
     assert set(calibrations) == {str(spec) for spec in map_specs(record.model)}
     spec = MapSpec("gradcam", "layer3")
@@ -129,7 +123,7 @@ def test_maker_with_a_scale_gives_scores(trained: Trained) -> None:
     assert scale is not None
     images = torch.rand(2, 3, 64, 64)
     makers = [
-        MapMaker(load_model(trained.model).vae, record.statistics, 64, CPU, chosen)
+        MapMaker(load_model(trained.model).vae, record.statistics, 64, CPU, scale=chosen)
         for chosen in (None, scale)
     ]
     raw, scores = (maker(images, [spec])[spec].numpy() for maker in makers)

@@ -10,7 +10,13 @@ from torch import Tensor
 
 from anomaly_cli.data import normal
 from anomaly_cli.data.augmentation import NONE, Augmentation, augment
-from anomaly_cli.data.normal import NormalImages, epoch_loader, to_tensor
+from anomaly_cli.data.normal import (
+    NormalImages,
+    batch_loader,
+    collate_images,
+    epoch_order,
+    to_tensor,
+)
 from anomaly_cli.errors import DataError
 from anomaly_cli.images import read_image, resize_image, write_png
 
@@ -32,7 +38,9 @@ def paths(tmp_path: Path) -> list[Path]:
 def load(
     images: NormalImages, *, epoch: int, batch_size: int = 3, workers: int = 0
 ) -> list[Tensor]:
-    return list(epoch_loader(images, epoch=epoch, batch_size=batch_size, workers=workers))
+    images.epoch = epoch
+    batches = epoch_order(images, epoch, batch_size)
+    return list(batch_loader(images, batches, collate_images, workers=workers))
 
 
 def identify(batches: Iterable[Tensor], images: NormalImages) -> list[int]:

@@ -5,12 +5,16 @@ import torch
 from conftest import Trained
 
 from anomaly_cli.checkpoint import load_model
+from anomaly_cli.data.defects import DefectKind, DefectPainter
 from anomaly_cli.data.mvtec import split_normal, training_images
 from anomaly_cli.data.normal import NormalImages, to_tensor
-from anomaly_cli.maps import MapMaker, MapSpec, candidate_maps
+from anomaly_cli.data.painted import MAX_VALIDATION, PaintedImage, draw_validation
+from anomaly_cli.drawing import MapMaker
+from anomaly_cli.fusion import MapSettings
+from anomaly_cli.maps import MapSpec, candidate_maps
 from anomaly_cli.metrics.counts import ExactCounts
 from anomaly_cli.metrics.detection import pixel_metrics
-from anomaly_cli.selection import MAX_IMAGES, select_map, synthetic_pairs
+from anomaly_cli.selection import select_map
 
 
 def held_out_images(trained: Trained) -> NormalImages:
@@ -19,43 +23,57 @@ def held_out_images(trained: Trained) -> NormalImages:
     return NormalImages(split_normal(paths, held_out=0.3, seed=0).held_out, 64)
 
 
-def test_pairs_use_every_image_and_kind_and_repeat_by_seed(trained: Trained) -> None:
-    """Three images and four kinds give twelve pairs, none alike; the mask is what changed."""
+def validation_of(images: NormalImages, seed: int = 0) -> list[PaintedImage]:
+    return draw_validation(images, DefectPainter([]), seed=seed)
+
+
+def test_validation_uses_every_image_and_kind_and_repeats_by_seed(trained: Trained) -> None:
+    """Three images of nine kinds: 27 defects, none alike, and the normal images themselves."""
     images = held_out_images(trained)
-    pairs = list(synthetic_pairs(images, seed=0))
-    assert len(pairs) == 12
-    assert len({image.tobytes() for image, _mask in pairs}) == 12
-    for number, (image, mask) in enumerate(pairs):
-        changed = (image != images.plain(number % 3)).any(axis=2)
-        np.testing.assert_array_equal(mask, changed)
-    again = list(synthetic_pairs(images, seed=0))
-    assert all((a[0] == b[0]).all() for a, b in zip(pairs, again, strict=True))
-    assert any(
-        (a[0] != b[0]).any() for a, b in zip(pairs, synthetic_pairs(images, seed=1), strict=True)
-    )
+    validation = validation_of(images)
+    painted, normal = validation[:27], validation[27:]
+    assert len({image.painted.tobytes() for image in painted}) == 27
+    assert [sum(i.kind is kind for i in painted) for kind in DefectKind] == [3] * 9
+    for number, image in enumerate(painted):
+        changed = (image.painted != images.plain(number % 3)).any(axis=2)
+        np.testing.assert_array_equal(image.mask, changed)
+    assert [image.kind for image in normal] == [None] * 3
+    assert not any(image.mask.any() for image in normal)
+    again, other = validation_of(images), validation_of(images, seed=1)
+    assert all((a.painted == b.painted).all() for a, b in zip(validation, again, strict=True))
+    assert any((a.painted != b.painted).any() for a, b in zip(validation, other, strict=True))
     images.paths *= 20
     images._cache *= 20  # type: ignore[operator]
-    assert len(list(synthetic_pairs(images, seed=0))) == MAX_IMAGES
+    assert len(validation_of(images)) == 2 * MAX_VALIDATION
 
 
-def test_the_best_on_synthetic_defects_is_chosen(trained: Trained) -> None:
+def test_the_best_on_drawn_defects_is_chosen(trained: Trained) -> None:
     """Recomputed by hand for one candidate, and the maximum over all of them."""
     loaded = load_model(trained.model)
     record = loaded.record
     maker = MapMaker(loaded.vae, record.statistics, 64, torch.device("cpu"))
-    images = held_out_images(trained)
+    validation = validation_of(held_out_images(trained))
     candidates = candidate_maps(record.model)
-    selected = select_map(maker, candidates, images, seed=0, batch_size=5)
-    assert selected.pixel_auroc[str(selected.spec)] == max(selected.pixel_auroc.values())
-    counts, spec = ExactCounts(), MapSpec("gradcam", "layer4")
-    for image, mask in synthetic_pairs(images, seed=0):
-        counts.update(maker(to_tensor(image[None].copy()), [spec])[spec][0].numpy(), mask)
-    expected = pixel_metrics(counts.ranking()).pixel_auroc
-    np.testing.assert_allclose(selected.pixel_auroc[str(spec)], expected, atol=1e-3)
+    settings = [MapSettings(), MapSettings(2.0)]
+    selected = select_map(maker, candidates, settings, validation, batch_size=5)
+    chosen = f"{selected.spec}, smoothing {selected.settings.smoothing:g} px"
+    assert len(selected.pixel_auroc) == 2 * len(candidates)
+    assert selected.pixel_auroc[chosen] == max(selected.pixel_auroc.values())
+    spec = MapSpec("gradcam", "layer4")
+    for setting in settings:
+        maker.settings = setting
+        counts = ExactCounts()
+        for image in validation:
+            drawn = maker(to_tensor(image.painted[None].copy()), [spec])[spec][0]
+            counts.update(drawn.numpy(), image.mask)
+        expected = pixel_metrics(counts.ranking()).pixel_auroc
+        name = f"gradcam@layer4, smoothing {setting.smoothing:g} px"
+        np.testing.assert_allclose(selected.pixel_auroc[name], expected, atol=1e-3)
 
 
 def test_the_model_file_tells_how_its_map_was_chosen(trained: Trained) -> None:
     record = load_model(trained.model).record
     reached = record.training["map_selection"]
-    assert set(reached) == {str(spec) for spec in candidate_maps(record.model)}
-    assert record.default_map == max(reached, key=reached.get)
+    names = {f"{spec}, smoothing 0 px" for spec in candidate_maps(record.model)}
+    assert set(reached) == names
+    assert f"{record.default_map}, smoothing 0 px" == max(reached, key=reached.get)

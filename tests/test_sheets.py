@@ -12,7 +12,7 @@ from anomaly_cli.explanation import (
     explanation_figure,
 )
 from anomaly_cli.images import RGBImage
-from anomaly_cli.latents import STEPS, ImageLatents
+from anomaly_cli.latents import STEPS, ImageLatents, Peak
 from anomaly_cli.rendering import PALETTE
 from anomaly_cli.sheets import (
     GAP,
@@ -198,7 +198,9 @@ def explained(*, height: int = 40, width: int = 40, latents: int = 9) -> Explain
         tile=fit(block(height, width), *SHEET_TILE),
         anomaly_map=np.zeros((8, 8), np.float32),
         score=0.0,
-        latents=ImageLatents(values, values, values / values.sum(), maps),
+        latents=ImageLatents(
+            values, values, values / values.sum(), maps, Peak(0, 0, (), values / values.sum())
+        ),
     )
 
 

@@ -7,33 +7,32 @@ from pathlib import Path
 import pytest
 import torch
 
+from anomaly_cli.commands import train
 from anomaly_cli.config import TrainConfig
-from anomaly_cli.data.mvtec import split_normal, training_images
-from anomaly_cli.data.normal import NormalImages
-from anomaly_cli.device import seed_everything
+from anomaly_cli.data.training_set import open_training_set
 from anomaly_cli.errors import TrainingError
 from anomaly_cli.training import EpochStats, StepStats, Trainer
 from models.config import VAEConfig
-from models.resnet import resnet18_vae
 
 CONFIG = TrainConfig(
-    epochs=4, batch_size=4, model=VAEConfig(image_size=32, latent_dim=4), augmentation="bottle"
+    epochs=4,
+    batch_size=4,
+    model=VAEConfig(image_size=32, latent_dim=4),
+    augmentation="bottle",
+    guidance="none",
 )
+
+
+GUIDED = replace(CONFIG, guidance="synthetic")
 
 
 @pytest.fixture
 def make_trainer(mvtec: Path) -> Callable[[TrainConfig], Trainer]:
     """A trainer on the 10 normal images of `disc`, always from the same start."""
-    split = split_normal(training_images(mvtec, "disc"), held_out=0.2, seed=0)
 
     def make(config: TrainConfig) -> Trainer:
-        seed_everything(config.seed)
-        size = config.model.image_size
-        fit, held_out = (
-            NormalImages(split.fit, size, seed=config.seed),
-            NormalImages(split.held_out, size),
-        )
-        return Trainer(resnet18_vae(config.model), fit, held_out, config, torch.device("cpu"))
+        config = replace(config, data=mvtec, category="disc", held_out=0.2)
+        return train.make_trainer(config, open_training_set(config), torch.device("cpu"))
 
     return make
 
@@ -62,7 +61,7 @@ def test_loss_falls_and_the_best_epoch_is_kept(make_trainer: Make) -> None:
     assert trainer.best_loss == best
     assert [stats.is_best for stats in epochs].count(True) >= 2
     trainer.vae.load_state_dict(trainer.best_weights)
-    assert sum(trainer._held_out_losses()) == pytest.approx(best, rel=1e-6)
+    assert trainer.objective.held_out_losses().selection == pytest.approx(best, rel=1e-6)
 
 
 def test_steps_cover_whole_batches(make_trainer: Make) -> None:
@@ -72,21 +71,23 @@ def test_steps_cover_whole_batches(make_trainer: Make) -> None:
     assert [(stats.step, stats.steps, stats.images) for stats in steps] == [(1, 2, 3), (2, 2, 3)]
 
 
-def test_same_seed_same_weights_other_seed_others(make_trainer: Make) -> None:
-    first = final_weights(make_trainer(CONFIG))
-    assert_same(first, final_weights(make_trainer(CONFIG)))
-    other = final_weights(make_trainer(replace(CONFIG, seed=1)))
+@pytest.mark.parametrize("config", [CONFIG, GUIDED], ids=["plain", "guided"])
+def test_same_seed_same_weights_other_seed_others(make_trainer: Make, config: TrainConfig) -> None:
+    first = final_weights(make_trainer(config))
+    assert_same(first, final_weights(make_trainer(config)))
+    other = final_weights(make_trainer(replace(config, seed=1)))
     assert not torch.equal(first["encoder.mu.weight"], other["encoder.mu.weight"])
 
 
-def test_resumed_training_ends_in_the_same_weights(make_trainer: Make) -> None:
+@pytest.mark.parametrize("config", [CONFIG, GUIDED], ids=["plain", "guided"])
+def test_resumed_training_ends_in_the_same_weights(make_trainer: Make, config: TrainConfig) -> None:
     """Stopped after two of four epochs and taken up in a new process's state: bit-identical."""
-    whole = final_weights(make_trainer(CONFIG))
-    first = make_trainer(CONFIG)
+    whole = final_weights(make_trainer(config))
+    first = make_trainer(config)
     for stats in first.run():
         if isinstance(stats, EpochStats) and stats.epoch == 2:
             break
-    second = make_trainer(CONFIG)
+    second = make_trainer(config)
     second.load_state_dict(first.state_dict())
     assert_same(whole, final_weights(second))
     assert second.best_loss <= first.best_loss

@@ -48,7 +48,12 @@ ScoresOption = Annotated[
     ),
 ]
 Source = Annotated[
-    MapSource, typer.Option("--map", help="attention, or reconstruction (the plain |x - x^|).")
+    MapSource | None,
+    typer.Option(
+        "--map",
+        help="attention, reconstruction (the plain |x - x^|), or fused (both together).",
+        show_default="the model's",
+    ),
 ]
 ModelAttention = Annotated[
     Attention | None,

@@ -6,48 +6,91 @@ import typer
 
 from anomaly_cli import console
 from anomaly_cli.cli import options as option
-from anomaly_cli.config import TrainConfig
+from anomaly_cli.config import Guidance, TrainConfig, train_defaults
 from anomaly_cli.errors import ConfigError
 from models.config import Head, Neck, Reconstruction, VAEConfig
 
 TRAIN, MODEL = TrainConfig(), VAEConfig()
 
 
+def _told(name: str) -> str:
+    """A default that depends on other options, in words."""
+    guided = getattr(train_defaults("synthetic", is_fast=False), name)
+    plain = getattr(train_defaults("none", is_fast=False), name)
+    fast = getattr(train_defaults("synthetic", is_fast=True), name)
+    told = str(guided)
+    if plain != guided:
+        told += f"; {plain} without guidance"
+    return told + (f"; {fast} with --fast" if fast != guided else "")
+
+
 def train(
     category: option.Category = TRAIN.category,
     data: option.Data = TRAIN.data,
     output: option.Output = TRAIN.output,
-    epochs: Annotated[int, typer.Option(help="Passes over the normal images.")] = TRAIN.epochs,
-    batch_size: option.BatchSize = TRAIN.batch_size,
+    epochs: Annotated[
+        int | None,
+        typer.Option(help="Passes over the normal images.", show_default=_told("epochs")),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images at a time.", show_default=_told("batch_size"))
+    ] = None,
     learning_rate: Annotated[
-        float, typer.Option(help="Peak of the one-cycle schedule.")
-    ] = TRAIN.learning_rate,
+        float | None,
+        typer.Option(help="Peak of the one-cycle schedule.", show_default=_told("learning_rate")),
+    ] = None,
     gradient_clip: Annotated[
         float, typer.Option(help="Largest norm of the gradient of the loss per pixel value.")
     ] = TRAIN.gradient_clip,
     image_size: Annotated[
-        int, typer.Option(help="Side in pixels, a multiple of 32.")
-    ] = MODEL.image_size,
+        int | None,
+        typer.Option(help="Side in pixels, a multiple of 32.", show_default=_told("image_size")),
+    ] = None,
     latent_dim: Annotated[int, typer.Option(help="Number of latents.")] = MODEL.latent_dim,
     head: Annotated[
         Head, typer.Option(help="What lies between the last activation and the posterior.")
     ] = MODEL.head,
     neck: Annotated[
-        Neck, typer.Option(help="fpn: fuse the stages into one fine activation. none: the paper's.")
-    ] = MODEL.neck,
+        Neck | None,
+        typer.Option(
+            help="fpn: fuse the stages into one fine activation. none: the paper's.",
+            show_default=_told("neck"),
+        ),
+    ] = None,
     neck_stride: Annotated[
         int, typer.Option(help="Pixels per position of the fused activation: 4 or 8.")
     ] = MODEL.neck_stride,
     reconstruction: Annotated[
-        Reconstruction, typer.Option(help="Misfit of the decoder.")
-    ] = MODEL.reconstruction,
-    beta: Annotated[float, typer.Option(help="Weight of the KL term.")] = MODEL.beta,
+        Reconstruction | None,
+        typer.Option(help="Misfit of the decoder.", show_default=_told("reconstruction")),
+    ] = None,
+    beta: Annotated[
+        float | None, typer.Option(help="Weight of the KL term.", show_default=_told("beta"))
+    ] = None,
+    guidance: Annotated[
+        Guidance,
+        typer.Option(
+            help="synthetic: attention learns to find defects drawn into normal images. "
+            "none: the paper's training."
+        ),
+    ] = TRAIN.guidance,
+    guidance_ratio: Annotated[
+        float, typer.Option(help="How hard guidance pulls, in terms of the VAE's own loss.")
+    ] = TRAIN.guidance_ratio,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Smaller images and fewer epochs, where not given.")
+    ] = False,
     weights: Annotated[
         str, typer.Option(help="Encoder before training: none, imagenet, or a file.")
     ] = TRAIN.weights,
     augmentation: Annotated[
-        str, typer.Option(help="auto (by category name), none, or the name of another category.")
-    ] = TRAIN.augmentation,
+        str | None,
+        typer.Option(
+            help="auto (by category name), in-place (the same without shifts), none, or the name "
+            "of another category.",
+            show_default=_told("augmentation"),
+        ),
+    ] = None,
     held_out: Annotated[
         float, typer.Option(help="Share of normal images that select and calibrate the model.")
     ] = TRAIN.held_out,
@@ -70,24 +113,38 @@ def train(
     """Learn the normal images of a category: writes OUTPUT/CATEGORY/model.safetensors."""
     from anomaly_cli.commands import train as command
 
+    given: dict[str, Any] = {
+        "image_size": image_size,
+        "neck": neck,
+        "reconstruction": reconstruction,
+        "beta": beta,
+        "batch_size": batch_size,
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+        "augmentation": augmentation,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    chosen = train_defaults(guidance, is_fast=fast)._replace(**given)
     config = TrainConfig(
         data=data,
         category=category,
         output=output,
         model=_model_config(
-            image_size=image_size,
+            image_size=chosen.image_size,
             latent_dim=latent_dim,
             head=head,
-            neck=neck,
+            neck=chosen.neck,
             neck_stride=neck_stride,
-            reconstruction=reconstruction,
-            beta=beta,
+            reconstruction=chosen.reconstruction,
+            beta=chosen.beta,
         ),
+        guidance=guidance,
+        guidance_ratio=guidance_ratio,
         weights=weights,
-        augmentation=augmentation,
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
+        augmentation=chosen.augmentation,
+        epochs=chosen.epochs,
+        batch_size=chosen.batch_size,
+        learning_rate=chosen.learning_rate,
         gradient_clip=gradient_clip,
         held_out=held_out,
         attention=attention,

@@ -148,6 +148,7 @@ def _describe(
         "colour_range": list(localizer.colour_range),
         "latent_colour_range": list(localizer.latent_colour_range),
         "model_sha256": localizer.loaded.sha256,
+        "latent_kinds": list(localizer.loaded.record.latent_kinds),
         "traversal_steps": list(STEPS),
         "latents": [summary[latent] for latent in chosen],
         "images": records,

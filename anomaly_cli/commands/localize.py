@@ -149,6 +149,7 @@ def _write_image(result: LocalizedImage | DataError, *, plan: _Plan) -> Record:
         deviations = abs(result.latents.deviations)
         chosen = strongest(plan.selection.choose(deviations), deviations)
         outputs["sheet"] = _write_sheet(result, chosen, plan)
+        record["peak"] = result.latents.peak.record()
         record["latents"] = _write_latents(result, result.latents, chosen, plan)
     return record
 
@@ -174,7 +175,9 @@ def _write_latents(
             result.image, latents.maps[latent], side, plan.localizer.latent_colour_range
         )
         write_png(plan.config.output / place, picture)
-        records.append({**latents.record(latent), "overlay": place})
+        kinds = plan.localizer.loaded.record.latent_kinds
+        named = {"kind": kinds[latent]} if kinds else {}
+        records.append({**latents.record(latent), **named, "overlay": place})
     return records
 
 

@@ -20,19 +20,15 @@ from anomaly_cli.checkpoint import (
 )
 from anomaly_cli.config import MODEL_FILE, STATE_FILE, TrainConfig
 from anomaly_cli.data.augmentation import select_augmentation
-from anomaly_cli.data.mvtec import NormalSplit, select_categories, split_normal, training_images
-from anomaly_cli.data.normal import NormalImages
+from anomaly_cli.data.mvtec import NormalSplit, select_categories
+from anomaly_cli.data.training_set import TrainingSet, open_training_set
 from anomaly_cli.device import resolve_device, seed_everything
 from anomaly_cli.errors import CheckpointError, ConfigError, OutputError, TrainingError
 from anomaly_cli.files import fingerprint, hash_file, prepare_output_folder, write_text
-from anomaly_cli.maps import (
-    MapMaker,
-    calibrate_maps,
-    candidate_maps,
-    normal_statistics,
-)
+from anomaly_cli.maps import candidate_maps
+from anomaly_cli.objectives import GuidedObjective, Objective, PlainObjective
 from anomaly_cli.pretrained import load_encoder_weights
-from anomaly_cli.selection import select_map
+from anomaly_cli.recording import record_model
 from anomaly_cli.training import EpochStats, Trainer, to_csv
 from models.resnet import resnet18_vae
 
@@ -91,19 +87,14 @@ def _train_or_skip(config: TrainConfig, device: torch.device) -> TrainedCategory
 def _train_category(
     config: TrainConfig, folder: Path, device: torch.device, *, is_resumed: bool
 ) -> None:
-    paths = training_images(config.data, config.category)
-    split = split_normal(paths, held_out=config.held_out, seed=config.seed)
-    if config.scores == "position" and len(split.held_out) < MIN_IMAGES_PER_POSITION:
+    images = open_training_set(config)
+    if config.scores == "position" and len(images.held_out) < MIN_IMAGES_PER_POSITION:
         raise ConfigError(
             f"--scores position needs {MIN_IMAGES_PER_POSITION} held-out normal images, not "
-            f"{len(split.held_out)}; raise --held-out, or use global"
+            f"{len(images.held_out)}; raise --held-out, or use global"
         )
-    augmentation = select_augmentation(config.augmentation, config.category)
-    size = config.model.image_size
-    fit = NormalImages(split.fit, size, augmentation, config.seed)
-    held_out = NormalImages(split.held_out, size)
-    trainer = _make_trainer(config, fit, held_out, device)
-    settings = _settings(config, split)
+    trainer = make_trainer(config, images, device)
+    settings = _settings(config, images.split)
     history: list[EpochStats] = []
     if is_resumed:
         history = _resume(trainer, folder / STATE_FILE, settings)
@@ -113,26 +104,31 @@ def _train_category(
     except (TrainingError, KeyboardInterrupt) as error:
         interrupted = error
     if trainer.best_weights:
-        record = _describe(trainer, config, split, settings, history)
+        record = _record(trainer, config, images, settings, history)
         save_model(folder / MODEL_FILE, trainer.best_weights, record)
     if interrupted is not None:
         raise interrupted
     (folder / STATE_FILE).unlink(missing_ok=True)
 
 
-def _make_trainer(
-    config: TrainConfig, fit: NormalImages, held_out: NormalImages, device: torch.device
-) -> Trainer:
+def make_trainer(config: TrainConfig, images: TrainingSet, device: torch.device) -> Trainer:
+    """A trainer from the start, everything drawn by `config.seed`."""
     seed_everything(config.seed)
     vae = resnet18_vae(config.model)
     load_encoder_weights(vae.encoder, config.weights)  # type: ignore[arg-type]
-    return Trainer(vae.to(device), fit, held_out, config, device)
+    vae = vae.to(device)
+    plain = PlainObjective(vae, images.fit, images.held_out, config, device)
+    objective: Objective = plain
+    if config.guidance == "synthetic":
+        objective = GuidedObjective(plain, images.painter, images.validation, config.guidance_ratio)
+    steps = max(1, len(images.fit) // config.batch_size)
+    return Trainer(vae, objective, config, device, steps=steps)
 
 
 def _settings(config: TrainConfig, split: NormalSplit) -> dict[str, Any]:
     """What fixes the weights: settings that a resumed training must share with its beginning."""
     kept = {"model", "weights", "augmentation", "epochs", "batch_size", "learning_rate"}
-    kept |= {"gradient_clip", "held_out", "seed", "amp"}
+    kept |= {"gradient_clip", "held_out", "seed", "amp", "guidance", "guidance_ratio"}
     settings = {name: value for name, value in asdict(config).items() if name in kept}
     if config.weights not in {"none", "imagenet"}:
         settings["weights"] = hash_file(Path(config.weights))
@@ -177,43 +173,27 @@ def _train_epochs(
                 save_training_state(folder / STATE_FILE, state)
 
 
-def _describe(
+def _record(
     trainer: Trainer,
     config: TrainConfig,
-    split: NormalSplit,
+    images: TrainingSet,
     settings: dict[str, Any],
     history: list[EpochStats],
 ) -> ModelRecord:
-    """Statistics of the best weights, and calibrations of every map from held-out normals."""
-    console.note(f"{config.category}: calibrating on {len(split.held_out)} held-out normal images")
-    vae, batch = trainer.vae, config.batch_size
-    vae.load_state_dict(trainer.best_weights)
-    vae.eval()
-    statistics = normal_statistics(vae.encoder, trainer.fit.batches(batch))  # type: ignore[arg-type]
-    maker = MapMaker(vae, statistics, config.model.image_size, trainer.device)
-    candidates = candidate_maps(config.model, config.attention, config.layer)
-    selected = select_map(maker, candidates, trainer.held_out, seed=config.seed, batch_size=batch)
+    """Statistics, choices and calibrations of the best weights."""
+    count = len(images.held_out)
+    console.note(f"{config.category}: calibrating on {count} held-out normal images")
+    trainer.vae.load_state_dict(trainer.best_weights)
     best = min(history, key=lambda stats: stats.held_out_loss)
     training = {name: value for name, value in settings.items() if name not in {"model", "data"}}
     training |= {
         "best_epoch": best.epoch,
         "finished_epochs": trainer.epoch,
         "held_out_loss": best.held_out_loss,
-        "map_selection": selected.pixel_auroc,  # on synthetic defects
         "versions": _versions(),
     }
-    counts = {"fit": len(split.fit), "held_out": len(split.held_out)}
-    return ModelRecord(
-        category=config.category,
-        model=config.model,
-        statistics=statistics,
-        calibrations=calibrate_maps(maker, trainer.held_out, config.model, batch_size=batch),
-        default_map=str(selected.spec),
-        default_scores=config.scores,
-        default_threshold=str(parse_threshold(config.threshold)),
-        training=training,
-        data={"fingerprint": settings["data"], **counts},
-    )
+    data = {"fingerprint": settings["data"], "fit": len(images.fit), "held_out": count}
+    return record_model(trainer.vae, images, config, trainer.device, training=training, data=data)
 
 
 def _versions() -> dict[str, str]:

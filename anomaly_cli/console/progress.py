@@ -34,6 +34,12 @@ def _progress(*columns: ProgressColumn) -> Progress:
     return Progress(*columns, console=console, disable=not is_shown, transient=True)
 
 
+def _held_out(stats: "EpochStats") -> str:
+    """What selects the model: some thousand nats without guidance, a loss around 1 with it."""
+    loss = stats.held_out_loss
+    return f"{loss:.3f}" if loss < 100 else f"{loss:,.0f}"
+
+
 class TrainingProgress:
     """A bar over the steps on a terminal, one line for each epoch elsewhere."""
 
@@ -83,7 +89,7 @@ class TrainingProgress:
             Text(
                 f"{self._category} epoch {stats.epoch}/{self._epochs}: "
                 f"reconstruction {stats.reconstruction:,.0f}, KL {stats.kl:.1f}, "
-                f"held out {stats.held_out_loss:,.0f}{'*' if stats.is_best else ''}, "
+                f"held out {_held_out(stats)}{'*' if stats.is_best else ''}, "
                 f"{stats.images_per_second:.1f} images/s{eta}"
             ),
             soft_wrap=True,

@@ -4,7 +4,7 @@ The table is that of plutoyuxie/AutoEncoder-SSIM, the best per-category evidence
 (`docs/method.md`, augmentation); objects are translated as well, as in Bergmann et al. 2019.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -56,18 +56,18 @@ BY_CATEGORY = {
 def select_augmentation(setting: str, category: str) -> Augmentation:
     """The augmentation of a setting: "auto" by category name, "none", or another category's.
 
+    "in-place" is "auto" without translation: a VAE cannot tell in a few nats by how many pixels an
+    image was shifted, and its reconstruction error then lies along every edge of a good part.
+
     Raises:
         ConfigError: the setting is none of these.
     """
-    if setting == "auto":
-        return BY_CATEGORY.get(category, SAFE)
-    if setting == "none":
-        return NONE
-    if setting not in BY_CATEGORY:
-        raise ConfigError(
-            f"--augmentation {setting} is unknown; use auto, none, {', '.join(BY_CATEGORY)}"
-        )
-    return BY_CATEGORY[setting]
+    automatic = BY_CATEGORY.get(category, SAFE)
+    named = {"auto": automatic, "in-place": replace(automatic, translation=0.0), "none": NONE}
+    named |= BY_CATEGORY
+    if setting not in named:
+        raise ConfigError(f"--augmentation {setting} is unknown; use {', '.join(named)}")
+    return named[setting]
 
 
 def augment(image: RGBImage, ranges: Augmentation, generator: np.random.Generator) -> RGBImage:

@@ -1,8 +1,9 @@
 """Normal images as tensors: cached at the network's size, augmented by (seed, epoch, image)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -11,6 +12,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from anomaly_cli.data.augmentation import NONE, Augmentation, augment
 from anomaly_cli.images import RGBImage, read_image, resize_image
+
+Item = TypeVar("Item")
 
 CACHE_LIMIT = 2 * 1024**3  # bytes; 10,000 images of 256 px
 
@@ -70,25 +73,33 @@ class NormalImages(Dataset[RGBImage]):
             yield to_tensor(np.stack([self.plain(index) for index in range(start, stop)]))
 
 
-def epoch_loader(
-    images: NormalImages, *, epoch: int, batch_size: int, workers: int
-) -> DataLoader[RGBImage]:
-    """Shuffled, augmented batches (B, 3, S, S) of one epoch, a function of (seed, epoch) alone.
+def epoch_order(images: NormalImages, epoch: int, batch_size: int) -> list[list[int]]:
+    """Shuffled batches of one epoch, a function of (seed, epoch) alone.
 
     The last, incomplete batch is left out: batch norm would weigh its few images too much.
     """
-    images.epoch = epoch
     order = np.random.default_rng([images.seed, epoch]).permutation(len(images))
     size = min(batch_size, len(images))
-    batches = [order[i : i + size].tolist() for i in range(0, len(order) - size + 1, size)]
+    return [order[i : i + size].tolist() for i in range(0, len(order) - size + 1, size)]
+
+
+def batch_loader(
+    dataset: Dataset[Item],
+    batches: list[list[int]],
+    collate: Callable[[list[Item]], Any],
+    *,
+    workers: int,
+) -> DataLoader[Item]:
+    """Loads batches of a dataset, in processes of their own where `workers` is not 0."""
     return DataLoader(
-        images,
+        dataset,
         batch_sampler=batches,
         num_workers=workers,
-        collate_fn=_collate,
+        collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
     )
 
 
-def _collate(images: list[RGBImage]) -> Tensor:
+def collate_images(images: list[RGBImage]) -> Tensor:
+    """Stack images of one size: (B, 3, S, S) float32 in [0, 1]."""
     return to_tensor(np.stack(images))

@@ -1,0 +1,44 @@
+"""The normal images of a category, split and ready for training. The test split is not touched."""
+
+from typing import NamedTuple
+
+from anomaly_cli.config import TrainConfig
+from anomaly_cli.data.augmentation import select_augmentation
+from anomaly_cli.data.defects import DefectPainter
+from anomaly_cli.data.mvtec import NormalSplit, split_normal, training_images
+from anomaly_cli.data.normal import NormalImages
+from anomaly_cli.data.painted import PaintedImage, draw_validation
+from anomaly_cli.data.textures import load_donors
+
+DONORS = 64  # normal images from which the painter cuts pieces
+
+
+class TrainingSet(NamedTuple):
+    """What a training sees of a category."""
+
+    split: NormalSplit  # the files
+    fit: NormalImages  # augmented
+    held_out: NormalImages
+    painter: DefectPainter  # draws defects with pieces of `fit`
+    validation: list[PaintedImage]  # of `held_out`, with and without a drawn defect
+
+
+def open_training_set(config: TrainConfig) -> TrainingSet:
+    """Read the normal images of `config.category`.
+
+    Raises:
+        ConfigError: there is no such augmentation.
+        DataError: there are too few images, or one cannot be read.
+    """
+    paths = training_images(config.data, config.category)
+    split = split_normal(paths, held_out=config.held_out, seed=config.seed)
+    size = config.model.image_size
+    augmentation = select_augmentation(config.augmentation, config.category)
+    fit = NormalImages(split.fit, size, augmentation, config.seed)
+    held_out = NormalImages(split.held_out, size)
+    spread = range(0, len(fit), -(-len(fit) // DONORS))
+    # A photograph that `sample` cut the images from must not be pasted into them.
+    donors = load_donors(config.category)
+    painter = DefectPainter([fit.plain(index) for index in spread], donors)
+    validation = draw_validation(held_out, painter, seed=config.seed)
+    return TrainingSet(split, fit, held_out, painter, validation)

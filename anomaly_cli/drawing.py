@@ -1,0 +1,175 @@
+"""The anomaly maps of a trained model, drawn for a batch of images, and their calibration."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from anomaly_cli.calibration import MapCalibration, ScoreScale, calibrate_map
+from anomaly_cli.data.normal import NormalImages
+from anomaly_cli.fusion import MapSettings, finish_map, smooth
+from anomaly_cli.images import AnomalyMap
+from anomaly_cli.maps import MapSpec, map_specs
+from models.attention import (
+    LatentStatistics,
+    LocalStatistics,
+    NormalStatistics,
+    anomaly_attention_maps,
+    latent_attention_maps,
+)
+from models.config import Attention, VAEConfig
+from models.gradients import activate
+from models.resnet import ResNet18Encoder
+from models.vae import VAE, Posterior
+
+
+class LatentMaps(NamedTuple):
+    """Anomaly maps of a batch and what they are made of, on the CPU."""
+
+    anomaly_maps: Tensor  # (B, S, S) float32
+    latent_maps: Tensor  # (B, D, h, w) float32; their mean is the attention, before it is smoothed
+    posterior: Posterior
+    parts: tuple[Tensor, ...] = ()  # of a fused map: attention and error, (B, S, S); their sum
+
+
+class MapMaker:
+    """Draws anomaly maps with one model on one device.
+
+    Args:
+        vae: a ResNet18 VAE; put into eval mode here.
+        statistics: of the normal images.
+        size: side of the network's input in pixels.
+        device: where to compute.
+        settings: smoothing, and the scales of fused maps.
+        scale: turns the values of every map into scores; None leaves them as they are.
+    """
+
+    def __init__(
+        self,
+        vae: VAE,
+        statistics: NormalStatistics,
+        size: int,
+        device: torch.device,
+        *,
+        settings: MapSettings | None = None,
+        scale: ScoreScale | None = None,
+    ) -> None:
+        self.vae = vae.to(device).eval()
+        self.encoder: ResNet18Encoder = vae.encoder  # type: ignore[assignment]
+        self.statistics = _to(statistics, device)
+        self.size = size
+        self.device = device
+        self.settings = settings or MapSettings()
+        self.scale = scale
+
+    def __call__(self, images: Tensor, specs: Sequence[MapSpec]) -> dict[MapSpec, Tensor]:
+        """Maps (B, S, S) float32 on the CPU for images (B, 3, S, S) in [0, 1].
+
+        Definitions at one layer share the pass through the encoder and their gradients.
+        """
+        drawn = self.draw(images, list(dict.fromkeys(p for spec in specs for p in spec.parts)))
+        return {spec: self._finish(drawn, spec) for spec in specs}
+
+    def draw(self, images: Tensor, specs: Sequence[MapSpec]) -> dict[MapSpec, Tensor]:
+        """The same, neither smoothed nor scaled; none of them a fused map."""
+        images = images.to(self.device, non_blocking=True)
+        maps: dict[MapSpec, Tensor] = {}
+        for layer in dict.fromkeys(spec.layer for spec in specs if spec.layer):
+            chosen = {Attention(spec.source): spec for spec in specs if spec.layer == layer}
+            activation = activate(self.encoder, images, layer)
+            drawn = anomaly_attention_maps(
+                activation, chosen, self.statistics, (self.size, self.size)
+            )
+            maps |= {chosen[attention]: drawn[attention] for attention in chosen}
+        for spec in specs:
+            if spec.layer is None:
+                maps[spec] = reconstruction_error(self.vae, images)
+        return {spec: maps[spec].detach().float().cpu() for spec in specs}
+
+    def _finish(self, drawn: dict[MapSpec, Tensor], spec: MapSpec) -> Tensor:
+        parts = {part: drawn[part].numpy() for part in spec.parts}
+        images = zip(*parts.values(), strict=True)
+        maps = [
+            finish_map(dict(zip(parts, of_image, strict=True)), spec, self.settings)
+            for of_image in images
+        ]
+        return self._score(np.stack(maps))
+
+    def _score(self, maps: AnomalyMap) -> Tensor:
+        if self.scale is not None:
+            maps = np.stack([self.scale(anomaly_map) for anomaly_map in maps])
+        return torch.from_numpy(maps)
+
+    def with_latents(self, images: Tensor, spec: MapSpec) -> LatentMaps:
+        """The same anomaly maps, with the map of each latent, from one pass through the encoder.
+
+        The maps of the latents are those of a fused map's attention.
+
+        Raises:
+            ValueError: the definition has no map for each latent.
+        """
+        if spec.layer is None:
+            raise ValueError(f"{spec} has no map for each latent")
+        images = images.to(self.device, non_blocking=True)
+        activation = activate(self.encoder, images, spec.layer)
+        attention = Attention(spec.parts[0].source)
+        maps = latent_attention_maps(activation, attention, self.statistics).detach().float()
+        size = (self.size, self.size)
+        mean = maps.mean(dim=1, keepdim=True)
+        enlarged = F.interpolate(mean, size, mode="bilinear", align_corners=False)[:, 0]
+        posterior = Posterior(*(part.detach().float() for part in activation.posterior))
+        drawn = {spec.parts[0]: enlarged.cpu()}
+        if spec.is_fused:
+            rebuilt = self._decode(posterior.mu)
+            drawn[spec.parts[1]] = (images - rebuilt).abs().mean(dim=1).float().cpu()
+        return LatentMaps(
+            self._finish(drawn, spec),
+            maps.cpu(),
+            Posterior(*(part.cpu() for part in posterior)),
+            self._parts(drawn, spec),
+        )
+
+    @torch.no_grad()
+    def _decode(self, latents: Tensor) -> Tensor:
+        return self.vae.decode(latents)
+
+    def _parts(self, drawn: dict[MapSpec, Tensor], spec: MapSpec) -> tuple[Tensor, ...]:
+        if not spec.is_fused:
+            return ()
+        fusion, sigma = self.settings.fusions[spec.source], self.settings.smoothing
+        images = zip(*(drawn[part].numpy() for part in spec.parts), strict=True)
+        pairs = [fusion.parts([smooth(part, sigma) for part in of_image]) for of_image in images]
+        return tuple(torch.from_numpy(np.stack(part)) for part in zip(*pairs, strict=True))
+
+
+def _to(statistics: NormalStatistics, device: torch.device) -> NormalStatistics:
+    latent = LatentStatistics(*(part.float().to(device) for part in statistics.latent))
+    if statistics.local is None:
+        return NormalStatistics(latent)
+    local = LocalStatistics(*(part.float().to(device) for part in statistics.local))
+    return NormalStatistics(latent, local)
+
+
+@torch.no_grad()
+def reconstruction_error(vae: VAE, images: Tensor) -> Tensor:
+    """|x - x^|, mean over channels: (B, 3, H, W) in [0, 1] -> (B, H, W). The paper's baseline."""
+    return (images - vae.reconstruct(images)).abs().mean(dim=1)
+
+
+def calibrate_maps(
+    maker: MapMaker, held_out: NormalImages, config: VAEConfig, *, batch_size: int
+) -> dict[str, MapCalibration]:
+    """The calibration of every map that the model can draw, from held-out normal images."""
+    calibrations: dict[str, MapCalibration] = {}
+    for layer in (*config.layers, None):  # few maps of all images are alive at once
+        specs = [spec for spec in map_specs(config) if spec.layer == layer]
+        drawn: dict[MapSpec, list[AnomalyMap]] = {spec: [] for spec in specs}
+        for images in held_out.batches(batch_size):
+            for spec, maps in maker(images, specs).items():
+                drawn[spec].extend(np.asarray(maps))
+        grid = config.image_size // (1 if layer is None else config.stride(layer))
+        calibrations |= {str(spec): calibrate_map(maps, grid) for spec, maps in drawn.items()}
+    return calibrations

@@ -1,0 +1,112 @@
+"""Attention and reconstruction error in one map, each in standard deviations of normal images.
+
+    fused(p) = (log M(p) - m(p)) / s(p) + (log R(p) - m'(p)) / s'(p)
+
+M is the exact attention and R the reconstruction error, both smoothed; m, s, m', s' are the mean
+and standard deviation of the logarithms over the normal images that fit the model: the same
+everywhere (`fused`), or position by position (`fused_position`, for aligned objects). The guided
+attention is calm and round, the error is sharp and noisy; both are skewed, and their logarithms
+are not, which lets them be added. A sum of log-likelihood ratios of two independent witnesses
+would be added the same way.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from anomaly_cli.calibration import ScoreScale, pooled_scale, position_scale
+from anomaly_cli.images import AnomalyMap
+from anomaly_cli.maps import FUSED_POSITION, MapSpec
+from anomaly_cli.normality import Moments
+
+FLOOR = 1e-4  # added before the logarithm: far below what normal pixels reach
+
+
+class Fusion(NamedTuple):
+    """The scales of the two parts, of their logarithms."""
+
+    attention: ScoreScale
+    reconstruction: ScoreScale
+
+    def parts(self, maps: Sequence[AnomalyMap]) -> tuple[AnomalyMap, AnomalyMap]:
+        """The two terms of the fused map of smoothed maps (S, S) of attention and error."""
+        attention, error = (np.log(anomaly_map + FLOOR) for anomaly_map in maps)
+        return self.attention(attention), self.reconstruction(error)
+
+
+class MapSettings(NamedTuple):
+    """What a model's maps went through after they were drawn."""
+
+    smoothing: float = 0.0  # standard deviation of a Gaussian, in pixels of the network's input
+    fusions: Mapping[str, Fusion] = {}  # by source of a fused map
+
+
+def smooth(anomaly_map: AnomalyMap, sigma: float) -> AnomalyMap:
+    """Blur a map (H, W) with a Gaussian; at the border it is mirrored."""
+    if sigma == 0:
+        return anomaly_map
+    return np.asarray(cv2.GaussianBlur(anomaly_map, (0, 0), sigma), np.float32)
+
+
+def finish_map(
+    drawn: Mapping[MapSpec, AnomalyMap], spec: MapSpec, settings: MapSettings
+) -> AnomalyMap:
+    """The map (S, S) of a spec, smoothed and fused, from its parts as they were drawn."""
+    parts = [smooth(drawn[part], settings.smoothing) for part in spec.parts]
+    if not spec.is_fused:
+        return parts[0]
+    attention, error = settings.fusions[spec.source].parts(parts)
+    return attention + error
+
+
+def fit_fusions(
+    draw: Callable[[Tensor], Mapping[MapSpec, Tensor]],
+    batches: Iterable[Tensor],
+    specs: Sequence[MapSpec],
+    smoothings: Sequence[float],
+    grid: int,
+) -> dict[float, dict[str, Fusion]]:
+    """The scales of fused maps for each smoothing, from normal images in one pass.
+
+    Args:
+        draw: images (B, 3, S, S) -> unsmoothed maps (B, S, S) of all parts of `specs`.
+        batches: normal images.
+        specs: fused maps.
+        smoothings: to be compared.
+        grid: side at which scales per position are kept.
+
+    Returns:
+        By smoothing, then by source of the fused map.
+    """
+    parts = list(dict.fromkeys(part for spec in specs for part in spec.parts))
+    moments = {(sigma, part): Moments() for sigma in smoothings for part in parts}
+    for images in batches:
+        drawn = draw(images)
+        for (sigma, part), of_part in moments.items():
+            small = [_small_log(smooth(m, sigma), grid) for m in drawn[part].numpy()]
+            of_part.add(torch.from_numpy(np.stack(small)))
+    return {
+        sigma: {
+            spec.source: Fusion(
+                *(_fit_scale(moments[sigma, part], spec.source) for part in spec.parts)
+            )
+            for spec in specs
+        }
+        for sigma in smoothings
+    }
+
+
+def _small_log(anomaly_map: AnomalyMap, grid: int) -> AnomalyMap:
+    logs = np.log(anomaly_map + FLOOR)
+    return np.asarray(cv2.resize(logs, (grid, grid), interpolation=cv2.INTER_AREA), np.float32)
+
+
+def _fit_scale(moments: Moments, source: str) -> ScoreScale:
+    mean, square = moments.mean.numpy(), moments.mean_square.numpy()
+    if source == FUSED_POSITION:
+        return position_scale(mean, moments.variance.numpy(), moments.count)
+    return pooled_scale(mean.mean(keepdims=True), square.mean(keepdims=True))

@@ -1,0 +1,211 @@
+"""What a training minimises: the loss of a plain VAE, or that of one with guided attention."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from anomaly_cli.config import TrainConfig
+from anomaly_cli.data.normal import NormalImages, batch_loader, collate_images, epoch_order
+from anomaly_cli.data.painted import (
+    PaintedBatch,
+    PaintedImage,
+    PaintedImages,
+    Painter,
+    collate_painted,
+)
+from models.guidance import GradientBalance, Guidance, guidance_loss
+from models.heads import PooledHead
+from models.losses import vae_loss_terms
+from models.resnet import ResNet18Encoder
+from models.vae import VAE, Posterior, VAEOutput
+
+
+class Losses(NamedTuple):
+    """Losses of a batch, scalars."""
+
+    total: Tensor  # what is minimised
+    reconstruction: Tensor  # nats per image
+    kl: Tensor  # nats per image
+    guidance: Tensor  # misfit of the guided attention, before it is weighed; 0 without
+
+
+class HeldOutLosses(NamedTuple):
+    """Losses of the held-out normals, and what selects the model."""
+
+    reconstruction: float  # nats per image
+    kl: float  # nats per image
+    guidance: float  # on the defects drawn into them; 0 without guidance
+    selection: float  # the smaller, the better
+
+
+class Objective(Protocol):
+    """What `Trainer` asks for."""
+
+    state: nn.Module  # parameters and buffers besides those of the VAE
+
+    def loader(self, epoch: int, *, workers: int) -> DataLoader[Any]:
+        """The batches of one epoch, a function of (seed, epoch) alone."""
+
+    def losses(self, batch: Any, noise: torch.Generator) -> Losses:
+        """Losses of one batch that `loader` gave."""
+
+    def after_backward(self) -> None:
+        """Look at the gradients of the batch."""
+
+    def held_out_losses(self) -> HeldOutLosses:
+        """Losses of the VAE as it is, in eval mode."""
+
+
+class PlainObjective:
+    """The negative evidence lower bound, as in the paper: reconstruction + beta KL."""
+
+    def __init__(
+        self,
+        vae: VAE,
+        fit: NormalImages,
+        held_out: NormalImages,
+        config: TrainConfig,
+        device: torch.device,
+    ) -> None:
+        self.vae = vae
+        self.fit = fit
+        self.held_out = held_out
+        self.config = config
+        self.device = device
+        self.state: nn.Module = nn.Module()
+
+    def loader(self, epoch: int, *, workers: int) -> DataLoader[Any]:
+        """Augmented images (B, 3, S, S)."""
+        self.fit.epoch = epoch
+        batches = epoch_order(self.fit, epoch, self.config.batch_size)
+        return batch_loader(self.fit, batches, collate_images, workers=workers)
+
+    def losses(self, batch: Tensor, noise: torch.Generator) -> Losses:
+        """Losses of normal images (B, 3, S, S)."""
+        images = batch.to(self.device, non_blocking=True)
+        reconstruction, kl = self._terms(images, noise)
+        loss = (reconstruction + self.config.model.beta * kl).mean() / images[0].numel()
+        return Losses(loss, reconstruction.mean(), kl.mean(), torch.zeros_like(loss))
+
+    def after_backward(self) -> None:
+        """Nothing to look at."""
+
+    @torch.no_grad()
+    def held_out_losses(self) -> HeldOutLosses:
+        """The bound itself selects."""
+        totals = torch.zeros(2, dtype=torch.float64)
+        for batch in self.held_out.batches(self.config.batch_size):
+            terms = self._terms(batch.to(self.device))
+            totals += torch.stack([term.double().sum() for term in terms]).cpu()
+        reconstruction, kl = (totals / len(self.held_out)).tolist()
+        bound = reconstruction + self.config.model.beta * kl
+        return HeldOutLosses(reconstruction, kl, 0.0, bound)
+
+    def _terms(self, images: Tensor, noise: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.amp):
+            output = self.vae(images, noise)
+        return vae_loss_terms(_in_float32(output), images, self.config.model.reconstruction)
+
+
+SCALE = 0.01  # brings the gradient of the guided loss to the size that --gradient-clip expects
+
+
+class _Branches(NamedTuple):
+    """Views of the last activation; each collects the gradient of one loss."""
+
+    bound: Tensor  # (B, K, h, w)
+    guidance: Tensor  # (B, K, h, w)
+
+
+class GuidedObjective:
+    """The same bound, of the normal image behind a painted one, and the guidance of its attention.
+
+    Args:
+        plain: the bound, and the images.
+        painter: draws defects into the images that are fitted.
+        validation: held-out images with drawn defects, which select the model.
+        ratio: how hard guidance pulls at the last activation, in terms of the bound.
+    """
+
+    def __init__(
+        self,
+        plain: PlainObjective,
+        painter: Painter,
+        validation: Sequence[PaintedImage],
+        ratio: float,
+    ) -> None:
+        self.plain = plain
+        self.vae = plain.vae
+        self.encoder: ResNet18Encoder = plain.vae.encoder  # type: ignore[assignment]
+        self.images = PaintedImages(plain.fit, painter)
+        self.validation = validation
+        self.guidance = Guidance(plain.config.model.latent_dim).to(plain.device)
+        self.balance = GradientBalance(ratio).to(plain.device)
+        self.state: nn.Module = nn.ModuleList([self.guidance, self.balance])
+        self._branches: _Branches | None = None
+
+    def loader(self, epoch: int, *, workers: int) -> DataLoader[Any]:
+        """Augmented images, half of them painted: `PaintedBatch`."""
+        self.plain.fit.epoch = epoch
+        batches = epoch_order(self.plain.fit, epoch, self.plain.config.batch_size)
+        return batch_loader(self.images, batches, collate_painted, workers=workers)
+
+    def losses(self, batch: PaintedBatch, noise: torch.Generator) -> Losses:
+        """Losses of a painted batch: the decoder has to rebuild the normal images."""
+        batch = batch.to(self.plain.device)
+        config = self.plain.config
+        layer = self.encoder.layers[-1]
+        with torch.autocast(self.plain.device.type, torch.bfloat16, enabled=config.amp):
+            features = self.encoder.features(batch.painted, layer)
+            self._branches = _Branches(*(features[-1].view_as(features[-1]) for _ in range(2)))
+            for branch in self._branches:
+                branch.retain_grad()
+            posterior = self.encoder.posterior([*features[:-1], self._branches.bound], layer)
+            logits = self.vae.decoder(posterior.sample(noise))
+            local = self._local_latents(self._branches.guidance)
+        local = local.float()
+        output = _in_float32(VAEOutput(posterior, logits))
+        reconstruction, kl = vae_loss_terms(output, batch.normal, config.model.reconstruction)
+        bound = (reconstruction + config.model.beta * kl).mean() / batch.normal[0].numel()
+        self.guidance.observe(local[~batch.masks.any(dim=(1, 2))])
+        misfit = guidance_loss(self.guidance(local, batch.masks.shape[1:]), batch.masks)
+        total = SCALE * (self.balance.weight * bound + misfit)
+        return Losses(total, reconstruction.mean(), kl.mean(), misfit)
+
+    def after_backward(self) -> None:
+        """Balance the two losses for the next batch."""
+        if self._branches is not None:
+            bound, guidance = (branch.grad for branch in self._branches)
+            assert bound is not None  # noqa: S101 - both were retained
+            assert guidance is not None  # noqa: S101
+            self.balance.observe(bound / SCALE, guidance / SCALE)
+        self._branches = None
+
+    @torch.no_grad()
+    def held_out_losses(self) -> HeldOutLosses:
+        """The bound of the normal images, and the guidance of the painted ones, which selects."""
+        bound = self.plain.held_out_losses()
+        layer, size = self.encoder.layers[-1], self.plain.config.batch_size
+        logits, masks = [], []
+        for start in range(0, len(self.validation), size):
+            batch = collate_painted(list(self.validation[start : start + size]))
+            batch = batch.to(self.plain.device)
+            local = self._local_latents(self.encoder.features(batch.painted, layer)[-1])
+            logits.append(self.guidance(local, batch.masks.shape[1:]).cpu())
+            masks.append(batch.masks.cpu())
+        misfit = float(guidance_loss(torch.cat(logits), torch.cat(masks)))
+        return bound._replace(guidance=misfit, selection=misfit)
+
+    def _local_latents(self, features: Tensor) -> Tensor:
+        head = self.encoder.closed_head(self.encoder.layers[-1])
+        assert isinstance(head, PooledHead)  # noqa: S101 - TrainConfig has seen to it
+        return head.local_latents(features)
+
+
+def _in_float32(output: VAEOutput) -> VAEOutput:
+    """The losses sum over 200,000 values: in bfloat16 nothing would be left of them."""
+    posterior = Posterior(*(part.float() for part in output.posterior))
+    return VAEOutput(posterior, output.logits.float())

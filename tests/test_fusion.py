@@ -1,0 +1,126 @@
+"""The fused map: two witnesses in standard deviations, and what the parts of it add up to."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import Trained, run_cli
+
+from anomaly_cli.calibration import PRIOR_IMAGES, ScoreScale
+from anomaly_cli.checkpoint import load_model
+from anomaly_cli.config import MapConfig
+from anomaly_cli.fusion import FLOOR, Fusion, MapSettings, finish_map, fit_fusions, smooth
+from anomaly_cli.localization import open_localizer
+from anomaly_cli.maps import MapSpec
+from anomaly_cli.recording import SMOOTHINGS
+from models.config import Attention
+
+FUSED = [MapSpec("fused", "neck"), MapSpec("fused_position", "neck")]
+
+
+def one(value: float) -> np.ndarray:
+    return np.full((1, 1), value, np.float32)
+
+
+def test_fused_map_is_the_sum_of_two_scores_by_hand() -> None:
+    spec = FUSED[0]
+    fusion = Fusion(ScoreScale(one(1.0), one(2.0)), ScoreScale(one(-1.0), one(0.5)))
+    drawn = {spec.parts[0]: np.full((8, 8), np.e, np.float32)}
+    drawn[spec.parts[1]] = np.ones((8, 8), np.float32)
+    fused = finish_map(drawn, spec, MapSettings(0.0, {"fused": fusion}))
+    expected = (np.log(np.e + FLOOR) - 1) / 2 + (np.log(1 + FLOOR) + 1) / 0.5
+    np.testing.assert_allclose(fused, expected, rtol=1e-5)
+
+
+def test_smoothing_keeps_the_mean_and_zero_changes_nothing() -> None:
+    anomaly_map = np.random.default_rng(0).random((32, 32)).astype(np.float32)
+    assert smooth(anomaly_map, 0.0) is anomaly_map
+    assert smooth(anomaly_map, 2.0).std() < 0.3 * anomaly_map.std()
+    np.testing.assert_allclose(smooth(np.full((32, 32), 3.0, np.float32), 2.0), 3.0, rtol=1e-6)
+
+
+def test_scales_are_the_moments_of_the_logarithms() -> None:
+    """Pooled: over images and positions. Per position: over images, the variance shrunk."""
+    rng = np.random.default_rng(0)
+    maps = {part: rng.lognormal(0, 1, (6, 8, 8)).astype(np.float32) for part in FUSED[0].parts}
+    maps |= {part: rng.lognormal(2, 1, (6, 8, 8)).astype(np.float32) for part in FUSED[1].parts}
+
+    def draw(batch: torch.Tensor) -> dict[MapSpec, torch.Tensor]:
+        rows = batch[:, 0].long()
+        return {part: torch.from_numpy(of_part)[rows] for part, of_part in maps.items()}
+
+    batches = torch.arange(6.0)[:, None].split(4)
+    fusions = fit_fusions(draw, batches, FUSED, [0.0, 1.0], grid=8)
+    assert set(fusions) == {0.0, 1.0}
+    logs = np.log(maps[FUSED[0].parts[0]].astype(float) + FLOOR)
+    pooled = fusions[0.0]["fused"].attention
+    np.testing.assert_allclose(pooled.mean, logs.mean(), rtol=1e-4)
+    np.testing.assert_allclose(pooled.std, logs.std(), rtol=1e-4)
+    logs = np.log(maps[FUSED[1].parts[0]].astype(float) + FLOOR)
+    position = fusions[0.0]["fused_position"].attention
+    np.testing.assert_allclose(position.mean, logs.mean(axis=0), rtol=1e-4)
+    variance = (6 * logs.var(0) + PRIOR_IMAGES * logs.var(0).mean()) / (6 + PRIOR_IMAGES)
+    np.testing.assert_allclose(position.std, np.sqrt(variance), rtol=1e-4)
+    assert fusions[1.0]["fused"].attention.std < pooled.std
+
+
+def test_a_guided_model_shows_a_map_chosen_without_a_label(guided: Trained) -> None:
+    record = load_model(guided.model).record
+    assert record.model.neck == "fpn"
+    names = {f"{name}@neck" for name in ("fused", "fused_position", "exact", "exact_position")}
+    assert record.default_map in names
+    reached = record.training["map_selection"]
+    assert len(reached) == 4 * len(SMOOTHINGS)
+    chosen = f"{record.default_map}, smoothing {record.settings.smoothing:g} px"
+    assert reached[chosen] == max(reached.values())
+    assert len(record.latent_kinds) == record.model.latent_dim
+
+
+@pytest.mark.parametrize("source", [None, "fused", "attention", "reconstruction"])
+def test_map_option_chooses_the_sum_or_a_part(guided: Trained, source: str | None) -> None:
+    localizer = open_localizer(guided.model, MapConfig(source=source))  # type: ignore[arg-type]
+    default = load_model(guided.model).record.default_map
+    exact = default.replace("fused_position", "exact_position").replace("fused", "exact")
+    fused = exact.replace("exact", "fused")
+    expected = {None: default, "fused": fused, "attention": exact}
+    assert str(localizer.spec) == expected.get(source, "reconstruction")
+
+
+def test_named_attention_has_its_fused_map(guided: Trained) -> None:
+    for attention, name in (
+        (Attention.EXACT, "fused"),
+        (Attention.EXACT_POSITION, "fused_position"),
+    ):
+        config = MapConfig(source="fused", attention=attention)
+        assert str(open_localizer(guided.model, config).spec) == f"{name}@neck"
+    outcome = run_cli(
+        "localize", guided.model, guided.data / "disc/test", "--map", "fused",
+        "--attention", "gradcam", "--output", guided.data / "never",
+    )  # fmt: skip
+    assert outcome.code == 2
+    assert "gradcam is not fused; use exact, exact_position" in outcome.stderr
+
+
+def test_parts_and_latents_add_up_to_the_score(guided: Trained, tmp_path: Path) -> None:
+    """At the highest pixel, attention + reconstruction is the score, and shares are 1 in sum."""
+    localizer = open_localizer(guided.model, MapConfig(source="fused"))
+    images = torch.rand(3, 3, 64, 64)
+    drawn = localizer.maker.with_latents(images, localizer.spec)
+    plain = localizer.maker(images, [localizer.spec])[localizer.spec]
+    torch.testing.assert_close(drawn.anomaly_maps, plain, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(sum(drawn.parts), drawn.anomaly_maps)
+    out = tmp_path / "out"
+    outcome = run_cli(
+        "localize", guided.model, guided.data / "disc/test", "--latents", "all", "--map", "fused",
+        "--output", out,
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.stderr
+    for line in (out / "manifest.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        total = record["peak"]["attention"] + record["peak"]["reconstruction"]
+        assert total == pytest.approx(record["score"], rel=1e-4)
+        shares = [latent["share_at_peak"] for latent in record["latents"]]
+        assert sum(shares) == pytest.approx(1)
+        assert all(latent["kind"] for latent in record["latents"])

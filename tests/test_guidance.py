@@ -1,0 +1,164 @@
+"""Guided attention: its distance, its loss, its balance, and that training lets it find defects."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TRAIN_OPTIONS, run_cli
+from torch import Tensor
+
+from anomaly_cli.commands import train
+from anomaly_cli.config import TrainConfig
+from anomaly_cli.data.painted import PAINTED_SHARE, PaintedImages, collate_painted
+from anomaly_cli.data.training_set import open_training_set
+from anomaly_cli.objectives import SCALE, GuidedObjective
+from anomaly_cli.training import EpochStats
+from models.config import VAEConfig
+from models.guidance import GradientBalance, Guidance, guidance_loss
+
+CONFIG = TrainConfig(
+    batch_size=4,
+    model=VAEConfig(image_size=64, latent_dim=4, neck="fpn", neck_channels=16),
+    category="disc",
+    held_out=0.2,
+)
+
+
+def test_moving_averages_approach_the_moments_of_normal_latents() -> None:
+    torch.manual_seed(0)
+    guidance = Guidance(2)
+    mean, std = torch.tensor([3.0, -1.0]), torch.tensor([2.0, 0.5])
+    for _ in range(60):
+        guidance.observe(torch.randn(4, 2, 8, 8) * std[:, None, None] + mean[:, None, None])
+    torch.testing.assert_close(guidance.mean, mean, atol=0.1, rtol=0)
+    torch.testing.assert_close(guidance.variance.sqrt(), std, atol=0.1, rtol=0)
+    before = guidance.mean.clone()
+    guidance.observe(torch.empty(0, 2, 8, 8))  # a batch in which every image is painted
+    assert torch.equal(guidance.mean, before)
+
+
+def test_logit_rises_with_the_squared_deviation_whatever_its_sign() -> None:
+    guidance = Guidance(1)
+    guidance.variance.fill_(4.0)
+    logits = [guidance(torch.full((1, 1, 2, 2), z), (4, 4)) for z in (0.0, 4.0, -4.0, 20.0)]
+    assert all(logit.shape == (1, 4, 4) for logit in logits)
+    assert logits[0].max() < logits[1].max() < logits[3].max()
+    torch.testing.assert_close(logits[1], logits[2])
+    # log(1 + 16 / (4 + 0.001)), times softplus(1), minus 3
+    expected = np.log1p(np.e) * np.log1p(16 / 4.001) - 3
+    assert logits[1][0, 0, 0].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_loss_by_hand_and_at_its_ends() -> None:
+    """Two pixels, one of them in the mask, at logit 0: 5 ln 2 and 1 - (2 * 0.5 + 1) / (2 + 1)."""
+    masks = torch.tensor([[[1.0, 0.0]]])
+    assert guidance_loss(torch.zeros(1, 1, 2), masks).item() == pytest.approx(
+        5 * np.log(2) + 1 / 3, rel=1e-6
+    )
+    perfect = torch.tensor([[[40.0, -40.0]]])
+    assert guidance_loss(perfect, masks).item() == pytest.approx(0, abs=1e-6)
+    assert guidance_loss(-perfect, masks) > 100
+
+
+def test_balance_brings_the_weighted_gradient_to_the_ratio() -> None:
+    balance = GradientBalance(3.0)
+    for _ in range(50):
+        balance.observe(balance.weight * torch.full((4,), 2.0), torch.full((4,), 0.01))
+    weighted = balance.weight * torch.full((4,), 2.0).norm()
+    assert weighted.item() == pytest.approx(torch.full((4,), 0.01).norm().item() / 3, rel=1e-5)
+
+
+def test_half_of_the_images_are_painted_by_seed_epoch_and_index(mvtec: Path) -> None:
+    images = open_training_set(replace(CONFIG, data=mvtec))
+    painted = PaintedImages(images.fit, images.painter)
+    shares, first = [], painted[0]
+    for epoch in range(20):
+        images.fit.epoch = epoch
+        batch = [painted[index] for index in range(len(painted))]
+        shares += [image.mask.any() for image in batch]
+        for image in batch:
+            changed = (image.painted != image.normal).any(axis=2)
+            np.testing.assert_array_equal(image.mask, changed)
+            assert (image.kind is None) == (not image.mask.any())
+    assert abs(np.mean(shares) - PAINTED_SHARE) < 0.15
+    images.fit.epoch = 0
+    np.testing.assert_array_equal(painted[0].painted, first.painted)
+    tensors = collate_painted(batch)
+    assert tensors.masks.shape == (len(batch), 64, 64)
+    assert set(tensors.masks.unique().tolist()) <= {0.0, 1.0}
+
+
+def objective_of(mvtec: Path, epochs: int = 1) -> tuple[GuidedObjective, train.Trainer]:
+    config = replace(CONFIG, data=mvtec, epochs=epochs)
+    trainer = train.make_trainer(config, open_training_set(config), torch.device("cpu"))
+    assert isinstance(trainer.objective, GuidedObjective)
+    return trainer.objective, trainer
+
+
+def gradients_of(objective: GuidedObjective, loss: Tensor) -> dict[str, Tensor]:
+    names, parameters = zip(*objective.vae.named_parameters(), strict=True)
+    found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+    return {n: g for n, g in zip(names, found, strict=True) if g is not None}
+
+
+def test_gradients_of_both_losses_reach_the_encoder_and_their_norms_are_balanced(
+    mvtec: Path,
+) -> None:
+    """The branches see exactly the gradients that the two losses have in the activation."""
+    objective, _trainer = objective_of(mvtec)
+    objective.vae.train()
+    batch = next(iter(objective.loader(1, workers=0)))
+    losses = objective.losses(batch, torch.Generator().manual_seed(0))
+    assert "encoder.conv1.weight" in gradients_of(objective, losses.guidance)
+    assert not any(n.startswith("decoder") for n in gradients_of(objective, losses.guidance))
+    branches = objective._branches
+    assert branches is not None
+    config = objective.plain.config
+    bound = losses.reconstruction + config.model.beta * losses.kl
+    (pulled,) = torch.autograd.grad(bound / (3 * 64**2), branches.bound, retain_graph=True)
+    for branch in branches:
+        branch.grad = None  # the calls above have left theirs
+    losses.total.backward()
+    assert branches.guidance.grad is not None
+    expected = branches.guidance.grad.norm() / SCALE / (10 * pulled.norm())
+    objective.after_backward()
+    torch.testing.assert_close(objective.balance.weight, expected, rtol=1e-4, atol=0)
+
+
+def test_guidance_falls_in_training_and_selects_the_epoch(mvtec: Path) -> None:
+    _objective, trainer = objective_of(mvtec, epochs=25)
+    epochs = [stats for stats in trainer.run() if isinstance(stats, EpochStats)]
+    assert epochs[-1].guidance < 0.9 * epochs[0].guidance
+    assert trainer.best_loss == min(stats.held_out_guidance for stats in epochs)
+    assert all(stats.held_out_loss == stats.held_out_guidance for stats in epochs)
+
+
+_WATCHED: list[str] = []  # every file opened, while a test watches
+_IS_WATCHING = False
+
+
+def _watch(event: str, arguments: tuple[object, ...]) -> None:
+    if _IS_WATCHING and event == "open":
+        _WATCHED.append(str(arguments[0]))
+
+
+sys.addaudithook(_watch)  # cannot be taken away again
+
+
+def test_training_opens_no_test_image_and_no_mask(
+    mvtec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every opening of a file is watched, from the first image to the calibrated model."""
+    monkeypatch.setitem(globals(), "_IS_WATCHING", True)
+    outcome = run_cli(
+        "train", "--data", mvtec, "--category", "disc", "--output", tmp_path / "runs",
+        "--epochs", 1, *TRAIN_OPTIONS,
+    )  # fmt: skip
+    monkeypatch.setitem(globals(), "_IS_WATCHING", False)
+    assert outcome.code == 0, outcome.stderr
+    opened = {path for path in _WATCHED if path.startswith(str(mvtec))}
+    assert len(opened) >= 10
+    assert not [path for path in opened if "/train/good/" not in path]
