@@ -5,7 +5,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.config import Reconstruction
+from models.discriminator import JOINT, PERMUTED
+from models.objective import MapNorm, Pairs
 from models.vae import VAEOutput
+
+_EMPTY = 1e-12  # sum of a map below which it counts as empty
 
 
 def reconstruction_loss(logits: Tensor, images: Tensor, kind: Reconstruction = "bce") -> Tensor:
@@ -50,3 +54,75 @@ def vae_loss_terms(
         reconstruction_loss(output.logits, images, kind),
         kl_divergence(output.posterior.mu, output.posterior.logvar),
     )
+
+
+def total_correlation(logits: Tensor) -> Tensor:
+    """Estimate of KL(q(z) || prod_i q(z_i)) in nats from the discriminator: log D / (1 - D).
+
+    An average over images may be negative: the discriminator is not perfect.
+
+    Args:
+        logits: of the discriminator at latents drawn from q(z), shape (B, 2).
+
+    Returns:
+        One value per image, shape (B,).
+    """
+    return logits[:, JOINT] - logits[:, PERMUTED]
+
+
+def discriminator_loss(joint: Tensor, permuted: Tensor) -> Tensor:
+    """Cross-entropy in nats of telling draws of q(z) from permuted ones; ln 2 is a coin.
+
+    Args:
+        joint: logits at latents drawn from q(z), shape (B, 2).
+        permuted: logits at as many permuted latents, shape (B, 2).
+
+    Returns:
+        One value per pair of draws, the mean of the two, shape (B,).
+    """
+    is_joint, is_permuted = F.log_softmax(joint, dim=1), F.log_softmax(permuted, dim=1)
+    return -0.5 * (is_joint[:, JOINT] + is_permuted[:, PERMUTED])
+
+
+def latent_pairs(maps: Tensor, pairs: Pairs, draw: tuple[int, int] = (0, 1)) -> Tensor:
+    """Which latents' maps should not overlap. Returns indices (B, P, 2), or (1, P, 2) for all.
+
+    Args:
+        maps: attention maps, shape (B, D, h, w) with D >= 2.
+        pairs: `random`: the one pair `draw`. `top2`: in each image the two latents whose maps
+            have the largest sums. `all`: all D (D - 1) / 2.
+        draw: two distinct latents.
+    """
+    if pairs == "random":
+        return torch.tensor([[draw]], device=maps.device)
+    if pairs == "top2":
+        return maps.detach().sum(dim=(2, 3)).topk(2, dim=1).indices[:, None]
+    count = maps.shape[1]
+    return torch.triu_indices(count, count, 1, device=maps.device).T[None]
+
+
+def attention_disentanglement_loss(
+    maps: Tensor, pairs: Tensor, map_norm: MapNorm = "none"
+) -> Tensor:
+    """Overlap of the attention maps of pairs of latents: equation 6 of the paper.
+
+    L(A, A') = 2 sum_p min(A(p), A'(p)) / sum_p (A(p) + A'(p)) is 1 for equal maps and 0 for maps
+    that share no position. With `none`, the paper's, it also falls where one of the maps merely
+    shrinks; `sum` divides each map by its sum first and sees the shapes alone.
+
+    Args:
+        maps: attention maps as functions of the parameters, not negative, shape (B, D, h, w).
+        pairs: of `latent_pairs`, shape (B, P, 2) or (1, P, 2).
+        map_norm: what is done to each map first.
+
+    Returns:
+        One value per image in [0, 1], the mean over its pairs, shape (B,). A pair with an empty
+        map has 0.
+    """
+    flat = maps.flatten(2)
+    if map_norm == "sum":
+        flat = flat / flat.sum(dim=2, keepdim=True).clamp_min(_EMPTY)
+    rows = torch.arange(len(flat), device=maps.device)[:, None]
+    first, second = flat[rows, pairs[..., 0]], flat[rows, pairs[..., 1]]  # (B, P, h w)
+    shared = 2.0 * torch.minimum(first, second).sum(dim=2)
+    return (shared / (first + second).sum(dim=2).clamp_min(_EMPTY)).mean(dim=1)

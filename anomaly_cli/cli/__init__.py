@@ -8,6 +8,7 @@ from typer.core import TyperGroup
 import anomaly_cli
 from anomaly_cli import console
 from anomaly_cli.cli.check_data import check_data
+from anomaly_cli.cli.disentangle import disentangle
 from anomaly_cli.cli.evaluate import evaluate
 from anomaly_cli.cli.explain import explain
 from anomaly_cli.cli.localize import localize
@@ -74,6 +75,7 @@ for _command in (
     localize,
     evaluate,
     explain,
+    disentangle,
 ):
     app.command()(_command)
 

@@ -1,0 +1,231 @@
+"""What latents look at, what they draw, and what they tell of each factor, as pictures."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from anomaly_cli.data.dsprites import FACTOR_SIZES, FACTORS, SpriteImages
+from anomaly_cli.disentangling.runs import Run
+from anomaly_cli.disentangling.training import attention_maps, to_tensor
+from anomaly_cli.images import RGBImage
+from anomaly_cli.rendering import heat_levels, overlay
+from anomaly_cli.sheets import (
+    HEADING,
+    SMALL,
+    TITLE,
+    below,
+    beside,
+    captioned,
+    colour_bar,
+    framed,
+    margin,
+    pad,
+    paragraph,
+    text_line,
+)
+from models.gradients import activate
+
+STEPS = tuple(np.linspace(-2, 2, 9).tolist())  # of a traversal, in sd of the prior
+TILE = 112  # pixels
+ENTROPIES = np.log(FACTOR_SIZES)  # nats, of each factor
+_BLUE = np.array((11, 98, 196))
+_LABEL = 190  # pixels, width of the words before a row
+_CPU = torch.device("cpu")
+
+
+class SeenImage(NamedTuple):
+    """One image and the two latents that respond most to it."""
+
+    image: NDArray[np.uint8]  # (H, W), 0 or 1
+    latents: tuple[int, int]  # the strongest first
+    shares: tuple[float, float]  # of the sum of all latents' maps
+    maps: NDArray[np.float32]  # (2, h, w)
+
+
+def choose_examples(sprites: SpriteImages, count: int, *, seed: int = 0) -> NDArray[np.int64]:
+    """Indices of images to show, the shapes in turn; the same for every model."""
+    per_shape = len(sprites) // FACTOR_SIZES[0]
+    drawn = np.random.default_rng([seed, 0]).integers(0, per_shape, count)
+    return drawn + per_shape * (np.arange(count) % FACTOR_SIZES[0])
+
+
+def see_images(run: Run, images: NDArray[np.uint8]) -> list[SeenImage]:
+    """The two highest latents of each image (B, H, W): those with the largest sum of their map."""
+    encoder = run.vae.encoder
+    activation = activate(encoder, to_tensor(images, _CPU), encoder.layers[-1])  # type: ignore[arg-type, index]
+    maps = attention_maps(activation).detach().numpy()
+    seen = []
+    for image, of_image in zip(images, maps, strict=True):
+        sums = of_image.sum(axis=(1, 2))
+        first, second = (int(latent) for latent in np.argsort(-sums, kind="stable")[:2])
+        total = float(sums.sum()) or 1.0
+        shares = float(sums[first]) / total, float(sums[second]) / total
+        seen.append(SeenImage(image, (first, second), shares, of_image[[first, second]]))
+    return seen
+
+
+def attention_figure(runs: Sequence[Run], images: NDArray[np.uint8]) -> RGBImage:
+    """Figure 8 of the paper: images (B, H, W), and where the two highest latents of each look.
+
+    The colours of a model run from zero to the largest value of its maps here.
+    """
+    columns = [_image_column(images)] + [_attention_columns(run, images) for run in runs]
+    return margin(
+        below(
+            [
+                text_line("Where the two highest latents look", TITLE),
+                paragraph(
+                    "A row is an image. Under each map: the latent and its share of the attention "
+                    "of all latents. Highest means the largest sum of the map in this image.",
+                    SMALL,
+                    width=sum(column.shape[1] for column in columns),
+                ),
+                beside(columns, gap=28),
+                colour_bar(
+                    "attention, one scale for each model", [(0, "0"), (1, "largest")], width=300
+                ),
+            ]
+        )
+    )
+
+
+def _image_column(images: NDArray[np.uint8]) -> RGBImage:
+    titles = text_line(" ", HEADING), text_line("image", SMALL)
+    return below([*titles, *(captioned(_tile(image), "", width=TILE) for image in images)])
+
+
+def _attention_columns(run: Run, images: NDArray[np.uint8]) -> RGBImage:
+    rows = see_images(run, images)
+    top = max(float(max(row.maps.max() for row in rows)), 1e-12)
+    columns = []
+    for place, title in enumerate(("highest", "next")):
+        pieces = [
+            captioned(
+                _overlay(row.image, row.maps[place], top),
+                f"z{row.latents[place]}, {row.shares[place]:.0%}",
+                width=TILE,
+            )
+            for row in rows
+        ]
+        columns.append(below([text_line(title, SMALL), *pieces]))
+    return below([text_line(run.name, HEADING), beside(columns)])
+
+
+def _tile(image: NDArray[np.floating] | NDArray[np.uint8]) -> RGBImage:
+    """An image (H, W) in [0, 1] as a grey tile."""
+    grey = np.round(255 * np.asarray(image, np.float32)).astype(np.uint8)
+    grey = np.asarray(cv2.resize(grey, (TILE, TILE), interpolation=cv2.INTER_NEAREST))
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+def _overlay(image: NDArray[np.uint8], attention: NDArray[np.float32], top: float) -> RGBImage:
+    enlarged = cv2.resize(attention, (TILE, TILE), interpolation=cv2.INTER_LINEAR)
+    # A dim sprite, so that colours are seen on it and beside it.
+    return overlay(
+        _tile(image * np.float32(0.6)), heat_levels(np.asarray(enlarged, np.float32), (0.0, top))
+    )
+
+
+@torch.no_grad()
+def traverse(run: Run, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Decoded images (D, T, H, W) in [0, 1], and each latent's KL (D,) in nats at `image` (H, W).
+
+    One latent at a time is set to each of STEPS; the others stay at the posterior mean.
+    """
+    posterior = run.vae.encode(to_tensor(image[None], _CPU))
+    divergence = 0.5 * (posterior.mu.square() + posterior.logvar.exp() - 1.0 - posterior.logvar)
+    frames = []
+    for latent in range(posterior.mu.shape[1]):
+        codes = posterior.mu.repeat(len(STEPS), 1)
+        codes[:, latent] = torch.tensor(STEPS)
+        frames.append(run.vae.decode(codes)[:, 0].numpy())
+    return np.stack(frames), divergence[0].numpy()
+
+
+def traversal_figure(run: Run, image: NDArray[np.uint8]) -> RGBImage:
+    """A row for each latent, those with the largest KL first: what moving it alone draws."""
+    frames, divergence = traverse(run, image)
+    header = [pad(text_line("", SMALL), 0, _LABEL)]
+    header += [pad(text_line(f"{step:+.1f}", SMALL), 0, TILE + 2) for step in STEPS]
+    rows = [beside(header)]
+    for latent in np.argsort(-divergence, kind="stable"):
+        label = below(
+            [
+                text_line(f"z{latent}", HEADING),
+                text_line(f"KL {divergence[latent]:.2f} nats", SMALL),
+                text_line(_most_told(run, int(latent)), SMALL),
+            ]
+        )
+        tiles = [framed(_tile(frame)) for frame in frames[latent]]
+        rows.append(beside([pad(label, 0, _LABEL, align=0), *tiles]))
+    return margin(
+        below(
+            [
+                text_line(f"What each latent draws: {run.name}", TITLE),
+                paragraph(
+                    "One latent at a time is set to the value above the column, in standard "
+                    "deviations of the prior; the others stay as the encoder sees one image. A "
+                    "latent with a KL near 0 carries nothing.",
+                    SMALL,
+                    width=rows[0].shape[1],
+                ),
+                *rows,
+            ]
+        )
+    )
+
+
+def _most_told(run: Run, latent: int) -> str:
+    """The factor of whose entropy a latent tells the largest share."""
+    shares = run.information[:, latent] / ENTROPIES
+    return f"tells {shares.max():.0%} of {FACTORS[int(shares.argmax())]}"
+
+
+def information_figure(run: Run) -> RGBImage:
+    """Factor x latent mutual information, coloured by its share of the factor's entropy."""
+    side = 64
+    rows = [
+        beside(
+            [
+                pad(text_line("", SMALL), 0, _LABEL),
+                *(
+                    pad(text_line(f"z{latent}", SMALL), 0, side + 2)
+                    for latent in range(run.information.shape[1])
+                ),
+            ]
+        )
+    ]
+    for name, entropy, values in zip(FACTORS, ENTROPIES, run.information, strict=True):
+        label = below([text_line(name, HEADING), text_line(f"entropy {entropy:.2f} nats", SMALL)])
+        cells = [
+            captioned(
+                np.full((side // 2, side, 3), _shade(value / entropy)), f"{value:.2f}", width=side
+            )
+            for value in values
+        ]
+        rows.append(beside([pad(label, 0, _LABEL, align=0), *cells]))
+    return margin(
+        below(
+            [
+                text_line(f"What each latent tells of each factor: {run.name}", TITLE),
+                paragraph(
+                    "Mutual information in nats. A cell is the bluer, the larger its share of the "
+                    "factor's entropy. Where latents are disentangled, a factor has one blue cell, "
+                    "and so has a latent.",
+                    SMALL,
+                    width=rows[0].shape[1],
+                ),
+                *rows,
+            ]
+        )
+    )
+
+
+def _shade(share: float) -> NDArray[np.uint8]:
+    """White at 0, blue at 1."""
+    share = min(max(share, 0.0), 1.0)
+    return np.round(255 * (1 - share) + share * _BLUE).astype(np.uint8)

@@ -1,0 +1,201 @@
+"""The folder of one training: model, statistics, scores. Complete once the scores are there."""
+
+import csv
+import io
+import json
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+import anomaly_cli
+from anomaly_cli.config import MODEL_FILE, STATE_FILE
+from anomaly_cli.disentangling.config import Method
+from anomaly_cli.disentangling.training import StepStats
+from anomaly_cli.errors import CheckpointError
+from anomaly_cli.files import atomic_write, hash_file, write_text
+from anomaly_cli.metrics.disentanglement import DisentanglementScores
+from models.config import ConvVAEConfig
+from models.conv import conv_vae
+from models.vae import VAE
+
+SCHEMA_VERSION = 1
+SCORES_FILE, METRICS_FILE = "scores.json", "metrics.csv"
+_HEADER = "anomaly_cli_disentangle"
+
+Settings = dict[str, Any]  # plain JSON values
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A finished training with its scores."""
+
+    folder: Path
+    vae: VAE  # in eval mode on the CPU
+    record: Mapping[str, Any]  # what stands in SCORES_FILE
+    scores: DisentanglementScores
+    information: NDArray[np.float64]  # (K, D), nats between factor and latent
+    history: Sequence[StepStats]
+
+    @property
+    def method(self) -> Method:
+        """Name of the objective."""
+        return cast("Method", self.record["method"])
+
+    @property
+    def seed(self) -> int:
+        """Of the initial weights, the data and the noise."""
+        return int(self.record["settings"]["seed"])
+
+    @property
+    def name(self) -> str:
+        """Method and seed."""
+        return f"{self.method}, seed {self.seed}"
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a training was carried to its end and scored."""
+    return (folder / SCORES_FILE).is_file() and not (folder / STATE_FILE).exists()
+
+
+def save_vae(path: Path, vae: VAE, model: ConvVAEConfig, settings: Settings) -> None:
+    """Write the weights with their settings. The same content gives the same bytes.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    header = {"format_version": 1, "model": asdict(model), "settings": settings}
+    # safetensors writes contiguous tensors alone.
+    tensors = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in vae.state_dict().items()
+    }
+    with atomic_write(path) as partial:
+        try:
+            save_file(tensors, partial, metadata={_HEADER: json.dumps(header, sort_keys=True)})
+        except SafetensorError as error:  # a full disk or a missing right
+            raise OSError(str(error)) from error
+
+
+def load_vae(path: Path) -> VAE:
+    """Read what `save_vae` wrote, in eval mode on the CPU.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or another kind of file.
+    """
+    try:
+        with safe_open(path, framework="pt") as stream:
+            header = json.loads((stream.metadata() or {}).get(_HEADER, "null"))
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - no mapping
+        model = dict(header["model"])
+        vae = conv_vae(ConvVAEConfig(**model | {"channels": tuple(model["channels"])}))
+        vae.load_state_dict(tensors)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise CheckpointError(
+            f"{path} is not a model of disentangle, or is damaged: {reason}"
+        ) from error
+    return vae.eval()
+
+
+def write_history(path: Path, history: Sequence[StepStats]) -> None:
+    """One line per stretch of steps; undefined is empty.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(StepStats._fields)
+    for stats in history:
+        writer.writerow("" if math.isnan(value) else value for value in stats)
+    write_text(path, text.getvalue())
+
+
+def _read_history(path: Path) -> list[StepStats]:
+    kinds = StepStats.__annotations__
+    with path.open(newline="", encoding="utf-8") as stream:
+        return [
+            StepStats(**{name: kinds[name](value or "nan") for name, value in row.items()})
+            for row in csv.DictReader(stream)
+        ]
+
+
+def write_scores(
+    folder: Path,
+    settings: Settings,
+    scores: DisentanglementScores,
+    information: NDArray[np.float64],
+    last: StepStats,
+) -> None:
+    """Write SCORES_FILE, which makes the run a finished one.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    record = {
+        "schema_version": SCHEMA_VERSION,
+        "method": settings["method"],
+        "scores": json_values(scores._asdict()),
+        "training": json_values(last._asdict()),
+        "mutual_information": information.tolist(),
+        "settings": settings,
+        "model_sha256": hash_file(folder / MODEL_FILE),
+        "versions": versions(),
+    }
+    text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(folder / SCORES_FILE, text + "\n")
+
+
+def load_run(folder: Path) -> Run:
+    """Read a finished run.
+
+    Raises:
+        CheckpointError: a file is missing, damaged, or of another version.
+    """
+    path = folder / SCORES_FILE
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        values: Any = {k: math.nan if v is None else v for k, v in record["scores"].items()}
+        run = Run(
+            folder=folder,
+            vae=load_vae(folder / MODEL_FILE),
+            record=record,
+            scores=DisentanglementScores(**values),
+            information=np.array(record["mutual_information"], np.float64),
+            history=_read_history(folder / METRICS_FILE),
+        )
+        is_whole = bool(run.history) and record["schema_version"] == SCHEMA_VERSION
+        is_own = hash_file(folder / MODEL_FILE) == record["model_sha256"]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise CheckpointError(f"{path} is damaged: {reason}; --overwrite starts anew") from error
+    if not (is_whole and is_own):
+        raise CheckpointError(
+            f"{path} is of another version, or {MODEL_FILE} or {METRICS_FILE} beside it is of "
+            f"another run; --overwrite starts anew"
+        )
+    return run
+
+
+def json_values(values: Mapping[str, float]) -> dict[str, float | None]:
+    """Numbers as JSON has them: undefined is null."""
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
+def versions() -> dict[str, str]:
+    """Of what the numbers depend on."""
+    return {
+        "anomaly_cli": anomaly_cli.__version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }

@@ -1,0 +1,246 @@
+"""`disentangle` from the command line: files, resumption, the comparison, and bad input."""
+
+import csv
+import json
+import pickle
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Outcome, run_cli
+from PIL import Image
+
+from anomaly_cli.checkpoint import save_training_state
+from anomaly_cli.commands import disentangle as command
+from anomaly_cli.disentangling.runs import load_run
+from anomaly_cli.disentangling.training import StepStats, Trainer
+from anomaly_cli.errors import TrainingError
+
+TINY = ("--steps", 4, "--batch-size", 2, "--score-images", 1000)
+FILES = {
+    "attention.png",
+    "curves.png",
+    "metrics.csv",
+    "model.safetensors",
+    "mutual_information.png",
+    "report.html",
+    "scores.json",
+    "traversals.png",
+}
+
+
+def disentangle(*options: object) -> Outcome:
+    """Run the command with a short training."""
+    return run_cli("disentangle", *TINY, *options)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    outcome = disentangle("--method", "ad-factor-vae", "--output", folder, "--device", "cpu")
+    assert outcome.code == 0, outcome.stderr
+    return folder
+
+
+def test_a_run_leaves_model_scores_statistics_and_pictures(finished: Path) -> None:
+    assert {path.name for path in finished.iterdir()} == FILES
+    record = json.loads((finished / "scores.json").read_text())
+    assert record["schema_version"] == 1
+    assert record["method"] == "ad-factor-vae"
+    assert (record["settings"]["gamma"], record["settings"]["lambda"]) == (40.0, 1.0)
+    assert np.shape(record["mutual_information"]) == (5, 10)
+    rows = list(csv.DictReader((finished / "metrics.csv").open()))
+    assert tuple(rows[0]) == StepStats._fields
+    assert [row["step"] for row in rows] == ["1", "2", "3", "4"]
+    assert float(rows[-1]["reconstruction"]) == record["training"]["reconstruction"]
+    for name in FILES:
+        if name.endswith(".png"):
+            with Image.open(finished / name) as picture:
+                assert min(picture.size) > 300
+
+
+def test_the_model_file_can_be_read_back(finished: Path) -> None:
+    run = load_run(finished)
+    assert not run.vae.training
+    assert run.name == "ad-factor-vae, seed 0"
+    assert run.information.shape == (5, 10)
+    assert run.history[-1].step == 4
+
+
+def test_other_commands_refuse_the_model_in_one_line(finished: Path) -> None:
+    outcome = run_cli("localize", finished, finished / "attention.png")
+    assert outcome.code == 4
+    assert "was not written by anomaly-cli train" in outcome.stderr
+
+
+def test_the_page_needs_nothing_else(finished: Path) -> None:
+    page = (finished / "report.html").read_text()
+    assert not re.search(r"""(?:src|href)=["'](?!#|data:)""", page)
+    assert "<script" not in page
+    assert "color-scheme" in page
+    for words in (
+        "FactorVAE score",
+        "\N{GREEK SMALL LETTER GAMMA} = 40: 0.93",
+        "Mutual information",
+        "ad-factor-vae, seed 0",
+    ):
+        assert words in page
+
+
+def test_a_folder_in_use_is_refused_and_a_finished_run_is_kept(finished: Path) -> None:
+    refused = disentangle("--output", finished)
+    assert refused.code == 5
+    assert "--resume" in refused.stderr
+    before = (finished / "model.safetensors").stat().st_mtime_ns
+    kept = disentangle("--output", finished, "--resume", "--json")
+    assert kept.code == 0
+    assert (finished / "model.safetensors").stat().st_mtime_ns == before
+    assert json.loads(kept.stdout) == json.loads((finished / "scores.json").read_text())
+    changed = disentangle("--output", finished, "--resume", "--lambda", 2)
+    assert changed.code == 2
+    assert "other settings (lambda)" in changed.stderr
+
+
+def test_a_model_of_another_run_is_noticed(finished: Path, tmp_path: Path) -> None:
+    for name in ("scores.json", "metrics.csv", "model.safetensors"):
+        (tmp_path / name).write_bytes((finished / name).read_bytes())
+    content = bytearray((tmp_path / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "model.safetensors").write_bytes(content)
+    outcome = disentangle("--output", tmp_path, "--resume")
+    assert outcome.code == 4
+    assert "another run" in outcome.stderr
+    (tmp_path / "model.safetensors").write_bytes(content[:1000])
+    assert disentangle("--output", tmp_path, "--resume").code == 4
+
+
+def test_an_interrupted_run_ends_as_an_undisturbed_one(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in the third step keeps the state of the second."""
+    inner = Trainer.train_step
+
+    def interrupt(trainer: Trainer, batches: object) -> None:
+        if trainer.step == 2:
+            raise KeyboardInterrupt
+        inner(trainer, batches)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(command, "SAVE_EVERY", -1.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_step", interrupt)
+        stopped = disentangle("--output", tmp_path / "run")
+    assert stopped.code == 130
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "metrics.csv",
+        "training_state.pt",
+    }
+    assert disentangle("--output", tmp_path / "run").code == 5
+    resumed = disentangle("--output", tmp_path / "run", "--resume")
+    assert resumed.code == 0, resumed.stderr
+    assert {path.name for path in (tmp_path / "run").iterdir()} == FILES
+    weights = [
+        (folder / "model.safetensors").read_bytes() for folder in (finished, tmp_path / "run")
+    ]
+    assert weights[0] == weights[1]
+
+
+def test_a_damaged_state_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "training_state.pt").write_bytes(b"nothing")
+    outcome = disentangle("--output", tmp_path, "--resume")
+    assert outcome.code == 4
+    assert "not a training state" in outcome.stderr
+    save_training_state(tmp_path / "training_state.pt", {"settings": {}})
+    assert disentangle("--output", tmp_path, "--resume").code == 2
+
+
+def test_a_comparison_is_paired_and_keeps_what_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second pair fails at first; what was complete is kept, reported, and not done again."""
+    options = ("--compare", "beta-vae", "ad-beta-vae", "--seeds", 2, "--output", tmp_path)
+
+    def diverge(trainer: Trainer, batches: object) -> None:
+        if trainer.config.seed == 1:
+            raise TrainingError("diverged")
+        inner(trainer, batches)  # type: ignore[arg-type]
+
+    inner = Trainer.train_step
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_step", diverge)
+        assert disentangle(*options).code == 7
+    document = json.loads((tmp_path / "comparison.json").read_text())
+    assert [row["pairs"] for row in document["differences"]][-1] == 1
+    assert document["differences"][0]["low"] is None
+    resumed = disentangle(*options, "--resume", "--json")
+    assert resumed.code == 0, resumed.stderr
+    assert resumed.stderr.count("finished before") == 2
+    document = json.loads(resumed.stdout)
+    assert document == json.loads((tmp_path / "comparison.json").read_text())
+    assert [run["method"] for run in document["runs"]] == ["beta-vae", "ad-beta-vae"] * 2
+    row = next(row for row in document["differences"] if row["name"] == "overlap")
+    training = [run["training"]["overlap"] for run in document["runs"]]
+    expected = [training[1] - training[0], training[3] - training[2]]
+    assert list(row["differences"].values()) == pytest.approx(expected)
+    assert row["low"] < row["difference"] < row["high"]
+    page = (tmp_path / "report.html").read_text()
+    assert "ad-beta-vae minus beta-vae" in page
+    assert "\N{GREEK SMALL LETTER BETA} = 4: 0.73" in page
+    table = disentangle(*options, "--resume")
+    assert "Student t" in table.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (("--gamma", -1), 2, "--gamma must be zero or positive"),
+        (("--lambda", -1), 2, "--lambda must be zero or positive"),
+        (("--lambda", "nan"), 2, "--lambda must be zero or positive"),
+        (("--beta", -0.5), 2, "--beta must be zero or positive"),
+        (("--method", "factor-vae", "--lambda", 1), 2, "--lambda has no place in factor-vae"),
+        (("--method", "beta-vae", "--gamma", 1), 2, "--gamma has no place in beta-vae"),
+        (("--method", "gan"), 2, "Invalid value"),
+        (("--compare", "factor-vae", "gan"), 2, "--compare gan"),
+        (("--compare", "factor-vae", "factor-vae"), 2, "two methods"),
+        (("--steps", 0), 2, "--steps must be at least 1"),
+        (("--learning-rate", 0), 2, "positive"),
+        (("--score-images", 10), 2, "--score-images must be"),
+        (("--device", "tpu"), 6, "--device tpu"),
+        (("--data", "nowhere.npz"), 3, "nowhere.npz"),
+    ],
+)
+def test_bad_options_are_one_line(
+    tmp_path: Path, options: tuple[object, ...], code: int, words: str
+) -> None:
+    outcome = disentangle("--output", tmp_path, *options)
+    assert outcome.code == code, outcome.stderr
+    assert words in outcome.stderr
+    assert "Traceback" not in outcome.stderr
+    assert outcome.stdout == ""
+
+
+class Bomb:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (Path.touch, (self.path,))  # type: ignore[return-value]
+
+
+def test_bad_archives_are_one_line(tmp_path: Path) -> None:
+    """Truncated, with other keys, and one that would run code."""
+    good = tmp_path / "keys.npz"
+    np.savez(good, pictures=np.zeros((3, 64, 64), np.uint8))
+    (tmp_path / "cut.npz").write_bytes(good.read_bytes()[:200])
+    bomb = tmp_path / "bomb.npz"
+    np.savez(bomb, imgs=np.array([Bomb(tmp_path / "ran")], object))
+    assert pickle.dumps(Bomb(tmp_path))
+    for name in ("keys.npz", "cut.npz", "bomb.npz"):
+        outcome = disentangle("--output", tmp_path / "out", "--data", tmp_path / name)
+        assert outcome.code == 3, outcome.stderr
+        assert name in outcome.stderr
+        assert outcome.stderr.count("\n") == 1
+    assert not (tmp_path / "ran").exists()
