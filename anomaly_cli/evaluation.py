@@ -37,6 +37,7 @@ class CategorySource:
     model_sha256: str | None = None
     maps_sha256: str | None = None
     data_sha256: str
+    latents: str = ""  # what they answer to, where the maps are made of them
 
 
 class CountedImage(NamedTuple):

@@ -21,6 +21,12 @@ from models.vae import VAE
 STEPS = (-3.0, -1.5, 0.0, 1.5, 3.0)  # of a traversal, in standard deviations of the normal images
 
 
+def name_latents(kinds: Sequence[str]) -> str:
+    """Such as `hole: z0, z3; stain: z1`, of the kind of defect that each latent answers to most."""
+    numbers = {kind: [f"z{i}" for i, own in enumerate(kinds) if own == kind] for kind in kinds}
+    return "; ".join(f"{kind}: {', '.join(numbers[kind])}" for kind in sorted(numbers))
+
+
 class LatentSelection(NamedTuple):
     """What the user asked for: given latents, or the strongest ones."""
 

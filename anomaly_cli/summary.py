@@ -142,6 +142,7 @@ def _category_metrics(
         maps_sha256=source.maps_sha256,
         data_sha256=source.data_sha256,
         counting=counting,
+        latents=source.latents,
     )
 
 

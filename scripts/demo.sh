@@ -14,17 +14,16 @@ fi
 "$cli" sample "$folder/data" --category brick --image-size 128 --count 80
 "$cli" train --data "$folder/data" --output "$folder/runs" --image-size 128 --epochs 30
 
-# Where the reconstruction departs from the image, in standard deviations from normal at that place.
-"$cli" localize "$folder/runs/brick" "$folder/data/brick/test" --output "$folder/results" \
-    --map reconstruction --scores position
-# What the latents say: attention, which latent looks where, and what it stands for.
+# Where the images depart from normal: attention and reconstruction error, as the model has chosen.
+"$cli" localize "$folder/runs/brick" "$folder/data/brick/test" --output "$folder/results"
+# What the latents say: which one looks where, and what it stands for.
 "$cli" explain "$folder/runs/brick" "$folder"/data/brick/test/*/000.png --output "$folder/explanation"
 
-echo "The residual of the reconstruction, as localized above:"
-"$cli" evaluate --data "$folder/data" --runs "$folder/runs" --output "$folder/report" \
+echo "The map that the model has chosen, as localized above:"
+"$cli" evaluate --data "$folder/data" --runs "$folder/runs" --output "$folder/report"
+echo "The reconstruction error of the same model alone, in standard deviations per position:"
+"$cli" evaluate --data "$folder/data" --runs "$folder/runs" --output "$folder/report-reconstruction" \
     --map reconstruction --scores position
-echo "The attention of the same model, the paper's map; docs/accuracy.md says why it is weaker:"
-"$cli" evaluate --data "$folder/data" --runs "$folder/runs" --output "$folder/report-attention"
 
 cat <<MESSAGE
 

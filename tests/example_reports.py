@@ -53,6 +53,7 @@ WOOD = CategoryMetrics(
     model_sha256="ab" * 32,
     maps_sha256=None,
     data_sha256="cd" * 32,
+    latents="hole: z0, z2; stain: z1",
 )
 TILE = replace(WOOD, category="tile", pixel_auroc=0.6, aupro=math.nan)
 PILL = replace(WOOD, category="pill", kind="object", pixel_auroc=0.4, aupro=math.nan)

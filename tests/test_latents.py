@@ -19,6 +19,7 @@ from anomaly_cli.latents import (
     LatentSelection,
     describe_latents,
     latent_colour_range,
+    name_latents,
     select_latents,
     strongest,
     traverse,
@@ -174,6 +175,11 @@ def test_shares_of_all_latents_add_up_to_one(
         # The share is also that of the enlarged map: bilinear enlarging keeps the mass.
         first = resize_map(latents.maps[0], 64, 64).sum() / 4 / float(anomaly_map.sum())
         assert first == pytest.approx(latents.shares[0], rel=1e-3, abs=1e-6)
+
+
+def test_latents_are_listed_by_what_they_answer_to() -> None:
+    assert name_latents(["hole", "stain", "hole"]) == "hole: z0, z2; stain: z1"
+    assert name_latents([]) == ""
 
 
 def test_share_of_an_empty_map_is_undefined() -> None:

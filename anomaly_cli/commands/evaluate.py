@@ -11,6 +11,7 @@ from anomaly_cli.data.mvtec import GOOD, Sample, test_samples
 from anomaly_cli.errors import CheckpointError, ConfigError, DataError
 from anomaly_cli.evaluation import CategorySource, DrawnMap
 from anomaly_cli.files import fingerprint
+from anomaly_cli.latents import name_latents
 from anomaly_cli.localization import Localizer, localize_files, open_localizer
 from anomaly_cli.reports.results import EvaluationReport
 
@@ -81,4 +82,7 @@ def _source(category: str, localizer: Localizer, config: EvaluateConfig) -> Cate
         colour_range=localizer.colour_range,
         model_sha256=localizer.loaded.sha256,
         data_sha256=fingerprint([*(s.path for s in samples), *masks], root=config.data),
+        latents=name_latents(localizer.loaded.record.latent_kinds)
+        if localizer.spec.has_latents
+        else "",
     )

@@ -71,6 +71,7 @@ class CategoryMetrics:
     maps_sha256: str | None  # names and bytes of the saved maps
     data_sha256: str  # names and bytes of what was read of the test split
     counting: Counting = "exact"  # of pixels; "streaming" leaves a range of each pixel metric
+    latents: str = ""  # by the kind of drawn defect that they answer to most: "hole: z0, z3; ..."
 
 
 @dataclass(frozen=True, kw_only=True)
