@@ -19,7 +19,8 @@ fi
 # What the latents say: which one looks where, and what it stands for.
 "$cli" explain "$folder/runs/brick" "$folder"/data/brick/test/*/000.png --output "$folder/explanation"
 
-echo "The map that the model has chosen, as localized above:"
+echo "The map that the model has chosen, as localized above. These defects are drawn by the code that training"
+echo "learns from, so the figures flatter; docs/accuracy.md has those of real defects:"
 "$cli" evaluate --data "$folder/data" --runs "$folder/runs" --output "$folder/report"
 echo "The reconstruction error of the same model alone, in standard deviations per position:"
 "$cli" evaluate --data "$folder/data" --runs "$folder/runs" --output "$folder/report-reconstruction" \
