@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 import anomaly_cli
 from anomaly_cli.data.dsprites import FACTORS, SpriteImages
 from anomaly_cli.disentangling import charts
@@ -23,7 +21,7 @@ from anomaly_cli.disentangling.pictures import (
 from anomaly_cli.disentangling.runs import SCHEMA_VERSION, Run, json_values
 from anomaly_cli.files import write_text
 from anomaly_cli.images import write_png
-from anomaly_cli.reports.names import visible
+from anomaly_cli.reports.environment import page_template
 from anomaly_cli.reports.numbers import difference, interval_text, number
 from anomaly_cli.sheets import below
 
@@ -89,17 +87,8 @@ def _to_html(
     differences: Sequence[PairedDifference],
 ) -> str:
     """The whole page. Every name in it is escaped, whatever it holds."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("anomaly_cli.reports", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    # Numbers and markup of our own pass through unchanged; all else that is text is made visible.
-    environment.finalize = lambda value: visible(value) if type(value) is str else value
-    environment.filters |= {"number": number, "difference": lambda value: difference(value, 0.0)}
-    return environment.get_template("disentanglement.html.jinja").render(
+    filters = {"number": number, "difference": lambda value: difference(value, 0.0)}
+    return page_template("disentanglement.html.jinja", filters).render(
         version=anomaly_cli.__version__,
         runs=runs,
         shown=shown,

@@ -4,14 +4,13 @@ import base64
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
 import anomaly_cli
 from anomaly_cli.metrics.curves import Curves
 from anomaly_cli.reports import numbers, wording
-from anomaly_cli.reports.names import visible
+from anomaly_cli.reports.environment import page_template
 from anomaly_cli.reports.paper import CAVEAT, METHODS, TABLE_2
 from anomaly_cli.reports.results import RANGED, CategoryResult, EvaluationReport
 
@@ -29,17 +28,8 @@ class Plot(NamedTuple):
 
 def to_html(report: EvaluationReport) -> str:
     """The whole report. Every name in it is escaped, whatever it holds."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("anomaly_cli.reports", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    # Numbers and markup of our own pass through unchanged; all else that is text is made visible.
-    environment.finalize = lambda value: visible(value) if type(value) is str else value
-    environment.filters |= {"number": numbers.number, "picture": _picture}
-    return environment.get_template("report.html.jinja").render(
+    filters = {"number": numbers.number, "picture": _picture}
+    return page_template("report.html.jinja", filters).render(
         report=report,
         version=anomaly_cli.__version__,
         rows=report.rows,
