@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,10 @@ def _to_html(
     differences: Sequence[PairedDifference],
 ) -> str:
     """The whole page. Every name in it is escaped, whatever it holds."""
-    filters = {"number": number, "difference": lambda value: difference(value, 0.0)}
+    filters: dict[str, Callable[..., Any]] = {
+        "number": number,
+        "difference": lambda value: difference(value, 0.0),
+    }
     return page_template("disentanglement.html.jinja", filters).render(
         version=anomaly_cli.__version__,
         runs=runs,

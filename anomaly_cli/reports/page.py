@@ -1,7 +1,7 @@
 """The report as one HTML file that needs nothing else: no network, no script, no font."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,7 +28,7 @@ class Plot(NamedTuple):
 
 def to_html(report: EvaluationReport) -> str:
     """The whole report. Every name in it is escaped, whatever it holds."""
-    filters = {"number": numbers.number, "picture": _picture}
+    filters: dict[str, Callable[..., Any]] = {"number": numbers.number, "picture": _picture}
     return page_template("report.html.jinja", filters).render(
         report=report,
         version=anomaly_cli.__version__,
