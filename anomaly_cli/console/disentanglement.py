@@ -1,20 +1,17 @@
 """Progress over steps, and the scores of disentanglement as tables."""
 
-from collections.abc import Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
-from rich.text import Text
 
-from anomaly_cli.console.streams import Settings, make_console, note, one_line
+from anomaly_cli.console.progress import Bar
+from anomaly_cli.console.streams import note
+from anomaly_cli.console.tables import print_table
 from anomaly_cli.disentangling.names import TITLES
 from anomaly_cli.reports.numbers import difference, interval_text, number
 
@@ -25,38 +22,22 @@ if TYPE_CHECKING:
 _NOTES = 20  # lines of one training off a terminal
 
 
-class StepsProgress:
+class StepsProgress(Bar):
     """A bar over the steps on a terminal; elsewhere a line now and then."""
 
     def __init__(self, name: str, *, steps: int, done: int) -> None:
-        console = make_console(stderr=True)
-        self._name = name
-        self._steps = steps
-        self._next_note = done + steps / _NOTES
-        self._bar = Progress(
+        super().__init__(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("ETA"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[status]}", markup=False),
-            console=console,
-            disable=not console.is_terminal or Settings.is_quiet,
-            transient=True,
         )
+        self._name = name
+        self._steps = steps
+        self._next_note = done + steps / _NOTES
         self._task = self._bar.add_task(name, total=steps, completed=done, status="")
-
-    def __enter__(self) -> "StepsProgress":
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
 
     def update(self, stats: "StepStats | None") -> None:
         """One step is done; with statistics at the end of a stretch of steps."""
@@ -85,13 +66,13 @@ def show_disentanglement(result: "DisentangleResult") -> None:
     else:
         run = result.runs[0]
         rows = [[TITLES[name], number(value)] for name, value in run.scores._asdict().items()]
-        _table(run.name, ["score, in [0, 1]", ""], rows)
+        print_table(run.name, ["score, in [0, 1]", ""], rows)
     note(f"written to {result.output} (report.html shows all of it)")
 
 
 def _show_differences(result: "DisentangleResult") -> None:
     first, second = (run.method for run in result.runs[:2])
-    _table(
+    print_table(
         f"{second} minus {first}, {len(result.runs) // 2} paired seeds, 95% Student t interval",
         ["mean over seeds", first, second, "difference", "interval", "pairs"],
         [
@@ -106,12 +87,3 @@ def _show_differences(result: "DisentangleResult") -> None:
             for row in result.differences
         ],
     )
-
-
-def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    table = Table(title=Text(title), title_justify="left", header_style="bold")
-    for position, column in enumerate(columns):
-        table.add_column(column, justify="left" if position == 0 else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(one_line(cell)) for cell in row))
-    make_console(stderr=False).print(table)

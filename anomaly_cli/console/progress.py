@@ -1,7 +1,7 @@
 """Progress on stderr: bars on a terminal, at most a line per epoch elsewhere."""
 
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Self
 
 from rich.progress import (
     BarColumn,
@@ -16,6 +16,7 @@ from rich.progress import (
 from rich.text import Text
 
 from anomaly_cli.console.streams import Settings, make_console
+from anomaly_cli.reports.numbers import loss_text
 
 if TYPE_CHECKING:
     from anomaly_cli.training import EpochStats, StepStats
@@ -28,36 +29,15 @@ class _Rate(ProgressColumn):
         return Text(str(task.fields.get("status", "")))
 
 
-def _progress(*columns: ProgressColumn) -> Progress:
-    console = make_console(stderr=True)
-    is_shown = console.is_terminal and not Settings.is_quiet
-    return Progress(*columns, console=console, disable=not is_shown, transient=True)
+class Bar:
+    """A bar on a terminal, nothing elsewhere or where all is quiet; a context manager."""
 
+    def __init__(self, *columns: ProgressColumn) -> None:
+        console = make_console(stderr=True)
+        is_shown = console.is_terminal and not Settings.is_quiet
+        self._bar = Progress(*columns, console=console, disable=not is_shown, transient=True)
 
-def _held_out(stats: "EpochStats") -> str:
-    """What selects the model: some thousand nats without guidance, a loss around 1 with it."""
-    loss = stats.held_out_loss
-    return f"{loss:.3f}" if loss < 100 else f"{loss:,.0f}"
-
-
-class TrainingProgress:
-    """A bar over the steps on a terminal, one line for each epoch elsewhere."""
-
-    def __init__(self, category: str, *, epochs: int, steps: int, done: int) -> None:
-        self._category = category
-        self._epochs = epochs
-        self._bar = _progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("ETA"),
-            TimeRemainingColumn(),
-            _Rate(),
-        )
-        self._task = self._bar.add_task(category, total=epochs * steps, completed=done * steps)
-
-    def __enter__(self) -> "TrainingProgress":
+    def __enter__(self) -> Self:
         self._bar.start()
         return self
 
@@ -68,6 +48,24 @@ class TrainingProgress:
         traceback: TracebackType | None,
     ) -> None:
         self._bar.stop()
+
+
+class TrainingProgress(Bar):
+    """A bar over the steps on a terminal, one line for each epoch elsewhere."""
+
+    def __init__(self, category: str, *, epochs: int, steps: int, done: int) -> None:
+        self._category = category
+        self._epochs = epochs
+        super().__init__(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            _Rate(),
+        )
+        self._task = self._bar.add_task(category, total=epochs * steps, completed=done * steps)
 
     def update(self, stats: "StepStats | EpochStats") -> None:
         """Advance by one step, or report one epoch."""
@@ -89,7 +87,7 @@ class TrainingProgress:
             Text(
                 f"{self._category} epoch {stats.epoch}/{self._epochs}: "
                 f"reconstruction {stats.reconstruction:,.0f}, KL {stats.kl:.1f}, "
-                f"held out {_held_out(stats)}{'*' if stats.is_best else ''}, "
+                f"held out {loss_text(stats.held_out_loss)}{'*' if stats.is_best else ''}, "
                 f"{stats.images_per_second:.1f} images/s{eta}"
             ),
             soft_wrap=True,
@@ -101,23 +99,11 @@ def training_progress(category: str, *, epochs: int, steps: int, done: int) -> T
     return TrainingProgress(category, epochs=epochs, steps=steps, done=done)
 
 
-class Counter(Protocol):
-    """Progress over a known number of items."""
-
-    def __call__(self) -> None:
-        """One more is done."""
-
-
-def counting_progress(name: str, total: int) -> "CountingProgress":
-    """Progress over `total` items, as a context manager that gives a `Counter`."""
-    return CountingProgress(name, total)
-
-
-class CountingProgress:
-    """A bar on a terminal, nothing elsewhere."""
+class CountingProgress(Bar):
+    """A bar over a known number of items."""
 
     def __init__(self, name: str, total: int) -> None:
-        self._bar = _progress(
+        super().__init__(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
@@ -126,14 +112,11 @@ class CountingProgress:
         )
         self._task = self._bar.add_task(name, total=total)
 
-    def __enter__(self) -> Counter:
-        self._bar.start()
-        return lambda: self._bar.update(self._task, advance=1)
+    def __call__(self) -> None:
+        """One more is done."""
+        self._bar.update(self._task, advance=1)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
+
+def counting_progress(name: str, total: int) -> CountingProgress:
+    """Progress over `total` items, as a context manager that gives what to call for each."""
+    return CountingProgress(name, total)

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from anomaly_cli.console.streams import make_console, note, one_line, warn
-from anomaly_cli.reports.numbers import at_least, interval_text, number, range_text
+from anomaly_cli.reports.numbers import at_least, interval_text, loss_text, number, range_text
 
 if TYPE_CHECKING:
     from anomaly_cli.commands.explain import ExplainResult
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from anomaly_cli.reports.results import EvaluationReport, Gate
 
 
-def _table(
+def print_table(
     title: str, columns: Iterable[str], rows: Iterable[Sequence[str]], *, texts: int = 1
 ) -> None:
     """The first `texts` columns are text, the others numbers."""
@@ -32,7 +32,7 @@ def _table(
 
 def show_samples(result: "SampleResult") -> None:
     """Table of what `sample` wrote."""
-    _table(
+    print_table(
         f"Sample data set in {result.destination}",
         ["category", "normal for training", "normal for test", "anomalous for test"],
         [
@@ -44,7 +44,7 @@ def show_samples(result: "SampleResult") -> None:
 
 def show_training(results: Sequence["TrainedCategory"]) -> None:
     """Table of the trained models."""
-    _table(
+    print_table(
         "Trained models",
         ["category", "fit", "held out", "best epoch", "held-out loss", "map", "threshold", "model"],
         [
@@ -53,7 +53,7 @@ def show_training(results: Sequence["TrainedCategory"]) -> None:
                 str(row.fit),
                 str(row.held_out),
                 str(row.epoch),
-                f"{row.held_out_loss:,.0f}",
+                loss_text(row.held_out_loss),
                 row.map,
                 f"{row.threshold:.4g} ({row.threshold_rule})",
                 str(row.model),
@@ -73,7 +73,7 @@ def show_localization(result: "LocalizationResult", *, rows: int = 20) -> None:
     title = f"{result.anomalous} of {len(drawn)} images are anomalous"
     if len(shown) < len(drawn):
         title += f"; the {len(shown)} highest scores"
-    _table(
+    print_table(
         title,
         ["image", "score", "threshold", "verdict", "anomalous area"],
         [
@@ -96,7 +96,7 @@ def show_explanation(result: "ExplainResult") -> None:
     """Table of the latents in the figure."""
     report = result.report
     drawn = [record for record in report["images"] if "error" not in record]
-    _table(
+    print_table(
         f"Latents of {report['category']} on {len(drawn)} images ({report['map']})",
         ["latent", "mean deviation", "largest deviation", "in image", "mean share of the map"],
         [_explanation_row(place, row, drawn) for place, row in enumerate(report["latents"])],
@@ -148,7 +148,7 @@ def show_evaluation(report: "EvaluationReport") -> None:
         _show_ranges(report)
     if report.failures:
         count = len(report.failures)
-        _table(
+        print_table(
             f"{count} of {count + len(report.rows)} categories could not be evaluated",
             ["category", "reason"],
             [[failure.category, str(failure.error)] for failure in report.failures],
@@ -169,7 +169,7 @@ def _show_metrics(report: "EvaluationReport") -> None:
     )
     maps = sorted({row.map for row in report.rows})
     good = "" if any(row.good for row in report.rows) else "; normal images left out"
-    _table(
+    print_table(
         f"{', '.join(maps)} at {', '.join(sizes)}{good}; "
         "IoU, precision and recall at the stored threshold",
         ["category", *_EVALUATION_COLUMNS],
@@ -191,14 +191,16 @@ def _show_ranges(report: "EvaluationReport") -> None:
         for group, ranges in report.mean_ranges().items():
             ends = (range_text(ranges[name], joint="-") for name in _RANGED.values())
             rows.append([f"mean of {group}", *ends])
-    _table("Ranges that hold the exact values (streaming counts)", ["category", *_RANGED], rows)
+    print_table(
+        "Ranges that hold the exact values (streaming counts)", ["category", *_RANGED], rows
+    )
 
 
 def _show_gates(gates: "Sequence[Gate]") -> None:
     """Bars that are not met, and how many are."""
     failed = [gate for gate in gates if not gate.is_met]
     title = f"{len(gates) - len(failed)} of {len(gates)} bars are met"
-    _table(
+    print_table(
         title + ("; these are not" if failed else ""),
         ["category", "metric", "value", "95% interval", "bar", "baseline", "its interval"],
         [

@@ -11,6 +11,11 @@ def number(value: float | None, digits: int = 3) -> str:
     return "n/a" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
 
 
+def loss_text(loss: float) -> str:
+    """Of a held-out loss: some thousand nats, or a number around 1 with guidance."""
+    return f"{loss:.3f}" if loss < 100 else f"{loss:,.0f}"
+
+
 def interval_text(interval: Ends | None) -> str:
     """Such as "0.790 to 0.830"; empty where it is undefined."""
     if interval is None or not all(map(math.isfinite, interval)):
