@@ -10,9 +10,9 @@ from torch import Tensor
 
 from anomaly_cli.calibration import MapCalibration, ScoreScale, calibrate_map
 from anomaly_cli.data.normal import NormalImages
-from anomaly_cli.fusion import MapSettings, finish_map, smooth
+from anomaly_cli.fusion import MapSettings, add_parts, finish_parts
 from anomaly_cli.images import AnomalyMap
-from anomaly_cli.maps import MapSpec, map_specs
+from anomaly_cli.maps import MapSpec, map_specs, parts_of
 from models.attention import (
     LatentStatistics,
     LocalStatistics,
@@ -70,38 +70,44 @@ class MapMaker:
 
         Definitions at one layer share the pass through the encoder and their gradients.
         """
-        drawn = self.draw(images, list(dict.fromkeys(p for spec in specs for p in spec.parts)))
-        return {spec: self._finish(drawn, spec) for spec in specs}
+        drawn = self.draw(images, specs)
+        return {spec: self._score(self._finish(drawn, spec)) for spec in specs}
 
     def draw(self, images: Tensor, specs: Sequence[MapSpec]) -> dict[MapSpec, Tensor]:
-        """The same, neither smoothed nor scaled; none of them a fused map."""
+        """The same of what the specs are made of, neither smoothed nor scaled.
+
+        The error is that of the latents which attention has encoded, if there is attention.
+        """
         images = images.to(self.device, non_blocking=True)
+        parts = parts_of(specs)
         maps: dict[MapSpec, Tensor] = {}
-        for layer in dict.fromkeys(spec.layer for spec in specs if spec.layer):
-            chosen = {Attention(spec.source): spec for spec in specs if spec.layer == layer}
+        latents: Tensor | None = None
+        for layer in dict.fromkeys(part.layer for part in parts if part.layer):
+            chosen = {Attention(part.source): part for part in parts if part.layer == layer}
             activation = activate(self.encoder, images, layer)
+            latents = activation.posterior.mu.detach()
             drawn = anomaly_attention_maps(
                 activation, chosen, self.statistics, (self.size, self.size)
             )
             maps |= {chosen[attention]: drawn[attention] for attention in chosen}
-        for spec in specs:
-            if spec.layer is None:
-                maps[spec] = reconstruction_error(self.vae, images)
-        return {spec: maps[spec].detach().float().cpu() for spec in specs}
+        for part in parts:
+            if part.layer is None:
+                maps[part] = reconstruction_error(self.vae, images, latents)
+        return {part: maps[part].detach().float().cpu() for part in parts}
 
-    def _finish(self, drawn: dict[MapSpec, Tensor], spec: MapSpec) -> Tensor:
-        parts = {part: drawn[part].numpy() for part in spec.parts}
-        images = zip(*parts.values(), strict=True)
-        maps = [
-            finish_map(dict(zip(parts, of_image, strict=True)), spec, self.settings)
+    def _finish(self, drawn: dict[MapSpec, Tensor], spec: MapSpec) -> list[tuple[AnomalyMap, ...]]:
+        """The parts of the map of each image."""
+        images = zip(*(drawn[part].numpy() for part in spec.parts), strict=True)
+        return [
+            finish_parts(dict(zip(spec.parts, of_image, strict=True)), spec, self.settings)
             for of_image in images
         ]
-        return self._score(np.stack(maps))
 
-    def _score(self, maps: AnomalyMap) -> Tensor:
+    def _score(self, finished: Sequence[tuple[AnomalyMap, ...]]) -> Tensor:
+        maps = [add_parts(parts) for parts in finished]
         if self.scale is not None:
-            maps = np.stack([self.scale(anomaly_map) for anomaly_map in maps])
-        return torch.from_numpy(maps)
+            maps = [self.scale(anomaly_map) for anomaly_map in maps]
+        return torch.from_numpy(np.stack(maps))
 
     def with_latents(self, images: Tensor, spec: MapSpec) -> LatentMaps:
         """The same anomaly maps, with the map of each latent, from one pass through the encoder.
@@ -123,26 +129,15 @@ class MapMaker:
         posterior = Posterior(*(part.detach().float() for part in activation.posterior))
         drawn = {spec.parts[0]: enlarged.cpu()}
         if spec.is_fused:
-            rebuilt = self._decode(posterior.mu)
-            drawn[spec.parts[1]] = (images - rebuilt).abs().mean(dim=1).float().cpu()
+            drawn[spec.parts[1]] = reconstruction_error(self.vae, images, posterior.mu).cpu()
+        finished = self._finish(drawn, spec)
+        parts = zip(*finished, strict=True) if spec.is_fused else ()
         return LatentMaps(
-            self._finish(drawn, spec),
+            self._score(finished),
             maps.cpu(),
             Posterior(*(part.cpu() for part in posterior)),
-            self._parts(drawn, spec),
+            tuple(torch.from_numpy(np.stack(part)) for part in parts),
         )
-
-    @torch.no_grad()
-    def _decode(self, latents: Tensor) -> Tensor:
-        return self.vae.decode(latents)
-
-    def _parts(self, drawn: dict[MapSpec, Tensor], spec: MapSpec) -> tuple[Tensor, ...]:
-        if not spec.is_fused:
-            return ()
-        fusion, sigma = self.settings.fusions[spec.source], self.settings.smoothing
-        images = zip(*(drawn[part].numpy() for part in spec.parts), strict=True)
-        pairs = [fusion.parts([smooth(part, sigma) for part in of_image]) for of_image in images]
-        return tuple(torch.from_numpy(np.stack(part)) for part in zip(*pairs, strict=True))
 
 
 def _to(statistics: NormalStatistics, device: torch.device) -> NormalStatistics:
@@ -154,9 +149,13 @@ def _to(statistics: NormalStatistics, device: torch.device) -> NormalStatistics:
 
 
 @torch.no_grad()
-def reconstruction_error(vae: VAE, images: Tensor) -> Tensor:
-    """|x - x^|, mean over channels: (B, 3, H, W) in [0, 1] -> (B, H, W). The paper's baseline."""
-    return (images - vae.reconstruct(images)).abs().mean(dim=1)
+def reconstruction_error(vae: VAE, images: Tensor, latents: Tensor | None = None) -> Tensor:
+    """|x - x^|, mean over channels: (B, 3, H, W) in [0, 1] -> (B, H, W). The paper's baseline.
+
+    `latents` (B, D) are the posterior means of the images, where they are known already.
+    """
+    rebuilt = vae.reconstruct(images) if latents is None else vae.decode(latents)
+    return (images - rebuilt).abs().mean(dim=1)
 
 
 def calibrate_maps(

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from anomaly_cli.calibration import ScoreScale, pooled_scale, position_scale
 from anomaly_cli.images import AnomalyMap
-from anomaly_cli.maps import FUSED_POSITION, MapSpec
+from anomaly_cli.maps import FUSED_POSITION, MapSpec, parts_of
 from anomaly_cli.normality import Moments
 
 FLOOR = 1e-4  # added before the logarithm: far below what normal pixels reach
@@ -52,19 +52,29 @@ def smooth(anomaly_map: AnomalyMap, sigma: float) -> AnomalyMap:
     return np.asarray(cv2.GaussianBlur(anomaly_map, (0, 0), sigma), np.float32)
 
 
+def finish_parts(
+    drawn: Mapping[MapSpec, AnomalyMap], spec: MapSpec, settings: MapSettings
+) -> tuple[AnomalyMap, ...]:
+    """What adds up to the map (S, S) of a spec, smoothed, from its parts as they were drawn."""
+    parts = tuple(smooth(drawn[part], settings.smoothing) for part in spec.parts)
+    return settings.fusions[spec.source].parts(parts) if spec.is_fused else parts
+
+
+def add_parts(parts: Sequence[AnomalyMap]) -> AnomalyMap:
+    """The anomaly map (S, S) that `finish_parts` has the parts of."""
+    first, *rest = parts
+    return sum(rest, first)
+
+
 def finish_map(
     drawn: Mapping[MapSpec, AnomalyMap], spec: MapSpec, settings: MapSettings
 ) -> AnomalyMap:
     """The map (S, S) of a spec, smoothed and fused, from its parts as they were drawn."""
-    parts = [smooth(drawn[part], settings.smoothing) for part in spec.parts]
-    if not spec.is_fused:
-        return parts[0]
-    attention, error = settings.fusions[spec.source].parts(parts)
-    return attention + error
+    return add_parts(finish_parts(drawn, spec, settings))
 
 
 def fit_fusions(
-    draw: Callable[[Tensor], Mapping[MapSpec, Tensor]],
+    draw: Callable[[Tensor, Sequence[MapSpec]], Mapping[MapSpec, Tensor]],
     batches: Iterable[Tensor],
     specs: Sequence[MapSpec],
     smoothings: Sequence[float],
@@ -73,7 +83,7 @@ def fit_fusions(
     """The scales of fused maps for each smoothing, from normal images in one pass.
 
     Args:
-        draw: images (B, 3, S, S) -> unsmoothed maps (B, S, S) of all parts of `specs`.
+        draw: images (B, 3, S, S) and `specs` -> unsmoothed maps (B, S, S) of all their parts.
         batches: normal images.
         specs: fused maps.
         smoothings: to be compared.
@@ -82,10 +92,10 @@ def fit_fusions(
     Returns:
         By smoothing, then by source of the fused map.
     """
-    parts = list(dict.fromkeys(part for spec in specs for part in spec.parts))
+    parts = parts_of(specs)
     moments = {(sigma, part): Moments() for sigma in smoothings for part in parts}
     for images in batches:
-        drawn = draw(images)
+        drawn = draw(images, specs)
         for (sigma, part), of_part in moments.items():
             small = [_small_log(smooth(m, sigma), grid) for m in drawn[part].numpy()]
             of_part.add(torch.from_numpy(np.stack(small)))

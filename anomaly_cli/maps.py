@@ -1,5 +1,6 @@
 """Anomaly maps by name: every definition of attention, the residual, and both together."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from anomaly_cli.config import FUSED, RECONSTRUCTION
@@ -37,6 +38,11 @@ class MapSpec(NamedTuple):
         if not self.is_fused:
             return (self,)
         return MapSpec(ATTENTION_PART[self.source].value, self.layer), MapSpec(RECONSTRUCTION)
+
+
+def parts_of(specs: Iterable[MapSpec]) -> list[MapSpec]:
+    """The maps that have to be drawn for others, each once."""
+    return list(dict.fromkeys(part for spec in specs for part in spec.parts))
 
 
 def fuse_with(attention: MapSpec) -> MapSpec:

@@ -1,7 +1,6 @@
 """Trained weights -> all that a model file holds besides: statistics, choices, calibrations."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import cv2
@@ -87,10 +86,9 @@ def _settings(maker: MapMaker, images: TrainingSet, config: TrainConfig) -> list
     specs = [spec for spec in map_specs(config.model) if spec.is_fused]
     if not specs:
         return [MapSettings(sigma) for sigma in smoothings]
-    parts = list(dict.fromkeys(part for spec in specs for part in spec.parts))
     grid = config.model.image_size // config.model.stride(config.model.layers[-1])
     batches = images.fit.batches(config.batch_size)
-    fusions = fit_fusions(partial(maker.draw, specs=parts), batches, specs, smoothings, grid)
+    fusions = fit_fusions(maker.draw, batches, specs, smoothings, grid)
     return [MapSettings(sigma, fusions[sigma]) for sigma in smoothings]
 
 

@@ -11,7 +11,7 @@ from anomaly_cli.data.normal import to_tensor
 from anomaly_cli.data.painted import PaintedImage
 from anomaly_cli.drawing import MapMaker
 from anomaly_cli.fusion import MapSettings, finish_map
-from anomaly_cli.maps import MapSpec
+from anomaly_cli.maps import MapSpec, parts_of
 from anomaly_cli.metrics.counts import ExactCounts
 from anomaly_cli.metrics.detection import pixel_metrics
 
@@ -61,10 +61,9 @@ def _draw_parts(
     maker: MapMaker, specs: Sequence[MapSpec], validation: Sequence[PaintedImage], batch_size: int
 ) -> dict[MapSpec, NDArray[np.float32]]:
     """Maps (N, S, S) as they were drawn, of everything that the candidates are made of."""
-    parts = list(dict.fromkeys(part for spec in specs for part in spec.parts))
-    batches: dict[MapSpec, list[NDArray[np.float32]]] = {part: [] for part in parts}
+    batches: dict[MapSpec, list[NDArray[np.float32]]] = {part: [] for part in parts_of(specs)}
     for start in range(0, len(validation), batch_size):
         images = np.stack([image.painted for image in validation[start : start + batch_size]])
-        for part, maps in maker.draw(to_tensor(images), parts).items():
+        for part, maps in maker.draw(to_tensor(images), specs).items():
             batches[part].append(maps.numpy())
     return {part: np.concatenate(maps) for part, maps in batches.items()}

@@ -47,7 +47,7 @@ def test_scales_are_the_moments_of_the_logarithms() -> None:
     maps = {part: rng.lognormal(0, 1, (6, 8, 8)).astype(np.float32) for part in FUSED[0].parts}
     maps |= {part: rng.lognormal(2, 1, (6, 8, 8)).astype(np.float32) for part in FUSED[1].parts}
 
-    def draw(batch: torch.Tensor) -> dict[MapSpec, torch.Tensor]:
+    def draw(batch: torch.Tensor, _specs: object) -> dict[MapSpec, torch.Tensor]:
         rows = batch[:, 0].long()
         return {part: torch.from_numpy(of_part)[rows] for part, of_part in maps.items()}
 
