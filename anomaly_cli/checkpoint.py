@@ -1,6 +1,5 @@
 """The file `train` leaves for the others: tensors and JSON in safetensors, never a pickle."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,8 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor
 
 from anomaly_cli.calibration import EXCEEDANCE, Calibration, MapCalibration, ScoreScale
@@ -17,13 +15,14 @@ from anomaly_cli.config import MODEL_FILE, Scores
 from anomaly_cli.errors import CheckpointError
 from anomaly_cli.files import atomic_write, hash_file
 from anomaly_cli.fusion import Fusion, MapSettings
+from anomaly_cli.tensor_file import read_tensor_file, write_tensor_file
 from models.attention import LatentStatistics, LocalStatistics, NormalStatistics
 from models.config import VAEConfig
 from models.resnet import resnet18_vae
 from models.vae import VAE
 
 FORMAT_VERSION = 2
-_HEADER = "anomaly_cli"
+_KIND = "anomaly_cli"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,11 +64,6 @@ def save_model(path: Path, weights: Mapping[str, Tensor], record: ModelRecord) -
         tensors |= _calibration_tensors(f"calibration.{name}", calibration)
     for name, fusion in record.settings.fusions.items():
         tensors |= _fusion_tensors(f"fusion.{name}", fusion)
-    # safetensors refuses tensors that share memory, and writes contiguous ones alone.
-    tensors = {
-        name: tensor.clone(memory_format=torch.contiguous_format)
-        for name, tensor in tensors.items()
-    }
     header = {
         "format_version": FORMAT_VERSION,
         "category": record.category,
@@ -84,11 +78,7 @@ def save_model(path: Path, weights: Mapping[str, Tensor], record: ModelRecord) -
         "training": dict(record.training),
         "data": dict(record.data),
     }
-    with atomic_write(path) as partial:
-        try:
-            save_file(tensors, partial, metadata={_HEADER: json.dumps(header, sort_keys=True)})
-        except SafetensorError as error:  # how safetensors reports a full disk or a missing right
-            raise OSError(str(error)) from error
+    write_tensor_file(path, tensors, header, kind=_KIND)
 
 
 def load_model(path: Path) -> LoadedModel:
@@ -101,9 +91,7 @@ def load_model(path: Path) -> LoadedModel:
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist; expected a {MODEL_FILE} that train wrote")
     try:
-        with safe_open(path, framework="pt") as stream:
-            header = json.loads((stream.metadata() or {}).get(_HEADER, "null"))
-            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - no mapping
+        header, tensors = read_tensor_file(path, kind=_KIND)
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
             f"{path} is not a model file, or is damaged ({error}); train writes {MODEL_FILE}"

@@ -13,23 +13,23 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 
 import anomaly_cli
 from anomaly_cli.config import MODEL_FILE, STATE_FILE
 from anomaly_cli.disentangling.config import Method
 from anomaly_cli.disentangling.training import StepStats
 from anomaly_cli.errors import CheckpointError
-from anomaly_cli.files import atomic_write, hash_file, write_text
+from anomaly_cli.files import hash_file, write_text
 from anomaly_cli.metrics.disentanglement import DisentanglementScores
+from anomaly_cli.tensor_file import read_tensor_file, write_tensor_file
 from models.config import ConvVAEConfig
 from models.conv import conv_vae
 from models.vae import VAE
 
 SCHEMA_VERSION = 1
 SCORES_FILE, METRICS_FILE = "scores.json", "metrics.csv"
-_HEADER = "anomaly_cli_disentangle"
+_KIND = "anomaly_cli_disentangle"
 
 Settings = dict[str, Any]  # plain JSON values
 
@@ -73,16 +73,7 @@ def save_vae(path: Path, vae: VAE, model: ConvVAEConfig, settings: Settings) -> 
         OutputError: the file cannot be written.
     """
     header = {"format_version": 1, "model": asdict(model), "settings": settings}
-    # safetensors writes contiguous tensors alone.
-    tensors = {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in vae.state_dict().items()
-    }
-    with atomic_write(path) as partial:
-        try:
-            save_file(tensors, partial, metadata={_HEADER: json.dumps(header, sort_keys=True)})
-        except SafetensorError as error:  # a full disk or a missing right
-            raise OSError(str(error)) from error
+    write_tensor_file(path, vae.state_dict(), header, kind=_KIND)
 
 
 def load_vae(path: Path) -> VAE:
@@ -92,9 +83,7 @@ def load_vae(path: Path) -> VAE:
         CheckpointError: it is missing, damaged, or another kind of file.
     """
     try:
-        with safe_open(path, framework="pt") as stream:
-            header = json.loads((stream.metadata() or {}).get(_HEADER, "null"))
-            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - no mapping
+        header, tensors = read_tensor_file(path, kind=_KIND)
         model = dict(header["model"])
         vae = conv_vae(ConvVAEConfig(**model | {"channels": tuple(model["channels"])}))
         vae.load_state_dict(tensors)
