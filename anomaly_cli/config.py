@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from anomaly_cli.errors import ConfigError
+from anomaly_cli.errors import require
 from models.config import Attention, Layer, Neck, Reconstruction, VAEConfig
 
 MODEL_FILE = "model.safetensors"
@@ -22,11 +22,6 @@ RECONSTRUCTION = "reconstruction"  # the map |x - x^|, beside those of attention
 FUSED = "fused"  # the sum of both, in standard deviations of normal images
 
 
-def _require(is_true: bool, message: str) -> None:
-    if not is_true:
-        raise ConfigError(message)
-
-
 @dataclass(frozen=True, kw_only=True)
 class SampleConfig:
     """Settings of `sample`."""
@@ -40,9 +35,9 @@ class SampleConfig:
 
     def __post_init__(self) -> None:
         """Refuse nonsense when built."""
-        _require(self.image_size >= 32, f"--image-size must be at least 32, got {self.image_size}")
-        _require(self.seed >= 0, f"--seed must not be negative, got {self.seed}")
-        _require(self.count >= 3, f"--count must be at least 3, got {self.count}")
+        require(self.image_size >= 32, f"--image-size must be at least 32, got {self.image_size}")
+        require(self.seed >= 0, f"--seed must not be negative, got {self.seed}")
+        require(self.count >= 3, f"--count must be at least 3, got {self.count}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,11 +54,11 @@ class PreviewDefectsConfig:
 
     def __post_init__(self) -> None:
         """Refuse nonsense when built."""
-        _require(self.image_size >= 32, f"--image-size must be at least 32, got {self.image_size}")
-        _require(self.category != "all", "--category must name one category: a sheet shows one")
-        _require(self.examples >= 1, f"--examples must be at least 1, got {self.examples}")
-        _require(self.seed >= 0, f"--seed must not be negative, got {self.seed}")
-        _require(self.output.suffix.lower() == ".png", f"--output must end in .png: {self.output}")
+        require(self.image_size >= 32, f"--image-size must be at least 32, got {self.image_size}")
+        require(self.category != "all", "--category must name one category: a sheet shows one")
+        require(self.examples >= 1, f"--examples must be at least 1, got {self.examples}")
+        require(self.seed >= 0, f"--seed must not be negative, got {self.seed}")
+        require(self.output.suffix.lower() == ".png", f"--output must end in .png: {self.output}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,20 +73,23 @@ class CheckDataConfig:
 
     def __post_init__(self) -> None:
         """Refuse nonsense when built."""
-        _require(self.image_size >= 1, f"--image-size must be at least 1, got {self.image_size}")
-        _require(self.workers >= 1, f"--workers must be at least 1, got {self.workers}")
+        require(self.image_size >= 1, f"--image-size must be at least 1, got {self.image_size}")
+        require(self.workers >= 1, f"--workers must be at least 1, got {self.workers}")
+
+
+_SHAPE = VAEConfig()
 
 
 class TrainDefaults(NamedTuple):
     """What the command line takes for an option of `train` that is not given."""
 
-    image_size: int = 256
-    neck: Neck = "none"
-    reconstruction: Reconstruction = "bce"
-    beta: float = 1.0
+    image_size: int = _SHAPE.image_size
+    neck: Neck = _SHAPE.neck
+    reconstruction: Reconstruction = _SHAPE.reconstruction
+    beta: float = _SHAPE.beta
     batch_size: int = 16
     epochs: int = 60
-    learning_rate: float = 1e-3
+    learning_rate: float = 1e-3  # peak of the one-cycle schedule
     augmentation: str = "auto"
 
 
@@ -110,6 +108,9 @@ def train_defaults(guidance: Guidance, *, is_fast: bool) -> TrainDefaults:
     return defaults._replace(image_size=128, epochs=40) if is_fast else defaults
 
 
+_PLAIN = TrainDefaults()
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Settings of `train`."""
@@ -121,10 +122,12 @@ class TrainConfig:
     guidance: Guidance = "synthetic"  # synthetic: attention learns from drawn defects; none: paper
     guidance_ratio: float = 10.0  # gradient of the guidance over that of the VAE's loss
     weights: str = "none"  # of the encoder: none, imagenet, or a file
-    augmentation: str = "auto"  # auto: by category name; in-place; none; or another category
-    epochs: int = 60
-    batch_size: int = 16
-    learning_rate: float = 1e-3  # peak of the one-cycle schedule
+    augmentation: str = (
+        _PLAIN.augmentation
+    )  # auto: by category name; in-place; none; or another category
+    epochs: int = _PLAIN.epochs
+    batch_size: int = _PLAIN.batch_size
+    learning_rate: float = _PLAIN.learning_rate  # peak of the one-cycle schedule
     gradient_clip: float = 1.0  # of the norm of the loss per pixel value; 0.05 to 0.3 is usual
     held_out: float = 0.1  # share of the normal images that select the model and calibrate it
     attention: Attention | None = None  # None: the best on synthetic defects, see `selection`
@@ -140,20 +143,18 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuse nonsense when built."""
-        _require(self.epochs >= 1, f"--epochs must be at least 1, got {self.epochs}")
-        _require(self.batch_size >= 2, f"--batch-size must be at least 2, got {self.batch_size}")
-        _require(
-            self.guidance_ratio > 0, f"--guidance-ratio must be > 0, got {self.guidance_ratio}"
-        )
-        _require(
+        require(self.epochs >= 1, f"--epochs must be at least 1, got {self.epochs}")
+        require(self.batch_size >= 2, f"--batch-size must be at least 2, got {self.batch_size}")
+        require(self.guidance_ratio > 0, f"--guidance-ratio must be > 0, got {self.guidance_ratio}")
+        require(
             self.guidance == "none" or self.model.head == "gap",
             "--guidance synthetic needs --head gap: it trains the parts of a global average",
         )
-        _require(self.learning_rate > 0, f"--learning-rate must be > 0, got {self.learning_rate}")
-        _require(0 < self.held_out < 1, f"--held-out must be in (0, 1), got {self.held_out}")
-        _require(self.seed >= 0, f"--seed must not be negative, got {self.seed}")
-        _require(self.workers is None or self.workers >= 0, "--workers must not be negative")
-        _require(
+        require(self.learning_rate > 0, f"--learning-rate must be > 0, got {self.learning_rate}")
+        require(0 < self.held_out < 1, f"--held-out must be in (0, 1), got {self.held_out}")
+        require(self.seed >= 0, f"--seed must not be negative, got {self.seed}")
+        require(self.workers is None or self.workers >= 0, "--workers must not be negative")
+        require(
             not (self.resume and self.overwrite), "--resume and --overwrite contradict each other"
         )
 
@@ -173,8 +174,8 @@ class MapConfig:
 
     def __post_init__(self) -> None:
         """Refuse nonsense when built."""
-        _require(self.batch_size >= 1, f"--batch-size must be at least 1, got {self.batch_size}")
-        _require(self.workers >= 1, f"--workers must be at least 1, got {self.workers}")
+        require(self.batch_size >= 1, f"--batch-size must be at least 1, got {self.batch_size}")
+        require(self.workers >= 1, f"--workers must be at least 1, got {self.workers}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,7 +209,7 @@ class ExplainConfig:
 
     def __post_init__(self) -> None:
         """Refuse nonsense when built."""
-        _require(self.rows >= 1, f"--rows must be at least 1, got {self.rows}")
+        require(self.rows >= 1, f"--rows must be at least 1, got {self.rows}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,7 +238,7 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         """Refuse nonsense when built."""
-        _require(self.replicates >= 0, f"--replicates must be >= 0, got {self.replicates}")
-        _require(self.gallery >= 0, f"--gallery must be >= 0, got {self.gallery}")
-        _require(self.seed >= 0, f"--seed must not be negative, got {self.seed}")
-        _require(0 <= self.max_drop <= 1, f"--max-drop must be in [0, 1], got {self.max_drop}")
+        require(self.replicates >= 0, f"--replicates must be >= 0, got {self.replicates}")
+        require(self.gallery >= 0, f"--gallery must be >= 0, got {self.gallery}")
+        require(self.seed >= 0, f"--seed must not be negative, got {self.seed}")
+        require(0 <= self.max_drop <= 1, f"--max-drop must be in [0, 1], got {self.max_drop}")

@@ -47,3 +47,13 @@ class GateError(AnomalyCliError):
     """A metric fell short of the bar the user set."""
 
     exit_code = 10
+
+
+def require(is_true: bool, message: str) -> None:
+    """Refuse a setting.
+
+    Raises:
+        ConfigError: it is not true, with the message.
+    """
+    if not is_true:
+        raise ConfigError(message)

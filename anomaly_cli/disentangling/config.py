@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from anomaly_cli.errors import ConfigError
+from anomaly_cli.errors import ConfigError, require
 from models.config import ConvVAEConfig
 from models.objective import MapNorm, Objective, Pairs
 
@@ -16,11 +16,6 @@ METHODS: dict[Method, Objective] = {
     "ad-factor-vae": Objective(gamma=40.0, overlap=1.0),
     "ad-beta-vae": Objective(beta=4.0, overlap=1.0),
 }
-
-
-def _require(is_true: bool, message: str) -> None:
-    if not is_true:
-        raise ConfigError(message)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,23 +48,23 @@ class DisentangleConfig:
         for name, least in (("steps", 1), ("batch_size", 2), ("latent_dim", 2), ("seeds", 1)):
             value = getattr(self, name)
             option = name.replace("_", "-")
-            _require(value >= least, f"--{option} must be at least {least}, got {value}")
+            require(value >= least, f"--{option} must be at least {least}, got {value}")
         rates = self.learning_rate, self.discriminator_learning_rate
-        _require(min(rates) > 0, f"learning rates must be positive, got {min(rates)}")
+        require(min(rates) > 0, f"learning rates must be positive, got {min(rates)}")
         images = self.score_images
-        _require(images is None or images >= 1000, f"--score-images must be >= 1000, got {images}")
-        _require(self.seed >= 0, f"--seed must not be negative, got {self.seed}")
+        require(images is None or images >= 1000, f"--score-images must be >= 1000, got {images}")
+        require(self.seed >= 0, f"--seed must not be negative, got {self.seed}")
         self._check_weights()
 
     def _check_weights(self) -> None:
         """Refuse methods that do not exist, and weights out of range or that no method has."""
         for name in self.compare or ():
-            _require(name in METHODS, f"--compare {name}: expected two of {', '.join(METHODS)}")
-        _require(len(set(self.methods)) == len(self.methods), "--compare needs two methods")
+            require(name in METHODS, f"--compare {name}: expected two of {', '.join(METHODS)}")
+        require(len(set(self.methods)) == len(self.methods), "--compare needs two methods")
         objectives = [METHODS[name] for name in self.methods]
         for name, option in (("gamma", "gamma"), ("overlap", "lambda")):
             is_used = any(getattr(objective, name) for objective in objectives)
-            _require(
+            require(
                 getattr(self, name) is None or is_used,
                 f"--{option} has no place in {' or '.join(self.methods)}",
             )
