@@ -98,27 +98,24 @@ class Trained(NamedTuple):
 TRAIN_OPTIONS = ("--image-size", 64, "--latent-dim", 4, "--batch-size", 5)
 
 
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def train_disc(folder: Path, *options: object) -> Trained:
     """`disc`, trained by the command line for a few epochs."""
-    folder = tmp_path_factory.mktemp("trained")
     write_category(folder / "mvtec", "disc")
     outcome = run_cli(
         "train", "--data", folder / "mvtec", "--category", "disc", "--output", folder / "runs",
-        "--epochs", 6, "--guidance", "none", *TRAIN_OPTIONS,
+        "--epochs", 6, *TRAIN_OPTIONS, *options,
     )  # fmt: skip
     assert outcome.code == 0, outcome.stderr
     return Trained(folder / "mvtec", folder / "runs")
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """`disc` as the paper trains."""
+    return train_disc(tmp_path_factory.mktemp("trained"), "--guidance", "none")
 
 
 @pytest.fixture(scope="session")
 def guided(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """The same with guided attention, the default."""
-    folder = tmp_path_factory.mktemp("guided")
-    write_category(folder / "mvtec", "disc")
-    outcome = run_cli(
-        "train", "--data", folder / "mvtec", "--category", "disc", "--output", folder / "runs",
-        "--epochs", 6, *TRAIN_OPTIONS,
-    )  # fmt: skip
-    assert outcome.code == 0, outcome.stderr
-    return Trained(folder / "mvtec", folder / "runs")
+    """`disc` with guided attention, the default."""
+    return train_disc(tmp_path_factory.mktemp("guided"))
