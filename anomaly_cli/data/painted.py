@@ -39,10 +39,6 @@ class PaintedBatch(NamedTuple):
         """The batch on another device."""
         return PaintedBatch(*(part.to(device, non_blocking=True) for part in self))
 
-    def pin_memory(self) -> "PaintedBatch":
-        """The batch in page-locked memory, as a DataLoader asks for."""
-        return PaintedBatch(*(part.pin_memory() for part in self))
-
 
 class PaintedImages(Dataset[PaintedImage]):
     """Normal images as augmented, half of them with a defect, drawn by (seed, epoch, index).

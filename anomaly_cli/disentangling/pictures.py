@@ -28,6 +28,7 @@ from anomaly_cli.sheets import (
     text_line,
 )
 from models.gradients import activate
+from models.losses import kl_divergence
 
 STEPS = tuple(np.linspace(-2, 2, 9).tolist())  # of a traversal, in sd of the prior
 TILE = 112  # pixels
@@ -74,23 +75,22 @@ def attention_figure(runs: Sequence[Run], images: NDArray[np.uint8]) -> RGBImage
     The colours of a model run from zero to the largest value of its maps here.
     """
     columns = [_image_column(images)] + [_attention_columns(run, images) for run in runs]
-    return margin(
-        below(
-            [
-                text_line("Where the two highest latents look", TITLE),
-                paragraph(
-                    "A row is an image. Under each map: the latent and its share of the attention "
-                    "of all latents. Highest means the largest sum of the map in this image.",
-                    SMALL,
-                    width=sum(column.shape[1] for column in columns),
-                ),
-                beside(columns, gap=28),
-                colour_bar(
-                    "attention, one scale for each model", [(0, "0"), (1, "largest")], width=300
-                ),
-            ]
-        )
+    scale = colour_bar("attention, one scale for each model", [(0, "0"), (1, "largest")], width=300)
+    return _sheet(
+        "Where the two highest latents look",
+        "A row is an image. Under each map: the latent and its share of the attention of all "
+        "latents. Highest means the largest sum of the map in this image.",
+        [beside(columns, gap=28), scale],
+        width=sum(column.shape[1] for column in columns),
     )
+
+
+def _sheet(
+    title: str, text: str, rows: Sequence[RGBImage], *, width: int | None = None
+) -> RGBImage:
+    """Rows under a title and a text, which is as wide as the first row unless told."""
+    words = paragraph(text, SMALL, width=width or rows[0].shape[1])
+    return margin(below([text_line(title, TITLE), words, *rows]))
 
 
 def _image_column(images: NDArray[np.uint8]) -> RGBImage:
@@ -137,13 +137,13 @@ def traverse(run: Run, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], N
     One latent at a time is set to each of STEPS; the others stay at the posterior mean.
     """
     posterior = run.vae.encode(to_tensor(image[None], _CPU))
-    divergence = 0.5 * (posterior.mu.square() + posterior.logvar.exp() - 1.0 - posterior.logvar)
+    divergence = kl_divergence(posterior.mu.T, posterior.logvar.T)  # latent by latent, (D,)
     frames = []
     for latent in range(posterior.mu.shape[1]):
         codes = posterior.mu.repeat(len(STEPS), 1)
         codes[:, latent] = torch.tensor(STEPS)
         frames.append(run.vae.decode(codes)[:, 0].numpy())
-    return np.stack(frames), divergence[0].numpy()
+    return np.stack(frames), divergence.numpy()
 
 
 def traversal_figure(run: Run, image: NDArray[np.uint8]) -> RGBImage:
@@ -162,20 +162,12 @@ def traversal_figure(run: Run, image: NDArray[np.uint8]) -> RGBImage:
         )
         tiles = [framed(_tile(frame)) for frame in frames[latent]]
         rows.append(beside([pad(label, 0, _LABEL, align=0), *tiles]))
-    return margin(
-        below(
-            [
-                text_line(f"What each latent draws: {run.name}", TITLE),
-                paragraph(
-                    "One latent at a time is set to the value above the column, in standard "
-                    "deviations of the prior; the others stay as the encoder sees one image. A "
-                    "latent with a KL near 0 carries nothing.",
-                    SMALL,
-                    width=rows[0].shape[1],
-                ),
-                *rows,
-            ]
-        )
+    return _sheet(
+        f"What each latent draws: {run.name}",
+        "One latent at a time is set to the value above the column, in standard deviations of the "
+        "prior; the others stay as the encoder sees one image. A latent with a KL near 0 carries "
+        "nothing.",
+        rows,
     )
 
 
@@ -208,20 +200,11 @@ def information_figure(run: Run) -> RGBImage:
             for value in values
         ]
         rows.append(beside([pad(label, 0, _LABEL, align=0), *cells]))
-    return margin(
-        below(
-            [
-                text_line(f"What each latent tells of each factor: {run.name}", TITLE),
-                paragraph(
-                    "Mutual information in nats. A cell is the bluer, the larger its share of the "
-                    "factor's entropy. Where latents are disentangled, a factor has one blue cell, "
-                    "and so has a latent.",
-                    SMALL,
-                    width=rows[0].shape[1],
-                ),
-                *rows,
-            ]
-        )
+    return _sheet(
+        f"What each latent tells of each factor: {run.name}",
+        "Mutual information in nats. A cell is the bluer, the larger its share of the factor's "
+        "entropy. Where latents are disentangled, a factor has one blue cell, and so has a latent.",
+        rows,
     )
 
 
