@@ -10,6 +10,7 @@ import numpy as np
 from anomaly_cli.config import PreviewDefectsConfig
 from anomaly_cli.data.defects import DefectKind, DefectPainter, SyntheticDefect
 from anomaly_cli.data.mvtec import select_categories, training_images
+from anomaly_cli.data.textures import load_donors
 from anomaly_cli.errors import OutputError
 from anomaly_cli.images import RGBImage, read_image, resize_image, resize_mask, write_png
 from anomaly_cli.rendering import overlay
@@ -54,7 +55,7 @@ def run(config: PreviewDefectsConfig) -> PreviewResult:
     size = config.image_size
     chosen = paths[:: -(-len(paths) // MAX_NORMALS)]
     normals = [resize_image(read_image(path), size, size) for path in chosen]
-    painter = DefectPainter(normals)
+    painter = DefectPainter(normals, load_donors(category))  # as training has them
     rows, areas = [], {}
     for kind in DefectKind:
         normal, defects = _draw_examples(painter, normals, kind, config)
