@@ -21,7 +21,7 @@ from models.config import VAEConfig
 from models.resnet import resnet18_vae
 from models.vae import VAE
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _KIND = "anomaly_cli"
 
 
@@ -145,7 +145,8 @@ def _read_record(header: dict[str, Any], tensors: dict[str, Tensor]) -> ModelRec
 def _statistics_tensors(statistics: NormalStatistics) -> dict[str, Tensor]:
     parts = {f"latent.{name}": part for name, part in statistics.latent._asdict().items()}
     if statistics.local is not None:
-        parts |= {f"local.{name}": part for name, part in statistics.local._asdict().items()}
+        local = statistics.local._asdict().items()
+        parts |= {f"local.{name}": part for name, part in local if part is not None}
     return {f"statistics.{name}": part for name, part in parts.items()}
 
 
@@ -153,11 +154,16 @@ def _read_statistics(model: VAEConfig, tensors: dict[str, Tensor]) -> NormalStat
     latent = LatentStatistics(
         *(tensors[f"statistics.latent.{name}"] for name in LatentStatistics._fields)
     )
+    moments = list(latent)
     local = None
     if "statistics.local.mean" in tensors:
-        names = LocalStatistics._fields
-        local = LocalStatistics(*(tensors[f"statistics.local.{name}"] for name in names))
-    if any(len(part) != model.latent_dim for part in (*latent, *(local or ()))):
+        *names, whitening = (f"statistics.local.{name}" for name in LocalStatistics._fields)
+        moments += [tensors[name] for name in names]
+        local = LocalStatistics(*moments[2:], tensors.get(whitening))  # type: ignore[call-arg]
+        square = (*local.mean.shape[1:], model.latent_dim, model.latent_dim)
+        if local.whitening is not None and local.whitening.shape != square:
+            raise ValueError(f"{whitening} of shape {square} expected")
+    if any(len(part) != model.latent_dim for part in moments):
         raise ValueError(f"statistics of {model.latent_dim} latents expected")
     return NormalStatistics(latent, local)
 

@@ -144,7 +144,8 @@ def _to(statistics: NormalStatistics, device: torch.device) -> NormalStatistics:
     latent = LatentStatistics(*(part.float().to(device) for part in statistics.latent))
     if statistics.local is None:
         return NormalStatistics(latent)
-    local = LocalStatistics(*(part.float().to(device) for part in statistics.local))
+    parts = (None if part is None else part.float().to(device) for part in statistics.local)
+    local = LocalStatistics(*parts)  # type: ignore[arg-type] # only the last may be None
     return NormalStatistics(latent, local)
 
 

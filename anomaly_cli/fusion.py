@@ -4,10 +4,11 @@
 
 M is the exact attention and R the reconstruction error, both smoothed; m, s, m', s' are the mean
 and standard deviation of the logarithms over the normal images that fit the model: the same
-everywhere (`fused`), or position by position (`fused_position`, for aligned objects). The guided
-attention is calm and round, the error is sharp and noisy; both are skewed, and their logarithms
-are not, which lets them be added. A sum of log-likelihood ratios of two independent witnesses
-would be added the same way.
+everywhere (`fused`), or position by position (`fused_position`, for aligned objects). With
+`exact_covariance`, which is in units of its position already, only the error is scaled position by
+position (`fused_covariance`). The guided attention is calm and round, the error is sharp and noisy;
+both are skewed, and their logarithms are not, which lets them be added. A sum of log-likelihood
+ratios of two independent witnesses would be added the same way.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,8 +20,9 @@ import torch
 from torch import Tensor
 
 from anomaly_cli.calibration import ScoreScale, pooled_scale, position_scale
+from anomaly_cli.config import RECONSTRUCTION
 from anomaly_cli.images import AnomalyMap
-from anomaly_cli.maps import FUSED_POSITION, MapSpec, parts_of
+from anomaly_cli.maps import FUSED_COVARIANCE, FUSED_POSITION, MapSpec, parts_of
 from anomaly_cli.normality import Moments
 
 FLOOR = 1e-4  # added before the logarithm: far below what normal pixels reach
@@ -102,7 +104,7 @@ def fit_fusions(
     return {
         sigma: {
             spec.source: Fusion(
-                *(_fit_scale(moments[sigma, part], spec.source) for part in spec.parts)
+                *(_fit_scale(moments[sigma, part], spec, part) for part in spec.parts)
             )
             for spec in specs
         }
@@ -115,8 +117,9 @@ def _small_log(anomaly_map: AnomalyMap, grid: int) -> AnomalyMap:
     return np.asarray(cv2.resize(logs, (grid, grid), interpolation=cv2.INTER_AREA), np.float32)
 
 
-def _fit_scale(moments: Moments, source: str) -> ScoreScale:
+def _fit_scale(moments: Moments, fused: MapSpec, part: MapSpec) -> ScoreScale:
     mean, square = moments.mean.numpy(), moments.mean_square.numpy()
-    if source == FUSED_POSITION:
+    is_error = part.source == RECONSTRUCTION
+    if fused.source == FUSED_POSITION or (fused.source == FUSED_COVARIANCE and is_error):
         return position_scale(mean, moments.variance.numpy(), moments.count)
     return pooled_scale(mean.mean(keepdims=True), square.mean(keepdims=True))

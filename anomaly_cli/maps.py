@@ -8,13 +8,18 @@ from anomaly_cli.errors import ConfigError
 from models.config import EXACT, SUMMED, Attention, Layer, VAEConfig
 
 FUSED_POSITION = f"{FUSED}_position"
-ATTENTION_PART = {FUSED: Attention.EXACT, FUSED_POSITION: Attention.EXACT_POSITION}
+FUSED_COVARIANCE = f"{FUSED}_covariance"
+ATTENTION_PART = {
+    FUSED: Attention.EXACT,
+    FUSED_POSITION: Attention.EXACT_POSITION,
+    FUSED_COVARIANCE: Attention.EXACT_COVARIANCE,
+}
 
 
 class MapSpec(NamedTuple):
     """One way to draw an anomaly map: attention at a layer, the residual, or both of them fused."""
 
-    source: str  # a value of `Attention`, "reconstruction", "fused" or "fused_position"
+    source: str  # a value of `Attention`, "reconstruction", or one of `ATTENTION_PART`
     layer: Layer | None = None  # target layer of attention
 
     def __str__(self) -> str:
@@ -60,14 +65,16 @@ def fuse_with(attention: MapSpec) -> MapSpec:
 def map_specs(config: VAEConfig) -> list[MapSpec]:
     """Every map that a model of this shape can draw; `exact` needs a pooled last activation."""
     last = config.layers[-1]
-    is_pooled = config.head == "gap"
+    exact = EXACT if config.head == "gap" else frozenset()
+    if not config.has_covariance:
+        exact -= {Attention.EXACT_COVARIANCE}
     specs = [
         MapSpec(attention.value, layer)
         for layer in config.layers
         for attention in Attention
-        if attention not in EXACT or (is_pooled and layer == last)
+        if attention not in EXACT or (attention in exact and layer == last)
     ]
-    fused = [MapSpec(source, last) for source in ATTENTION_PART] if is_pooled else []
+    fused = [MapSpec(source, last) for source, part in ATTENTION_PART.items() if part in exact]
     return [*specs, MapSpec(RECONSTRUCTION), *fused]
 
 

@@ -6,9 +6,13 @@ import torch
 from torch import Tensor
 
 from models.attention import LatentStatistics, LocalStatistics, NormalStatistics
+from models.config import keeps_covariance
 from models.gradients import activate, local_latents
 from models.heads import PooledHead
 from models.resnet import ResNet18Encoder
+
+_SMALLEST_EIGENVALUE = 1e-3  # of a correlation matrix: latents that copy each other
+_SMALLEST_VARIANCE = 1e-12  # a latent that never moves
 
 
 @torch.no_grad()
@@ -22,12 +26,17 @@ def normal_statistics(encoder: ResNet18Encoder, batches: Iterable[Tensor]) -> No
     is_pooled = isinstance(encoder.closed_head(layer), PooledHead)
     device = encoder.mu.weight.device
     mu, spread, local = Moments(), Moments(), Moments()
+    products: Tensor | None = None
     for batch in batches:
         activation = activate(encoder, batch.to(device), layer)
         mu.add(activation.posterior.mu)
         spread.add(activation.posterior.logvar.exp())
         if is_pooled:
-            local.add(local_latents(activation))
+            latents = local_latents(activation)
+            local.add(latents)
+            if keeps_covariance(latents.shape[1], latents[0, 0].numel()):
+                of_batch = _products(latents)
+                products = of_batch if products is None else products + of_batch
     latent = LatentStatistics(mu.mean, spread.mean + mu.variance)
     if not is_pooled:
         return NormalStatistics(latent)
@@ -36,9 +45,40 @@ def normal_statistics(encoder: ResNet18Encoder, batches: Iterable[Tensor]) -> No
     return NormalStatistics(
         latent,
         LocalStatistics(
-            local.mean.float(), local.variance.float(), pooled_mean.float(), pooled_variance.float()
+            local.mean.float(),
+            local.variance.float(),
+            pooled_mean.float(),
+            pooled_variance.float(),
+            None if products is None else _whitening(local, products),
         ),
     )
+
+
+def _products(latents: Tensor) -> Tensor:
+    """Of each pair of latents (B, D, h, w), summed over images: (h, w, D, D) float64."""
+    values = latents.detach().double().cpu().permute(2, 3, 0, 1)  # (h, w, B, D)
+    products: Tensor = values.mT @ values
+    return products
+
+
+def _whitening(local: "Moments", products: Tensor) -> Tensor:
+    """What decorrelates the local latents at each position, (h, w, D, D) float32.
+
+    A few hundred images do not tell 32 x 32 covariances: each matrix is mixed with the mean over
+    positions, which counts as D + 1 images, the least that has an inverse.
+    """
+    mean = local.mean.permute(1, 2, 0)  # (h, w, D)
+    own = products / local.count - mean[..., :, None] * mean[..., None, :]
+    dimensions = own.shape[-1]
+    common = own.mean(dim=(0, 1), keepdim=True)
+    share = (dimensions + 1) / (local.count + dimensions + 1)
+    mixed = (1 - share) * own + share * common
+    scale = mixed.diagonal(dim1=-2, dim2=-1).clamp_min(_SMALLEST_VARIANCE).rsqrt()
+    correlation = mixed * scale[..., :, None] * scale[..., None, :]
+    values, vectors = torch.linalg.eigh(correlation)
+    roots = values.clamp_min(_SMALLEST_EIGENVALUE).rsqrt()
+    whitening: Tensor = (vectors * roots[..., None, :]) @ vectors.mT * scale[..., None, :]
+    return whitening.float()
 
 
 class Moments:

@@ -15,6 +15,12 @@ maps into an anomaly map. `docs/method.md` tells where each comes from.
 | official | as gradcam, of sum_i mu_i | the absolute value, after upsampling |
 | diff_sample | as gradcam, of sum_i u_i, u = m - mu + sqrt(v + sigma^2) eps | ReLU |
 | exact | z_i(p) = sum_k W_ik A_k(p) + b_i; its mean is mu_i | mean_i (z_i - E z_i)^2 / Var z_i |
+| exact_position | the same, with mean and variance of each position | the same |
+| exact_covariance | u(p) = T(p) (z(p) - E z(p)), decorrelated at each position | mean_i u_i^2 |
+
+T(p) is the symmetric square root of the inverse correlation matrix after scaling to unit variance,
+so that the map is the Mahalanobis distance of z(p) divided by D, and u_i is the decorrelated value
+that lies closest to latent i (Kessy, Lewin and Strimmer 2018, "ZCA-cor").
 
 The encoder must be in eval mode: batch norm in train mode mixes the images of a batch.
 """
@@ -63,6 +69,7 @@ class LocalStatistics(NamedTuple):
     variance: Tensor  # (D, h, w), over images
     pooled_mean: Tensor  # (D,), over images and positions
     pooled_variance: Tensor  # (D,)
+    whitening: Tensor | None = None  # (h, w, D, D), T(p); None where it would be too large
 
 
 class NormalStatistics(NamedTuple):
@@ -134,6 +141,11 @@ def _squared_deviation(
 ) -> Tensor:
     if statistics is None:
         raise ValueError(f"{attention} needs the statistics of local latents")
+    if attention is Attention.EXACT_COVARIANCE:
+        if statistics.whitening is None:
+            raise ValueError(f"{attention} needs the covariances of local latents")
+        deviation = local - statistics.mean
+        return torch.einsum("hwij,bjhw->bihw", statistics.whitening, deviation).square()
     pooled_variance = statistics.pooled_variance[:, None, None]
     if attention is Attention.EXACT:
         return (local - statistics.pooled_mean[:, None, None]).square() / pooled_variance

@@ -24,10 +24,19 @@ class Attention(StrEnum):
     LAYERCAM = "layercam"
     EXACT = "exact"
     EXACT_POSITION = "exact_position"
+    EXACT_COVARIANCE = "exact_covariance"
 
 
-EXACT = frozenset({Attention.EXACT, Attention.EXACT_POSITION})  # need a pooled activation
+# These need a pooled activation.
+EXACT = frozenset({Attention.EXACT, Attention.EXACT_POSITION, Attention.EXACT_COVARIANCE})
 SUMMED = frozenset({Attention.OFFICIAL, Attention.DIFF_SAMPLE})  # have no map for each latent
+
+MAX_COVARIANCE = 2**24  # numbers that `exact_covariance` keeps at most: 64 MiB in the model file
+
+
+def keeps_covariance(latents: int, positions: int) -> bool:
+    """Whether a covariance of the latents at every position is of a size worth keeping."""
+    return latents**2 * positions <= MAX_COVARIANCE
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -74,6 +83,12 @@ class VAEConfig:
     def layers(self) -> tuple[Layer, ...]:
         """Target layers that the encoder hands out, the last one last."""
         return STAGES if self.neck == "none" else (*STAGES, "neck")
+
+    @property
+    def has_covariance(self) -> bool:
+        """Whether `exact_covariance` exists at the last layer."""
+        grid = self.image_size // self.stride(self.layers[-1])
+        return self.head == "gap" and keeps_covariance(self.latent_dim, grid**2)
 
     def stride(self, layer: Layer) -> int:
         """Pixels per position of a target layer."""

@@ -75,6 +75,7 @@ def draw_statistics(encoder: Encoder, images: Tensor, layer: str) -> NormalStati
         torch.rand(shape).double() + 0.1,
         torch.randn(LATENTS).double(),
         torch.rand(LATENTS).double() + 0.1,
+        torch.randn(*shape[1:], LATENTS, LATENTS).double(),
     )
     return NormalStatistics(latent, local)
 
@@ -217,14 +218,20 @@ def test_exact_maps_add_up_to_the_latent(kind: str) -> None:
 
 @pytest.mark.parametrize("attention", sorted(EXACT))
 def test_exact_is_the_squared_deviation_in_units_of_normal(attention: Attention) -> None:
-    """(z - E z)^2 / Var z, pooled, or per position with 5% of the pooled variance added."""
+    """(z - E z)^2 / Var z, pooled, or per position with 5% of the pooled variance added.
+
+    With covariances, of the decorrelated deviation.
+    """
     encoder = make_encoder("gap", 4, 64)
     images = draw_images("gap", 2, 64)
     statistics = draw_statistics(encoder, images, "layer4")
     activation = activate(encoder, images, "layer4")
     local, z = statistics.local, local_latents(activation)
     pooled = local.pooled_variance.view(LATENTS, 1, 1)
-    if attention is Attention.EXACT:
+    if attention is Attention.EXACT_COVARIANCE:
+        rotated = local.whitening @ (z - local.mean).permute(2, 3, 1, 0)  # (h, w, D, B)
+        expected = rotated.permute(3, 2, 0, 1).square()
+    elif attention is Attention.EXACT:
         expected = (z - local.pooled_mean.view(LATENTS, 1, 1)) ** 2 / pooled
     else:
         expected = (z - local.mean) ** 2 / (local.variance + SHRINKAGE * pooled)

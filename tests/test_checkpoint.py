@@ -45,7 +45,13 @@ def record() -> ModelRecord:
         model=CONFIG,
         statistics=NormalStatistics(
             LatentStatistics(torch.arange(3).double(), torch.ones(3).double() / 3),
-            LocalStatistics(torch.rand(3, 1, 1), torch.rand(3, 1, 1), torch.rand(3), torch.rand(3)),
+            LocalStatistics(
+                torch.rand(3, 1, 1),
+                torch.rand(3, 1, 1),
+                torch.rand(3),
+                torch.rand(3),
+                torch.rand(1, 1, 3, 3),
+            ),
         ),
         calibrations={MAP: calibrate_map(maps, 2)},
         default_map=MAP,
@@ -129,7 +135,7 @@ def rewrite(path: Path, change: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("change", "value", "message"),
     [
-        ("format_version", 99, "format version 99.*reads 2"),
+        ("format_version", 99, "format version 99.*reads 3"),
         ("drop", "vae.encoder.mu.weight", "encoder.mu.weight"),
         ("drop", "statistics.latent.mean", "statistics.latent.mean"),
         ("drop", "statistics.local.variance", "statistics.local.variance"),

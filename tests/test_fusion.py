@@ -13,7 +13,7 @@ from anomaly_cli.checkpoint import load_model
 from anomaly_cli.config import MapConfig
 from anomaly_cli.fusion import FLOOR, Fusion, MapSettings, finish_map, fit_fusions, smooth
 from anomaly_cli.localization import open_localizer
-from anomaly_cli.maps import MapSpec
+from anomaly_cli.maps import MapSpec, map_specs
 from anomaly_cli.recording import SMOOTHINGS
 from models.config import Attention
 
@@ -69,10 +69,12 @@ def test_scales_are_the_moments_of_the_logarithms() -> None:
 def test_a_guided_model_shows_a_map_chosen_without_a_label(guided: Trained) -> None:
     record = load_model(guided.model).record
     assert record.model.neck == "fpn"
-    names = {f"{name}@neck" for name in ("fused", "fused_position", "exact", "exact_position")}
+    fused = [spec for spec in map_specs(record.model) if spec.is_fused]
+    names = {str(spec) for pair in fused for spec in (pair, pair.parts[0])}
+    assert len(names) == 6
     assert record.default_map in names
     reached = record.training["map_selection"]
-    assert len(reached) == 4 * len(SMOOTHINGS)
+    assert len(reached) == 6 * len(SMOOTHINGS)
     chosen = f"{record.default_map}, smoothing {record.settings.smoothing:g} px"
     assert reached[chosen] == max(reached.values())
     assert len(record.latent_kinds) == record.model.latent_dim
@@ -82,7 +84,7 @@ def test_a_guided_model_shows_a_map_chosen_without_a_label(guided: Trained) -> N
 def test_map_option_chooses_the_sum_or_a_part(guided: Trained, source: str | None) -> None:
     localizer = open_localizer(guided.model, MapConfig(source=source))  # type: ignore[arg-type]
     default = load_model(guided.model).record.default_map
-    exact = default.replace("fused_position", "exact_position").replace("fused", "exact")
+    exact = default.replace("fused", "exact")
     fused = exact.replace("exact", "fused")
     expected = {None: default, "fused": fused, "attention": exact}
     assert str(localizer.spec) == expected.get(source, "reconstruction")
@@ -92,6 +94,7 @@ def test_named_attention_has_its_fused_map(guided: Trained) -> None:
     for attention, name in (
         (Attention.EXACT, "fused"),
         (Attention.EXACT_POSITION, "fused_position"),
+        (Attention.EXACT_COVARIANCE, "fused_covariance"),
     ):
         config = MapConfig(source="fused", attention=attention)
         assert str(open_localizer(guided.model, config).spec) == f"{name}@neck"
@@ -100,7 +103,7 @@ def test_named_attention_has_its_fused_map(guided: Trained) -> None:
         "--attention", "gradcam", "--output", guided.data / "never",
     )  # fmt: skip
     assert outcome.code == 2
-    assert "gradcam is not fused; use exact, exact_position" in outcome.stderr
+    assert "gradcam is not fused; use exact, exact_position, exact_covariance" in outcome.stderr
 
 
 def test_parts_and_latents_add_up_to_the_score(guided: Trained, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Maps by name, the statistics behind them, and their calibration."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from anomaly_cli.drawing import MapMaker, calibrate_maps
 from anomaly_cli.errors import ConfigError
 from anomaly_cli.maps import MapSpec, candidate_maps, map_specs, parse_map_spec
 from anomaly_cli.normality import normal_statistics
-from models.attention import anomaly_attention_maps
+from models.attention import anomaly_attention_maps, latent_attention_maps
 from models.config import Attention, VAEConfig
 from models.gradients import activate, local_latents
 from models.resnet import resnet18_vae
@@ -23,13 +25,17 @@ CPU = torch.device("cpu")
 
 @pytest.mark.parametrize(
     ("settings", "count", "exact"),
-    [({}, 4 * 7 + 2 + 1 + 2, "layer4"), ({"head": "flatten"}, 4 * 7 + 1, None),
-     ({"neck": "fpn"}, 5 * 7 + 2 + 1 + 2, "neck")],
+    [({}, 4 * 7 + 3 + 1 + 3, "layer4"), ({"head": "flatten"}, 4 * 7 + 1, None),
+     ({"neck": "fpn"}, 5 * 7 + 3 + 1 + 3, "neck"),
+     ({"neck": "fpn", "latent_dim": 65}, 5 * 7 + 2 + 1 + 2, "neck")],
 )  # fmt: skip
 def test_a_shape_has_its_maps_and_their_names_come_back(
-    settings: dict[str, str], count: int, exact: str | None
+    settings: dict[str, Any], count: int, exact: str | None
 ) -> None:
-    """Seven definitions at a layer; two exact and two fused at a pooled one; the residual."""
+    """Seven definitions at a layer; the exact and the fused at a pooled one; the residual.
+
+    65 x 65 covariances at 64 x 64 positions are too many numbers to keep.
+    """
     config = VAEConfig(**settings)
     specs = map_specs(config)
     assert len(specs) == len({str(spec) for spec in specs}) == count
@@ -51,8 +57,11 @@ def test_statistics_do_not_depend_on_batches_and_match_their_definition() -> Non
     torch.nn.init.normal_(vae.encoder.logvar.weight)
     images = torch.rand(7, 3, 64, 64)
     one, many = (normal_statistics(vae.encoder, images.split(size)) for size in (7, 2))
-    for a, b in zip((*one.latent, *one.local), (*many.latent, *many.local), strict=True):
+    moments = zip((*one.latent, *one.local[:-1]), (*many.latent, *many.local[:-1]), strict=True)
+    for a, b in moments:
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
+    whitened = [statistics.local.whitening for statistics in (one, many)]
+    torch.testing.assert_close(*whitened, atol=1e-4, rtol=1e-3)
     activation = activate(vae.encoder, images, "layer4")
     mu, logvar = (part.detach().double() for part in activation.posterior)
     variance = logvar.exp().mean(0) + mu.var(0, correction=0)
@@ -65,6 +74,34 @@ def test_statistics_do_not_depend_on_batches_and_match_their_definition() -> Non
     torch.testing.assert_close(
         one.local.pooled_variance, flat.var(1, correction=0), atol=1e-5, rtol=1e-3
     )
+
+
+def test_whitening_gives_the_mahalanobis_distance_of_shrunk_covariances() -> None:
+    """Each covariance mixed with the mean over positions, which counts as D + 1 images."""
+    torch.manual_seed(0)
+    vae = resnet18_vae(VAEConfig(image_size=64, latent_dim=3, neck="fpn")).eval()
+    images = torch.rand(9, 3, 64, 64)
+    statistics = normal_statistics(vae.encoder, images.split(4))
+    activation = activate(vae.encoder, images, "neck")
+    z = local_latents(activation).detach().double().permute(2, 3, 0, 1)  # (h, w, B, D)
+    centred = z - z.mean(2, keepdim=True)
+    own = centred.mT @ centred / 9
+    mixed = (9 * own + 4 * own.mean((0, 1))) / 13
+    distance = torch.einsum("hwbi,hwij,hwbj->bhw", centred, mixed.inverse(), centred) / 3
+    maps = latent_attention_maps(activation, Attention.EXACT_COVARIANCE, statistics)
+    torch.testing.assert_close(maps.detach().double().mean(1), distance, atol=1e-3, rtol=1e-3)
+
+
+def test_whitening_of_a_latent_that_never_moves_is_finite() -> None:
+    torch.manual_seed(0)
+    vae = resnet18_vae(VAEConfig(image_size=64, latent_dim=3, neck="fpn")).eval()
+    with torch.no_grad():
+        vae.encoder.mu.weight[1] = 0
+        vae.encoder.mu.weight[2] = vae.encoder.mu.weight[0]  # and of two that are the same
+    statistics = normal_statistics(vae.encoder, torch.rand(2, 3, 64, 64).split(1))
+    assert statistics.local is not None
+    assert statistics.local.whitening is not None
+    assert statistics.local.whitening.isfinite().all()
 
 
 def test_maker_draws_what_the_models_define(trained: Trained) -> None:
