@@ -120,7 +120,7 @@ class TrainConfig:
     output: Path = Path("runs")
     model: VAEConfig = field(default_factory=lambda: VAEConfig(neck="fpn"))
     guidance: Guidance = "synthetic"  # synthetic: attention learns from drawn defects; none: paper
-    guidance_ratio: float = 10.0  # gradient of the guidance over that of the VAE's loss
+    guidance_ratio: float = 3.0  # gradient of the guidance over that of the VAE's loss
     weights: str = "none"  # of the encoder: none, imagenet, or a file
     augmentation: str = (
         _PLAIN.augmentation

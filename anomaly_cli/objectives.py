@@ -142,7 +142,9 @@ class GuidedObjective:
         self.encoder: ResNet18Encoder = plain.vae.encoder  # type: ignore[assignment]
         self.images = PaintedImages(plain.fit, painter)
         self.validation = validation
-        self.guidance = Guidance(plain.config.model.latent_dim).to(plain.device)
+        model = plain.config.model
+        grid = model.image_size // model.stride(model.layers[-1])
+        self.guidance = Guidance(model.latent_dim, grid).to(plain.device)
         self.balance = GradientBalance(ratio).to(plain.device)
         self.state: nn.Module = nn.ModuleList([self.guidance, self.balance])
         self._branches: _Branches | None = None

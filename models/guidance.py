@@ -4,10 +4,10 @@ The definitions `exact` measure how far the local latents z_i(p) lie from those 
 
     M(p) = mean_i (z_i(p) - m_i)^2 / v_i,
 
-with mean m and variance v of normal images. Here a logistic of log(1 + M) has to tell the drawn
-defects from the rest, so the same distance that is shown is the one that is trained. The paper
-trains attention as well, to disentangle latents (its section 4); this is the same idea turned to
-localization.
+with mean m and variance v of normal images, here of each position. A logistic of log(1 + M) has to
+tell the drawn defects from the rest, so that what is trained is a distance as it is shown. The
+paper trains attention as well, to disentangle latents (its section 4); this is the same idea turned
+to localization.
 """
 
 import torch
@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 CROSS_ENTROPY_WEIGHT = 5.0  # beside a Dice term of 1
-MOMENTUM = 0.1  # of the moving averages, once 10 steps have been averaged plainly
-_GAIN = (
-    20.0  # of slope and offset: Adam moves a weight by the learning rate at most, these have far
-)
+MOMENTUM = 0.05  # of the moving averages, once 20 steps have been averaged plainly
+SHRINKAGE = 0.5  # of the variances per position, added in terms of the one over all positions
+# Of slope and offset: Adam moves a weight by the learning rate at most, and these have far to go.
+_GAIN = 20.0
 _SMALLEST_VARIANCE = 1e-3  # keeps the first steps finite
 _DICE_SMOOTHING = 1.0  # pixels
 
@@ -30,18 +30,19 @@ class Guidance(nn.Module):
 
     Args:
         latent_dim: number D of latents.
+        grid: positions along a side of the local latents.
     """
 
-    mean: Tensor
-    variance: Tensor
+    mean: Tensor  # (D, grid, grid)
+    variance: Tensor  # (D, grid, grid)
     updates: Tensor
 
-    def __init__(self, latent_dim: int) -> None:
+    def __init__(self, latent_dim: int, grid: int) -> None:
         super().__init__()
         self.slope = nn.Parameter(torch.tensor(1.0 / _GAIN))  # positive by a softplus
         self.offset = nn.Parameter(torch.tensor(-3.0 / _GAIN))  # most pixels are normal
-        self.register_buffer("mean", torch.zeros(latent_dim))
-        self.register_buffer("variance", torch.ones(latent_dim))
+        self.register_buffer("mean", torch.zeros(latent_dim, grid, grid))
+        self.register_buffer("variance", torch.ones(latent_dim, grid, grid))
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
 
     @torch.no_grad()
@@ -51,14 +52,17 @@ class Guidance(nn.Module):
             return
         self.updates += 1
         share = (1.0 / self.updates).clamp_min(MOMENTUM)
-        self.mean.lerp_(local.mean(dim=(0, 2, 3)), share)
-        centred = local - self.mean[:, None, None]
-        self.variance.lerp_(centred.square().mean(dim=(0, 2, 3)), share)
+        self.mean.lerp_(local.mean(dim=0), share)
+        self.variance.lerp_((local - self.mean).square().mean(dim=0), share)
 
     def forward(self, local: Tensor, size: tuple[int, int]) -> Tensor:
         """Logit of a defect at each pixel, (B, *size), of local latents (B, D, h, w)."""
-        variance = self.variance[:, None, None] + _SMALLEST_VARIANCE
-        distance = ((local - self.mean[:, None, None]).square() / variance).mean(1, keepdim=True)
+        places = (1, 2)
+        pooled = self.variance.mean(places, keepdim=True) + self.mean.var(
+            places, correction=0, keepdim=True
+        )
+        variance = self.variance + SHRINKAGE * pooled + _SMALLEST_VARIANCE
+        distance = ((local - self.mean).square() / variance).mean(1, keepdim=True)
         slope, offset = F.softplus(_GAIN * self.slope), _GAIN * self.offset
         logits = slope * torch.log1p(distance) + offset
         return F.interpolate(logits, size, mode="bilinear", align_corners=False)[:, 0]

@@ -29,26 +29,26 @@ CONFIG = TrainConfig(
 
 def test_moving_averages_approach_the_moments_of_normal_latents() -> None:
     torch.manual_seed(0)
-    guidance = Guidance(2)
-    mean, std = torch.tensor([3.0, -1.0]), torch.tensor([2.0, 0.5])
+    guidance = Guidance(2, 4)
+    mean, std = torch.randn(2, 4, 4), torch.rand(2, 4, 4) + 0.5  # each position has its own
     for _ in range(60):
-        guidance.observe(torch.randn(4, 2, 8, 8) * std[:, None, None] + mean[:, None, None])
-    torch.testing.assert_close(guidance.mean, mean, atol=0.1, rtol=0)
-    torch.testing.assert_close(guidance.variance.sqrt(), std, atol=0.1, rtol=0)
+        guidance.observe(torch.randn(64, 2, 4, 4) * std + mean)
+    torch.testing.assert_close(guidance.mean, mean, atol=0.2, rtol=0)
+    torch.testing.assert_close(guidance.variance.sqrt(), std, atol=0.2, rtol=0)
     before = guidance.mean.clone()
-    guidance.observe(torch.empty(0, 2, 8, 8))  # a batch in which every image is painted
+    guidance.observe(torch.empty(0, 2, 4, 4))  # a batch in which every image is painted
     assert torch.equal(guidance.mean, before)
 
 
 def test_logit_rises_with_the_squared_deviation_whatever_its_sign() -> None:
-    guidance = Guidance(1)
+    guidance = Guidance(1, 2)
     guidance.variance.fill_(4.0)
     logits = [guidance(torch.full((1, 1, 2, 2), z), (4, 4)) for z in (0.0, 4.0, -4.0, 20.0)]
     assert all(logit.shape == (1, 4, 4) for logit in logits)
     assert logits[0].max() < logits[1].max() < logits[3].max()
     torch.testing.assert_close(logits[1], logits[2])
-    # log(1 + 16 / (4 + 0.001)), times softplus(1), minus 3
-    expected = np.log1p(np.e) * np.log1p(16 / 4.001) - 3
+    # log(1 + 16 / (4 + 4 / 2 + 0.001)), times softplus(1), minus 3
+    expected = np.log1p(np.e) * np.log1p(16 / 6.001) - 3
     assert logits[1][0, 0, 0].item() == pytest.approx(expected, rel=1e-5)
 
 
@@ -123,7 +123,7 @@ def test_gradients_of_both_losses_reach_the_encoder_and_their_norms_are_balanced
         branch.grad = None  # the calls above have left theirs
     losses.total.backward()
     assert branches.guidance.grad is not None
-    expected = branches.guidance.grad.norm() / SCALE / (10 * pulled.norm())
+    expected = branches.guidance.grad.norm() / SCALE / (CONFIG.guidance_ratio * pulled.norm())
     objective.after_backward()
     torch.testing.assert_close(objective.balance.weight, expected, rtol=1e-4, atol=0)
 

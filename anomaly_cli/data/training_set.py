@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from anomaly_cli.config import TrainConfig
 from anomaly_cli.data.augmentation import select_augmentation
-from anomaly_cli.data.defects import DefectPainter
+from anomaly_cli.data.defects import DefectPainter, TrainingPainter
 from anomaly_cli.data.mvtec import NormalSplit, split_normal, training_images
 from anomaly_cli.data.normal import NormalImages
 from anomaly_cli.data.painted import PaintedImage, draw_validation
@@ -19,7 +19,7 @@ class TrainingSet(NamedTuple):
     split: NormalSplit  # the files
     fit: NormalImages  # augmented
     held_out: NormalImages
-    painter: DefectPainter  # draws defects with pieces of `fit`
+    painter: TrainingPainter  # draws defects with pieces of `fit`
     validation: list[PaintedImage]  # of `held_out`, with and without a drawn defect
 
 
@@ -39,6 +39,6 @@ def open_training_set(config: TrainConfig) -> TrainingSet:
     spread = range(0, len(fit), -(-len(fit) // DONORS))
     # A photograph that `sample` cut the images from must not be pasted into them.
     donors = load_donors(config.category)
-    painter = DefectPainter([fit.plain(index) for index in spread], donors)
-    validation = draw_validation(held_out, painter, seed=config.seed)
-    return TrainingSet(split, fit, held_out, painter, validation)
+    natural = DefectPainter([fit.plain(index) for index in spread], donors)
+    validation = draw_validation(held_out, natural, seed=config.seed)
+    return TrainingSet(split, fit, held_out, TrainingPainter(natural), validation)

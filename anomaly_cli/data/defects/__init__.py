@@ -9,6 +9,7 @@ from anomaly_cli.data.defects.foreground import foreground_mask
 from anomaly_cli.data.defects.painter import (
     WEIGHTS,
     DefectPainter,
+    TrainingPainter,
     draw_defect,
     draw_random_defect,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "DefectKind",
     "DefectPainter",
     "SyntheticDefect",
+    "TrainingPainter",
     "draw_defect",
     "draw_random_defect",
     "foreground_mask",

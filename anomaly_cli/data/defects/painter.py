@@ -12,6 +12,7 @@ from anomaly_cli.data.defects.canvas import (
     Sources,
     SyntheticDefect,
 )
+from anomaly_cli.data.defects.coarse import draw_coarse
 from anomaly_cli.data.defects.damage import draw_deform, draw_missing
 from anomaly_cli.data.defects.foreground import foreground_mask, has_foreground
 from anomaly_cli.data.defects.ground import draw_colour, draw_texture
@@ -135,6 +136,41 @@ class DefectPainter:
         foreground = foreground_mask(image) if self.has_foreground else None
         is_anywhere = generator.random() >= self.on_foreground
         return _paint(image, kind, self.sources, foreground, generator, is_anywhere=is_anywhere)
+
+
+COARSE_SHARE = 0.7  # of the defects that training sees; the others are natural-looking
+NUMBERS = (0.5, 0.3, 0.2)  # how often an image of training has one, two or three of them
+
+
+class TrainingPainter:
+    """Draws what guided attention learns from: mostly coarse defects, up to three in an image.
+
+    Args:
+        natural: draws the natural-looking ones, and has the sources of foreign pieces.
+    """
+
+    def __init__(self, natural: DefectPainter) -> None:
+        self.natural = natural
+
+    def __call__(self, image: RGBImage, generator: np.random.Generator) -> SyntheticDefect:
+        """Draw into a copy of `image` (H, W, 3) uint8; the kind is that of the first defect.
+
+        Raises:
+            ValueError: the image is smaller than 32 pixels.
+        """
+        count = 1 + int(np.searchsorted(np.cumsum(NUMBERS)[:-1], generator.random()))
+        first = self._draw(image, generator)
+        painted = first.image
+        for _ in range(count - 1):
+            painted = self._draw(painted, generator).image
+        return SyntheticDefect(painted, (painted != image).any(axis=2), first.kind)
+
+    def _draw(self, image: RGBImage, generator: np.random.Generator) -> SyntheticDefect:
+        if generator.random() < COARSE_SHARE:
+            coarse = draw_coarse(image, self.natural.sources, generator)
+            if coarse is not None:
+                return coarse
+        return self.natural(image, generator)
 
 
 def _shrink(donor: RGBImage, normals: Sequence[RGBImage]) -> RGBImage:
