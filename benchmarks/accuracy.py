@@ -10,6 +10,7 @@
 import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -93,12 +94,22 @@ def print_centre_prior(pairs: Sequence[Pair]) -> None:
     )
 
 
-def print_table(
-    title: str, maker: MapMaker, specs: Sequence[MapSpec], pairs: Sequence[Pair]
-) -> None:
-    """Score every map on the pairs and print one Markdown row for each."""
+class Score(NamedTuple):
+    """What a map reaches on some pairs."""
+
+    pixel_auroc: float
+    best_iou: float  # at the best threshold for these pairs
+    aupro: float
+    image_auroc: float
+    maxima: list[float]  # of each map
+
+
+def score_maps(
+    maker: MapMaker, specs: Sequence[MapSpec], pairs: Sequence[Pair]
+) -> dict[MapSpec, Score]:
+    """Compare every map with the masks."""
     counts = {spec: ExactCounts() for spec in specs}
-    scores: dict[MapSpec, list[float]] = {spec: [] for spec in specs}
+    maxima: dict[MapSpec, list[float]] = {spec: [] for spec in specs}
     labels = np.array([mask.any() for _image, mask in pairs])
     for start in range(0, len(pairs), BATCH):
         batch = pairs[start : start + BATCH]
@@ -106,17 +117,26 @@ def print_table(
         for spec, maps in drawn.items():
             for anomaly_map, (_image, mask) in zip(maps.numpy(), batch, strict=True):
                 counts[spec].update(anomaly_map, mask)
-                scores[spec].append(float(anomaly_map.max()))
+                maxima[spec].append(float(anomaly_map.max()))
+    scores = {}
+    for spec in specs:
+        pixels = pixel_metrics(counts.pop(spec).ranking())
+        images = image_metrics(np.array(maxima[spec]), labels)
+        scores[spec] = Score(
+            pixels.pixel_auroc, pixels.best_iou, pixels.aupro, images.image_auroc, maxima[spec]
+        )
+    return scores
+
+
+def print_table(
+    title: str, maker: MapMaker, specs: Sequence[MapSpec], pairs: Sequence[Pair]
+) -> None:
+    """Score every map on the pairs and print one Markdown row for each."""
     print(f"\n{title}\n\n| map | pixel AUROC | best IoU (oracle) | AU-PRO 0.3 | image AUROC |")
     print("| --- | --- | --- | --- | --- |")
-    for spec in specs:
-        pixels = pixel_metrics(counts[spec].ranking())
-        images = image_metrics(np.array(scores[spec]), labels)
-        print(
-            f"| {spec} | {pixels.pixel_auroc:.3f} | {pixels.best_iou:.3f} "
-            f"| {pixels.aupro:.3f} | {images.image_auroc:.3f} |",
-            flush=True,
-        )
+    for spec, score in score_maps(maker, specs, pairs).items():
+        figures = " | ".join(f"{value:.3f}" for value in score[:4])
+        print(f"| {spec} | {figures} |", flush=True)
 
 
 def main() -> None:
