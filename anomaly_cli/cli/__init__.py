@@ -9,6 +9,7 @@ import anomaly_cli
 from anomaly_cli import console
 from anomaly_cli.cli.check_data import check_data
 from anomaly_cli.cli.disentangle import disentangle
+from anomaly_cli.cli.download import download
 from anomaly_cli.cli.evaluate import evaluate
 from anomaly_cli.cli.explain import explain
 from anomaly_cli.cli.localize import localize
@@ -69,6 +70,7 @@ def _root(
 
 for _command in (
     sample,
+    download,
     check_data,
     preview_defects,
     train,

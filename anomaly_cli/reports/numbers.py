@@ -59,3 +59,12 @@ def _rounded(value: float, towards: Callable[[float], int]) -> str:
 def difference(value: float, reference: float) -> str:
     """With its sign; n/a where undefined."""
     return f"{value - reference:+.3f}" if math.isfinite(value - reference) else "n/a"
+
+
+def size_text(size: float) -> str:
+    """Bytes in the largest fitting power of 1000, such as "5.3 GB"."""
+    for unit in ("bytes", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"

@@ -1,0 +1,166 @@
+"""`download`: data sets and weights from their official places. Loads no torch."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from anomaly_cli import console
+from anomaly_cli.console.download import bytes_progress
+from anomaly_cli.downloads import transfer
+from anomaly_cli.downloads.checksums import algorithm, has_checksum
+from anomaly_cli.downloads.config import DownloadConfig
+from anomaly_cli.downloads.installation import install, is_installed
+from anomaly_cli.downloads.sources import SOURCES, RemoteFile, Source
+from anomaly_cli.errors import ConfigError, DataError, OutputError
+from anomaly_cli.files import hash_file
+from anomaly_cli.reports.numbers import size_text
+
+PART = ".part"
+
+
+class FetchedFile(NamedTuple):
+    """One file as it came."""
+
+    name: str
+    size: int  # bytes
+    sha256: str
+    checked: str  # MD5 or SHA-256 where it was compared, else empty
+
+
+class Download(NamedTuple):
+    """One data set, or the weights, on disk."""
+
+    name: str
+    path: Path
+    files: tuple[FetchedFile, ...]  # none if it was there already
+    next_command: str  # empty if no command reads it
+
+
+def run(config: DownloadConfig) -> tuple[Download, ...]:
+    """Fetch, verify and unpack each data set that is not there yet.
+
+    Raises:
+        ConfigError: the licences were not accepted; the message names them.
+        DataError: a file cannot be fetched, or is not what it should be.
+        OutputError: the disk is full or cannot be written to, or something else is in the way.
+    """
+    names = tuple(dict.fromkeys(config.names))
+    if not config.accept_licence:
+        licences = [f"{name}: {SOURCES[name].licence} ({SOURCES[name].terms})" for name in names]
+        raise ConfigError(
+            f"nothing was fetched: add --accept-licence to accept {'; '.join(licences)}"
+        )
+    return tuple(_download(config, name) for name in names)
+
+
+def to_json(downloads: tuple[Download, ...]) -> dict[str, Any]:
+    """What was done, with the SHA-256 of every file that came."""
+    return {
+        "downloads": [
+            {
+                "name": download.name,
+                "path": str(download.path),
+                "files": [file._asdict() for file in download.files],
+                "next_command": download.next_command,
+            }
+            for download in downloads
+        ]
+    }
+
+
+def _download(config: DownloadConfig, name: str) -> Download:
+    source, files = SOURCES[name], config.files(name)
+    target = config.output / source.target
+    command = source.next_command.format(output=config.output)
+    if not config.overwrite and is_installed(source, files, target):
+        console.note(f"{name}: {target} is complete already, and left as it is")
+        return Download(name, target, (), command)
+    console.note(f"{name}: {source.title}; licence: {source.licence}")
+    try:
+        config.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make {config.output}: {error.strerror or error}") from error
+    parts = [config.output / f"{file.name}{PART}" for file in files]
+    with _parts_kept(parts):
+        paths = [_obtain(config, source, file) for file in files]
+        fetched = tuple(_verify(file, path) for file, path in zip(files, paths, strict=True))
+        _install(source, paths, target)
+    for part in parts:
+        if config.keep_archive and part.is_file():
+            transfer.release(part, part.with_suffix(""))
+        transfer.discard(part)
+    return Download(name, target, fetched, command)
+
+
+def _obtain(config: DownloadConfig, source: Source, file: RemoteFile) -> Path:
+    """The file on disk: an archive that was kept earlier, or else what is fetched now."""
+    archive = config.output / file.name
+    is_archive = source.kind != "file" and archive.is_file()
+    if is_archive and file.checksum and has_checksum(archive, file.checksum):
+        console.note(f"{archive} has the right checksum and is not fetched again")
+        return archive
+    part = archive.with_name(archive.name + PART)
+
+    def reserve(missing: int, size: int) -> None:
+        _check_space(config.output, file.name, missing, int(size * source.expansion))
+
+    with (
+        bytes_progress(file.name) as progress,
+        closing(transfer.fetch(file.urls, part, reserve=reserve)) as steps,
+    ):
+        for step in steps:
+            progress.update(step.received, step.total, step.note)
+    return part
+
+
+def _check_space(folder: Path, name: str, missing: int, unpacked: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if missing + unpacked > free:
+        raise OutputError(
+            f"{folder} has {size_text(free)} free, and {name} needs about "
+            f"{size_text(missing + unpacked)} ({size_text(missing)} to fetch, "
+            f"{size_text(unpacked)} unpacked); make room or choose another --output"
+        )
+
+
+def _verify(file: RemoteFile, path: Path) -> FetchedFile:
+    """Compare the checksum, and remove a file that has another one: it would be gone on from."""
+    sha256, kind = hash_file(path), algorithm(file.checksum)
+    is_right = sha256 == file.checksum if kind == "SHA-256" else has_checksum(path, file.checksum)
+    if not is_right:
+        transfer.discard(path)
+        raise DataError(
+            f"{file.name} was damaged or changed, and is removed: its {kind} is not "
+            f"{file.checksum} (SHA-256: {sha256})"
+        )
+    return FetchedFile(file.name, path.stat().st_size, sha256, kind)
+
+
+def _install(source: Source, paths: list[Path], target: Path) -> None:
+    """Unpack, and remove what was fetched if it is no good."""
+    try:
+        with (
+            bytes_progress(f"unpacking {target.name}") as progress,
+            closing(install(source, paths, target)) as steps,
+        ):
+            for path, read in steps:
+                progress.update(read, path.stat().st_size)
+    except DataError:
+        for path in paths:
+            if path.suffix == PART:
+                transfer.discard(path)
+        raise
+
+
+@contextmanager
+def _parts_kept(parts: list[Path]) -> Iterator[None]:
+    """Say after Ctrl-C what the next command goes on from."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        for part in parts:
+            if transfer.is_resumable(part):
+                console.note(transfer.keeping_note(part))
+        raise
