@@ -14,6 +14,7 @@ from typer.main import get_command
 
 from anomaly_cli.cli import app
 from anomaly_cli.commands import disentangle, evaluate, explain, localize, train
+from anomaly_cli.config import train_defaults
 from anomaly_cli.presets import preset_names, preset_text
 from models.config import Attention
 
@@ -81,7 +82,7 @@ def config(tmp_path: Path) -> Any:
         (["environment", "config", "preset"], 2, "environment ANOMALY_CLI_TRAIN_EPOCHS"),
         (["config", "preset"], 3, "config my.toml"),
         (["preset"], 300, "preset paper"),
-        ([], 60, "default"),
+        ([], train_defaults("none", is_fast=False).epochs, "default"),
     ],
     ids=["flag", "environment", "config", "preset", "default"],
 )
