@@ -8,6 +8,8 @@ from pathlib import Path
 from anomaly_cli.errors import OutputError
 
 PARTIAL = ".partial"
+SETTINGS_FILE = "settings.toml"  # beside every result
+SETTINGS_MARK = "# anomaly-cli"  # how it begins
 
 
 @contextmanager
@@ -53,6 +55,7 @@ def write_text(path: Path, content: str) -> None:
 def prepare_output_folder(folder: Path, *, overwrite: bool) -> None:
     """Make `folder`, and refuse one that already holds something unless `overwrite`.
 
+    The settings of a run that left nothing else are nothing: another run replaces them.
     Nothing is deleted: with `overwrite`, files of the same name are replaced one by one.
 
     Raises:
@@ -60,7 +63,7 @@ def prepare_output_folder(folder: Path, *, overwrite: bool) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        is_used = any(folder.iterdir())
+        is_used = not all(map(_is_settings, folder.iterdir()))
         probe = folder / f".writable{PARTIAL}"
         probe.touch()
         probe.unlink()
@@ -70,6 +73,14 @@ def prepare_output_folder(folder: Path, *, overwrite: bool) -> None:
         raise OutputError(
             f"{folder} already holds something; choose another folder or add --overwrite"
         )
+
+
+def _is_settings(path: Path) -> bool:
+    """Whether a run wrote this file: one that a user wrote under the same name is not ours."""
+    if path.name != SETTINGS_FILE or not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return stream.read(len(SETTINGS_MARK)) == SETTINGS_MARK.encode()
 
 
 def hash_file(path: Path) -> str:

@@ -26,6 +26,7 @@ FILES = {
     "mutual_information.png",
     "report.html",
     "scores.json",
+    "settings.toml",
     "traversals.png",
 }
 
@@ -134,6 +135,7 @@ def test_an_interrupted_run_ends_as_an_undisturbed_one(
     assert stopped.code == 130
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         "metrics.csv",
+        "settings.toml",
         "training_state.pt",
     }
     assert disentangle("--output", tmp_path / "run").code == 5

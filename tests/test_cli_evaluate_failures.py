@@ -105,7 +105,10 @@ def test_report_is_written_even_if_every_category_failed(root: Path) -> None:
     assert report["categories"] == []
     assert [row["category"] for row in report["failed"]] == ["bolt", "ring", "wood"]
     assert report["means"] == {}
-    assert {path.name for path in (root / "out").iterdir()} == set(file_names(FILES))
+    assert {path.name for path in (root / "out").iterdir()} == {
+        *file_names(FILES),
+        "settings.toml",
+    }
 
 
 def test_wrong_threshold_ends_the_run_before_any_report(root: Path) -> None:

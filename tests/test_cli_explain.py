@@ -41,6 +41,7 @@ def test_figure_and_numbers_are_written_and_nothing_else(
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "explain.json",
         "explain.png",
+        "settings.toml",
     ]
     assert "written to" in outcome.stderr
     assert "written to" not in outcome.stdout

@@ -29,6 +29,7 @@ def test_train_leaves_a_model_and_a_row_for_each_epoch(trained: Trained) -> None
     assert sorted(p.name for p in (trained.runs / "disc").iterdir()) == [
         "metrics.csv",
         "model.safetensors",
+        "settings.toml",
     ]
     rows = list(csv.DictReader((trained.runs / "disc/metrics.csv").open()))
     assert [int(row["epoch"]) for row in rows] == [1, 2, 3, 4, 5, 6]

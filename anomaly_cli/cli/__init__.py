@@ -8,11 +8,13 @@ from typer.core import TyperGroup
 import anomaly_cli
 from anomaly_cli import console
 from anomaly_cli.cli.check_data import check_data
+from anomaly_cli.cli.configuration import ConfigurableCommand
 from anomaly_cli.cli.disentangle import disentangle
 from anomaly_cli.cli.download import download
 from anomaly_cli.cli.evaluate import evaluate
 from anomaly_cli.cli.explain import explain
 from anomaly_cli.cli.localize import localize
+from anomaly_cli.cli.presets import presets
 from anomaly_cli.cli.preview_defects import preview_defects
 from anomaly_cli.cli.sample import sample
 from anomaly_cli.cli.train import train
@@ -57,10 +59,8 @@ def _show_version(is_wanted: bool) -> None:
 @app.callback()
 def _root(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only results and errors.")] = False,
-    debug: Annotated[  # noqa: ARG001 - read by the group
-        bool, typer.Option("--debug", help="Show the traceback of errors.")
-    ] = False,
-    version: Annotated[  # noqa: ARG001 - the callback prints and ends
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of errors.")] = False,
+    version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show version.")
     ] = False,
 ) -> None:
@@ -78,8 +78,9 @@ for _command in (
     evaluate,
     explain,
     disentangle,
+    presets,
 ):
-    app.command()(_command)
+    app.command(cls=ConfigurableCommand)(_command)
 
 
 def main() -> None:

@@ -22,6 +22,8 @@ def check_data(
         bool, typer.Option("--strict", help="Warnings fail too (exit code 3).")
     ] = CHECK.strict,
     workers: Annotated[int, typer.Option(help="Threads that decode.")] = CHECK.workers,
+    config_file: option.ConfigFile = None,
+    preset: option.Preset = None,
     json: option.Json = False,
 ) -> None:
     """Verify a data set before hours of training: files, masks, sizes, bit depth, duplicates."""

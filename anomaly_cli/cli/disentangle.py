@@ -7,6 +7,7 @@ import typer
 
 from anomaly_cli import console
 from anomaly_cli.cli import options as option
+from anomaly_cli.cli.configuration import resolve_settings
 from anomaly_cli.console.disentanglement import show_disentanglement
 from anomaly_cli.disentangling.config import DisentangleConfig, Method
 from models.objective import MapNorm, Pairs
@@ -16,6 +17,7 @@ _METHODS = "the method's"
 
 
 def disentangle(
+    ctx: typer.Context,
     method: Annotated[Method, typer.Option(help="What is minimised.")] = DEFAULT.method,
     compare: Annotated[
         tuple[str, str] | None,
@@ -80,6 +82,8 @@ def disentangle(
         bool, typer.Option("--resume", help="Go on where it stopped; keep what is finished.")
     ] = DEFAULT.resume,
     overwrite: option.Overwrite = DEFAULT.overwrite,
+    config_file: option.ConfigFile = None,
+    preset: option.Preset = None,
     json: option.Json = False,
 ) -> None:
     """Train VAEs on dSprites whose latents stand for one factor each, score and show them."""
@@ -107,7 +111,7 @@ def disentangle(
     )
     from anomaly_cli.commands import disentangle as command
 
-    result = command.run(config)
+    result = command.run(config, resolve_settings(ctx))
     if json:
         console.print_json(result.document)
         return

@@ -7,8 +7,10 @@ import typer
 
 from anomaly_cli import console
 from anomaly_cli.cli import options as option
+from anomaly_cli.cli.configuration import resolve_settings
 from anomaly_cli.config import Counting, EvaluateConfig, MapConfig, Resolution
 from anomaly_cli.errors import GateError
+from anomaly_cli.settings import ResolvedSettings
 
 if TYPE_CHECKING:
     from anomaly_cli.reports.results import EvaluationReport
@@ -18,6 +20,7 @@ _NAMED_ROWS = 5  # failing bars in the message; the table has all
 
 
 def evaluate(
+    ctx: typer.Context,
     model: Annotated[
         Path | None, typer.Option(help="One model, instead of all models of --runs.")
     ] = EVALUATE.model,
@@ -87,6 +90,8 @@ def evaluate(
     workers: option.Threads = MAP.workers,
     device: option.Device = MAP.device,
     overwrite: option.Overwrite = EVALUATE.overwrite,
+    config_file: option.ConfigFile = None,
+    preset: option.Preset = None,
     json: option.Json = False,
 ) -> None:
     """Score models, or saved maps, on their test splits: metrics, intervals, bars and a report."""
@@ -113,19 +118,19 @@ def evaluate(
         ),
         overwrite=overwrite,
     )
-    report = _run(config)
+    report = _run(config, resolve_settings(ctx))
     _show(report, config, json=json)
     _judge(report, exit_zero=exit_zero)
 
 
-def _run(config: EvaluateConfig) -> "EvaluationReport":
+def _run(config: EvaluateConfig, resolved: ResolvedSettings) -> "EvaluationReport":
     if config.maps is not None:
         from anomaly_cli.commands import evaluate_maps  # loads no torch
 
-        return evaluate_maps.run(config)
+        return evaluate_maps.run(config, resolved)
     from anomaly_cli.commands import evaluate as evaluate_models
 
-    return evaluate_models.run(config)
+    return evaluate_models.run(config, resolved)
 
 
 def _show(report: "EvaluationReport", config: EvaluateConfig, *, json: bool) -> None:

@@ -7,6 +7,7 @@ import typer
 
 from anomaly_cli import console
 from anomaly_cli.cli import options as option
+from anomaly_cli.cli.configuration import resolve_settings
 from anomaly_cli.config import ExplainConfig, MapConfig
 from anomaly_cli.errors import DataError
 
@@ -14,6 +15,7 @@ EXPLAIN, MAP = ExplainConfig(model=Path(), images=()), MapConfig()
 
 
 def explain(
+    ctx: typer.Context,
     model: option.Model,
     images: option.Images,
     output: option.Output = EXPLAIN.output,
@@ -29,6 +31,8 @@ def explain(
     workers: option.Threads = MAP.workers,
     device: option.Device = MAP.device,
     overwrite: option.Overwrite = EXPLAIN.overwrite,
+    config_file: option.ConfigFile = None,
+    preset: option.Preset = None,
     json: option.Json = False,
 ) -> None:
     """Draw which latents deviate, where each one looks, and what it stands for."""
@@ -45,7 +49,7 @@ def explain(
         ),
         overwrite=overwrite,
     )
-    result = command.run(config)
+    result = command.run(config, resolve_settings(ctx))
     if json:
         console.print_json(result.report)
     else:

@@ -7,6 +7,7 @@ import typer
 
 from anomaly_cli import console
 from anomaly_cli.cli import options as option
+from anomaly_cli.cli.configuration import resolve_settings
 from anomaly_cli.config import Layout, LocalizeConfig, MapConfig
 from anomaly_cli.errors import DataError
 
@@ -14,6 +15,7 @@ LOCALIZE, MAP = LocalizeConfig(model=Path(), images=()), MapConfig()
 
 
 def localize(
+    ctx: typer.Context,
     model: option.Model,
     images: option.Images,
     output: option.Output = LOCALIZE.output,
@@ -45,6 +47,8 @@ def localize(
     workers: option.Threads = MAP.workers,
     device: option.Device = MAP.device,
     overwrite: option.Overwrite = LOCALIZE.overwrite,
+    config_file: option.ConfigFile = None,
+    preset: option.Preset = None,
     json: option.Json = False,
 ) -> None:
     """Show where images depart from normal: maps, heatmaps, overlays, masks and a manifest."""
@@ -65,7 +69,7 @@ def localize(
         layout=layout,
         overwrite=overwrite,
     )
-    result = command.run(config)
+    result = command.run(config, resolve_settings(ctx))
     if json:
         console.print_json(result.records)
     else:

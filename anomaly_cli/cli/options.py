@@ -6,7 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
+from anomaly_cli.cli.configuration import load_config, load_preset
 from anomaly_cli.config import DATA_VARIABLE, MapConfig, MapSource, Scores
+from anomaly_cli.presets import preset_names
 from models.config import Attention, Layer
 
 Data = Annotated[
@@ -82,6 +84,26 @@ Threshold = Annotated[
     str | None,
     typer.Option(
         help="A number, or a rule: image-fpr=RATE, pixel-fpr=RATE, max.", show_default="the model's"
+    ),
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        is_eager=True,
+        callback=load_config,
+        help="TOML file of settings; flags and the environment win over it.",
+    ),
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        is_eager=True,
+        callback=load_preset,
+        autocompletion=preset_names,
+        help="Settings that come with the tool, see anomaly-cli presets; all others win over it.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]

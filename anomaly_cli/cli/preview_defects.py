@@ -22,6 +22,8 @@ def preview_defects(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the file if it is there.")
     ] = PREVIEW.overwrite,
+    config_file: option.ConfigFile = None,
+    preset: option.Preset = None,
     json: option.Json = False,
 ) -> None:
     """Draw a sheet of the synthetic defects that guide the training of a category."""

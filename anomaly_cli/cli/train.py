@@ -6,6 +6,7 @@ import typer
 
 from anomaly_cli import console
 from anomaly_cli.cli import options as option
+from anomaly_cli.cli.configuration import resolve_settings
 from anomaly_cli.config import Guidance, TrainConfig, train_defaults
 from anomaly_cli.errors import ConfigError
 from models.config import Head, Neck, Reconstruction, VAEConfig
@@ -25,6 +26,7 @@ def _told(name: str) -> str:
 
 
 def train(
+    ctx: typer.Context,
     category: option.Category = TRAIN.category,
     data: option.Data = TRAIN.data,
     output: option.Output = TRAIN.output,
@@ -108,6 +110,8 @@ def train(
         bool, typer.Option("--resume", help="Go on where an interrupted training stopped.")
     ] = TRAIN.resume,
     overwrite: option.Overwrite = TRAIN.overwrite,
+    config_file: option.ConfigFile = None,
+    preset: option.Preset = None,
     json: option.Json = False,
 ) -> None:
     """Learn the normal images of a category: writes OUTPUT/CATEGORY/model.safetensors."""
@@ -158,7 +162,7 @@ def train(
         resume=resume,
         overwrite=overwrite,
     )
-    results = command.run(config)
+    results = command.run(config, resolve_settings(ctx, chosen._asdict()))
     if json:
         console.print_json([row._asdict() | {"model": str(row.model)} for row in results])
         return

@@ -38,6 +38,7 @@ from anomaly_cli.disentangling.training import StepStats, Trainer
 from anomaly_cli.errors import CheckpointError, ConfigError, OutputError
 from anomaly_cli.files import prepare_output_folder
 from anomaly_cli.reports.disentanglement import comparison_document, write_report
+from anomaly_cli.settings import ResolvedSettings, write_settings
 from models.conv import conv_vae
 
 SAVE_EVERY = 30.0  # seconds; what an interruption loses at most
@@ -71,7 +72,7 @@ class DisentangleResult(NamedTuple):
         return dict(self.runs[0].record)
 
 
-def run(config: DisentangleConfig) -> DisentangleResult:
+def run(config: DisentangleConfig, resolved: ResolvedSettings | None = None) -> DisentangleResult:
     """Train, score and draw; of a comparison, whatever is not finished yet.
 
     The report of a comparison is written anew after each pair.
@@ -80,6 +81,7 @@ def run(config: DisentangleConfig) -> DisentangleResult:
     plans = _plan(config)
     _prepare_folders(config, plans)
     sprites = open_dsprites(config.data)
+    write_settings(config.output, resolved)
     runs: list[Run] = []
     differences: list[PairedDifference] = []
     for plan in plans:

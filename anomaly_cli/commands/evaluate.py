@@ -14,11 +14,12 @@ from anomaly_cli.files import fingerprint
 from anomaly_cli.latents import name_latents
 from anomaly_cli.localization import Localizer, localize_files, open_localizer
 from anomaly_cli.reports.results import EvaluationReport
+from anomaly_cli.settings import ResolvedSettings
 
 
-def run(config: EvaluateConfig) -> EvaluationReport:
+def run(config: EvaluateConfig, resolved: ResolvedSettings | None = None) -> EvaluationReport:
     """Score each model on the test split of its category and write the report."""
-    return score(_find_models(config), config)
+    return score(_find_models(config), config, resolved)
 
 
 def _find_models(config: EvaluateConfig) -> Sources:

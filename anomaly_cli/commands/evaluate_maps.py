@@ -14,15 +14,16 @@ from anomaly_cli.evaluation import CategorySource, DrawnMap
 from anomaly_cli.files import fingerprint
 from anomaly_cli.images import image_size
 from anomaly_cli.reports.results import EvaluationReport
+from anomaly_cli.settings import ResolvedSettings
 
 
-def run(config: EvaluateConfig) -> EvaluationReport:
+def run(config: EvaluateConfig, resolved: ResolvedSettings | None = None) -> EvaluationReport:
     """Score saved maps at their own size and write the report."""
     maps = _maps_folder(config)
     threshold = _given_threshold(config)
     names = find_mapped_categories(config.data, maps, config.category)
     sources = {name: partial(_open, name, maps, threshold, config) for name in names}
-    return score(sources, config)
+    return score(sources, config, resolved)
 
 
 def _maps_folder(config: EvaluateConfig) -> Path:

@@ -20,6 +20,7 @@ from anomaly_cli.files import prepare_output_folder, write_text
 from anomaly_cli.images import ImageFile, find_images, write_png
 from anomaly_cli.latents import STEPS, select_latents, traverse
 from anomaly_cli.localization import LocalizedImage, Localizer, localize_files, open_localizer
+from anomaly_cli.settings import ResolvedSettings, write_settings
 
 SCHEMA_VERSION = 1
 FIGURE_FILE, REPORT_FILE = "explain.png", "explain.json"
@@ -35,7 +36,7 @@ class ExplainResult(NamedTuple):
     failed: int  # images that could not be read
 
 
-def run(config: ExplainConfig) -> ExplainResult:
+def run(config: ExplainConfig, resolved: ResolvedSettings | None = None) -> ExplainResult:
     """Find the latents that deviate, and draw where they look and what they stand for.
 
     An image that cannot be read is reported and skipped.
@@ -52,6 +53,7 @@ def run(config: ExplainConfig) -> ExplainResult:
     report = _describe(records, summary, chosen, localizer)
     text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
     write_text(config.output / REPORT_FILE, text + "\n")
+    write_settings(config.output, resolved)
     return ExplainResult(config.output, report, sum("error" in record for record in records))
 
 

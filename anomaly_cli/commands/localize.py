@@ -23,6 +23,7 @@ from anomaly_cli.localization import (
     ordered_map,
 )
 from anomaly_cli.rendering import PALETTE, heat_levels, overlay
+from anomaly_cli.settings import ResolvedSettings, write_settings
 
 SCHEMA_VERSION = 1
 SHEET_LATENTS = 8  # on a contact sheet, where all latents were asked for
@@ -52,7 +53,7 @@ class _Plan(NamedTuple):
     config: LocalizeConfig
 
 
-def run(config: LocalizeConfig) -> LocalizationResult:
+def run(config: LocalizeConfig, resolved: ResolvedSettings | None = None) -> LocalizationResult:
     """Localize anomalies in every image and write the pictures and the manifest.
 
     An image that cannot be read is reported and skipped; the others are written.
@@ -66,6 +67,7 @@ def run(config: LocalizeConfig) -> LocalizationResult:
         latent_dim = localizer.loaded.record.model.latent_dim
         selection = select_latents(config.latents, latent_dim, localizer.spec)
     prepare_output_folder(config.output, overwrite=config.overwrite)
+    write_settings(config.output, resolved)
     plan = _Plan(stems, localizer, selection, config)
     common = _common_record(plan)
     records: list[Record] = []

@@ -29,6 +29,7 @@ from anomaly_cli.reports.gates import (
 from anomaly_cli.reports.results import CategoryResult, EvaluationReport, Failure
 from anomaly_cli.reports.write import parse_formats, write_reports
 from anomaly_cli.scores import ImageScore, parse_image_score
+from anomaly_cli.settings import ResolvedSettings, write_settings
 from anomaly_cli.summary import kind_of, summarize
 
 Sources = Mapping[str, Callable[[], CategorySource]]  # opened one by one, by category
@@ -36,7 +37,9 @@ Sources = Mapping[str, Callable[[], CategorySource]]  # opened one by one, by ca
 _LIBRARIES = ("numpy", "opencv-python", "opencv-python-headless", "pillow", "torch", "torchvision")
 
 
-def score(sources: Sources, config: EvaluateConfig) -> EvaluationReport:
+def score(
+    sources: Sources, config: EvaluateConfig, resolved: ResolvedSettings | None = None
+) -> EvaluationReport:
     """Score each category, judge it by the bars, and write the report.
 
     Of several categories, one that fails costs its own row alone: the report names it and holds
@@ -64,6 +67,7 @@ def score(sources: Sources, config: EvaluateConfig) -> EvaluationReport:
         gates += _judge_baseline(report, baseline, config)
     report = replace(report, gates=tuple(gates))
     write_reports(config.output, report, formats)
+    write_settings(config.output, resolved)
     return report
 
 

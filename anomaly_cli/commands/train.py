@@ -29,6 +29,7 @@ from anomaly_cli.maps import candidate_maps
 from anomaly_cli.objectives import GuidedObjective, Objective, PlainObjective
 from anomaly_cli.pretrained import load_encoder_weights
 from anomaly_cli.recording import record_model
+from anomaly_cli.settings import ResolvedSettings, write_settings
 from anomaly_cli.training import EpochStats, Trainer, to_csv
 from models.resnet import resnet18_vae
 
@@ -51,12 +52,12 @@ class TrainedCategory(NamedTuple):
     sha256: str
 
 
-def run(config: TrainConfig) -> list[TrainedCategory]:
+def run(config: TrainConfig, resolved: ResolvedSettings | None = None) -> list[TrainedCategory]:
     """Train a model for each category found, leaving out those that are finished."""
     _check_settings(config)
     device = resolve_device(config.device)
     categories = select_categories(config.data, config.category)
-    return [_train_or_skip(replace(config, category=name), device) for name in categories]
+    return [_train_or_skip(replace(config, category=name), device, resolved) for name in categories]
 
 
 def _check_settings(config: TrainConfig) -> None:
@@ -66,7 +67,9 @@ def _check_settings(config: TrainConfig) -> None:
         raise ConfigError("train takes a threshold rule, not a number: max, image-fpr=0.05, ...")
 
 
-def _train_or_skip(config: TrainConfig, device: torch.device) -> TrainedCategory:
+def _train_or_skip(
+    config: TrainConfig, device: torch.device, resolved: ResolvedSettings | None
+) -> TrainedCategory:
     folder = config.output / config.category
     model = folder / MODEL_FILE
     if model.is_file() and not config.overwrite and not (folder / STATE_FILE).exists():
@@ -80,12 +83,18 @@ def _train_or_skip(config: TrainConfig, device: torch.device) -> TrainedCategory
             f"or --overwrite to start anew"
         )
     prepare_output_folder(folder, overwrite=config.overwrite or is_resumed)
-    _train_category(config, folder, device, is_resumed=is_resumed)
+    own = resolved.of_category(config.category) if resolved else None
+    _train_category(config, folder, device, own, is_resumed=is_resumed)
     return _summarise(model, is_new=True)
 
 
 def _train_category(
-    config: TrainConfig, folder: Path, device: torch.device, *, is_resumed: bool
+    config: TrainConfig,
+    folder: Path,
+    device: torch.device,
+    resolved: ResolvedSettings | None,
+    *,
+    is_resumed: bool,
 ) -> None:
     images = open_training_set(config)
     if config.scores == "position" and len(images.held_out) < MIN_IMAGES_PER_POSITION:
@@ -98,6 +107,7 @@ def _train_category(
     history: list[EpochStats] = []
     if is_resumed:
         history = _resume(trainer, folder / STATE_FILE, settings)
+    write_settings(folder, resolved)
     interrupted: BaseException | None = None
     try:
         _train_epochs(trainer, history, folder, settings, config)
