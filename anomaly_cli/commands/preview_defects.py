@@ -1,6 +1,7 @@
 """`preview-defects`: the normal images of a category -> a sheet of the defects drawn into them."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,8 +9,14 @@ import cv2
 import numpy as np
 
 from anomaly_cli.config import PreviewDefectsConfig
-from anomaly_cli.data.defects import DefectKind, DefectPainter, SyntheticDefect
+from anomaly_cli.data.defects import (
+    DefectKind,
+    DefectPainter,
+    SyntheticDefect,
+    TrainingPainter,
+)
 from anomaly_cli.data.mvtec import select_categories, training_images
+from anomaly_cli.data.painted import Painter
 from anomaly_cli.data.textures import load_donors
 from anomaly_cli.errors import OutputError
 from anomaly_cli.images import RGBImage, read_image, resize_image, resize_mask, write_png
@@ -31,6 +38,7 @@ MAX_NORMALS = 32  # images, spread over all, that rows and donors are taken from
 TILE = 256  # pixels; smaller images are enlarged to it, so that outlines can be seen
 LABEL_WIDTH = 80  # pixels
 OUTLINE = 4  # pixels between a defect and its outline
+MIXTURE = "training"  # the row of what training learns from, coarse defects among them
 
 
 class PreviewResult(NamedTuple):
@@ -39,7 +47,7 @@ class PreviewResult(NamedTuple):
     output: Path
     category: str
     has_foreground: bool
-    areas: dict[DefectKind, list[float]]  # of each defect, as a share of the image
+    areas: dict[str, list[float]]  # by kind, and of MIXTURE: shares of the image
 
 
 def run(config: PreviewDefectsConfig) -> PreviewResult:
@@ -56,11 +64,13 @@ def run(config: PreviewDefectsConfig) -> PreviewResult:
     chosen = paths[:: -(-len(paths) // MAX_NORMALS)]
     normals = [resize_image(read_image(path), size, size) for path in chosen]
     painter = DefectPainter(normals, load_donors(category))  # as training has them
+    painters: dict[str, Painter] = {kind: partial(painter, kind=kind) for kind in DefectKind}
+    painters[MIXTURE] = TrainingPainter(painter)
     rows, areas = [], {}
-    for kind in DefectKind:
-        normal, defects = _draw_examples(painter, normals, kind, config)
-        rows.append(_draw_row(kind, normal, defects))
-        areas[kind] = [float(defect.mask.mean()) for defect in defects]
+    for name, draw in painters.items():
+        normal, defects = _draw_examples(draw, normals, name, config)
+        rows.append(_draw_row(name, normal, defects))
+        areas[str(name)] = [float(defect.mask.mean()) for defect in defects]
     title = f"{config.category}: normal, and with synthetic defects (seed {config.seed})"
     heading = paragraph(title, TITLE, width=rows[0].shape[1])
     write_png(config.output, margin(below([heading, *rows])))
@@ -68,20 +78,20 @@ def run(config: PreviewDefectsConfig) -> PreviewResult:
 
 
 def _draw_examples(
-    painter: DefectPainter,
+    draw: Painter,
     normals: Sequence[RGBImage],
-    kind: DefectKind,
+    name: str,
     config: PreviewDefectsConfig,
 ) -> tuple[RGBImage, list[SyntheticDefect]]:
-    """A normal image and some defects of one kind in it, seeded by the kind."""
-    generator = np.random.default_rng([config.seed, *kind.encode()])
+    """A normal image and some defects of one row in it, seeded by the row's name."""
+    generator = np.random.default_rng([config.seed, *name.encode()])
     normal = normals[int(generator.integers(len(normals)))]
-    return normal, [painter(normal, generator, kind=kind) for _ in range(config.examples)]
+    return normal, [draw(normal, generator) for _ in range(config.examples)]
 
 
-def _draw_row(kind: DefectKind, normal: RGBImage, defects: Sequence[SyntheticDefect]) -> RGBImage:
-    """The name of the kind, the normal image, and the examples."""
-    label = pad(text_line(kind, HEADING), 0, LABEL_WIDTH, align=0)
+def _draw_row(name: str, normal: RGBImage, defects: Sequence[SyntheticDefect]) -> RGBImage:
+    """The name of the row, the normal image, and the examples."""
+    label = pad(text_line(name, HEADING), 0, LABEL_WIDTH, align=0)
     tiles = [_tile(normal), *(_outlined(defect) for defect in defects)]
     return beside([label, *(framed(tile) for tile in tiles)])
 
@@ -106,5 +116,5 @@ def to_json(result: PreviewResult) -> dict[str, Any]:
         "category": result.category,
         "output": str(result.output),
         "has_foreground": result.has_foreground,
-        "areas": {str(kind): areas for kind, areas in result.areas.items()},
+        "areas": result.areas,
     }
