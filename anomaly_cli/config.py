@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from anomaly_cli.errors import require
-from models.config import Attention, Layer, Neck, Reconstruction, VAEConfig
+from models.config import Attention, Freeze, Layer, Neck, Reconstruction, VAEConfig
 
 MODEL_FILE = "model.safetensors"
 STATE_FILE = "training_state.pt"
@@ -122,6 +122,7 @@ class TrainConfig:
     guidance: Guidance = "synthetic"  # synthetic: attention learns from drawn defects; none: paper
     guidance_ratio: float = 3.0  # gradient of the guidance over that of the VAE's loss
     weights: str = "none"  # of the encoder: none, imagenet, or a file
+    freeze: Freeze = "none"  # the stage up to which these weights stay as they are
     augmentation: str = (
         _PLAIN.augmentation
     )  # auto: by category name; in-place; none; or another category
@@ -149,6 +150,10 @@ class TrainConfig:
         require(
             self.guidance == "none" or self.model.head == "gap",
             "--guidance synthetic needs --head gap: it trains the parts of a global average",
+        )
+        require(
+            self.freeze == "none" or self.weights != "none",
+            f"--freeze {self.freeze} needs --weights: random weights would stay random",
         )
         require(self.learning_rate > 0, f"--learning-rate must be > 0, got {self.learning_rate}")
         require(0 < self.held_out < 1, f"--held-out must be in (0, 1), got {self.held_out}")

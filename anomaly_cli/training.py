@@ -69,7 +69,8 @@ class Trainer:
         self.device = device
         self.steps = steps
         self.workers = config.workers if config.workers is not None else 4 * (device.type == "cuda")
-        self.parameters = [*vae.parameters(), *objective.state.parameters()]
+        parameters = [*vae.parameters(), *objective.state.parameters()]
+        self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
         self.optimizer = torch.optim.Adam(self.parameters, lr=config.learning_rate)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer,

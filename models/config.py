@@ -8,6 +8,7 @@ Layer = Literal["layer1", "layer2", "layer3", "layer4", "neck"]
 STAGES: tuple[Layer, ...] = ("layer1", "layer2", "layer3", "layer4")  # strides 4, 8, 16, 32
 Head = Literal["gap", "flatten"]
 Neck = Literal["none", "fpn"]
+Freeze = Literal["none", "stem", "layer1", "layer2", "layer3"]  # up to and with this stage
 Reconstruction = Literal["bce", "mse"]
 GradNorm = Literal["none", "sample", "batch"]
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
-from models.config import STAGES, VAEConfig
+from models.config import STAGES, Freeze, VAEConfig
 from models.heads import FlatHead, PooledHead
 from models.vae import VAE, Posterior
 
@@ -46,6 +46,7 @@ class ResNet18Encoder(nn.Module):
         self.layer3, self.layer4 = backbone.layer3, backbone.layer4
         self.layers: tuple[str, ...] = config.layers
         self.head = config.head
+        self.frozen: tuple[nn.Module, ...] = ()
         self.grid = config.image_size // STRIDE
         self.neck = TopDownNeck(config) if config.neck == "fpn" else None
         width = FEATURES["layer4"] * (self.grid**2 if self.head == "flatten" else 1)
@@ -110,6 +111,24 @@ class ResNet18Encoder(nn.Module):
         if unknown := sorted(given.keys() - own):
             raise RuntimeError(f"{len(unknown)} tensors are not ResNet18's, such as {unknown[0]}")
         self.load_state_dict(given, strict=False)
+
+    def freeze(self, stage: Freeze) -> None:
+        """Keep weights and batch statistics up to and with a stage as they are, for good."""
+        if stage == "none":
+            return
+        names = ["stem", *STAGES][: 1 + ["stem", *STAGES].index(stage)]
+        stages = [getattr(self, name) for name in names[1:]]
+        self.frozen = (self.conv1, self.bn1, *stages)
+        for module in self.frozen:
+            module.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "ResNet18Encoder":
+        """Train mode, but for what is frozen."""
+        super().train(mode)
+        for module in self.frozen:
+            module.eval()
+        return self
 
     def forward(self, images: Tensor) -> Posterior:
         """Posterior of images (B, 3, H, W) in [0, 1]."""

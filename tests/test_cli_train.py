@@ -186,6 +186,28 @@ def test_weights_of_a_file_are_the_start(mvtec: Path, tmp_path: Path) -> None:
     torch.testing.assert_close(encoder.conv1.weight.data, state["conv1.weight"], atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("guidance", ["synthetic", "none"])
+def test_frozen_stages_stay_as_the_file_has_them(
+    mvtec: Path, tmp_path: Path, guidance: str
+) -> None:
+    """Weights and batch statistics up to the stage; what lies above learns."""
+    torch.manual_seed(0)
+    state = resnet18(weights=None).state_dict()
+    torch.save(state, tmp_path / "resnet18.pth")
+    outcome = train(
+        mvtec, tmp_path / "runs", "--weights", tmp_path / "resnet18.pth", "--freeze", "layer2",
+        "--guidance", guidance, epochs=2,
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.stderr
+    loaded = load_model(tmp_path / "runs/disc")
+    assert loaded.record.training["freeze"] == "layer2"
+    trained = loaded.vae.encoder.state_dict()
+    for name in ("conv1.weight", "bn1.running_mean", "layer2.1.conv2.weight", "layer2.1.bn2.bias"):
+        assert torch.equal(trained[name], state[name]), name
+    for name in ("layer3.0.conv1.weight", "layer3.0.bn1.running_mean", "layer4.1.conv2.weight"):
+        assert not torch.equal(trained[name], state[name]), name
+
+
 def test_stdout_carries_the_result_alone(mvtec: Path, tmp_path: Path) -> None:
     outcome = train(mvtec, tmp_path / "runs", "--json", epochs=1)
     (row,) = json.loads(outcome.stdout)
@@ -212,6 +234,7 @@ BAD_INPUT = [
     (["--epochs", "0"], 2, "--epochs must be at least 1"),
     (["--batch-size", "1"], 2, "--batch-size must be at least 2"),
     (["--held-out", "1.5"], 2, "--held-out must be in"),
+    (["--freeze", "layer1"], 2, "--freeze layer1 needs --weights"),
     (["--weights", "no/such/file"], 2, "--weights no/such/file is neither"),
     (["--augmentation", "botle"], 2, "--augmentation botle is unknown"),
     (["--threshold", "0.5"], 2, "takes a threshold rule"),

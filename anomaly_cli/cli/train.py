@@ -9,7 +9,7 @@ from anomaly_cli.cli import options as option
 from anomaly_cli.cli.configuration import resolve_settings
 from anomaly_cli.config import Guidance, TrainConfig, train_defaults
 from anomaly_cli.errors import ConfigError
-from models.config import Head, Neck, Reconstruction, VAEConfig
+from models.config import Freeze, Head, Neck, Reconstruction, VAEConfig
 
 TRAIN, MODEL = TrainConfig(), VAEConfig()
 
@@ -85,6 +85,9 @@ def train(
     weights: Annotated[
         str, typer.Option(help="Encoder before training: none, imagenet, or a file.")
     ] = TRAIN.weights,
+    freeze: Annotated[
+        Freeze, typer.Option(help="Stage up to which --weights stay as they are.")
+    ] = TRAIN.freeze,
     augmentation: Annotated[
         str | None,
         typer.Option(
@@ -145,6 +148,7 @@ def train(
         guidance=guidance,
         guidance_ratio=guidance_ratio,
         weights=weights,
+        freeze=freeze,
         augmentation=chosen.augmentation,
         epochs=chosen.epochs,
         batch_size=chosen.batch_size,

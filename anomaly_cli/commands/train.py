@@ -31,7 +31,7 @@ from anomaly_cli.pretrained import load_encoder_weights
 from anomaly_cli.recording import record_model
 from anomaly_cli.settings import ResolvedSettings, write_settings
 from anomaly_cli.training import EpochStats, Trainer, to_csv
-from models.resnet import resnet18_vae
+from models.resnet import ResNet18Encoder, resnet18_vae
 
 METRICS_FILE = "metrics.csv"
 
@@ -125,7 +125,9 @@ def make_trainer(config: TrainConfig, images: TrainingSet, device: torch.device)
     """A trainer from the start, everything drawn by `config.seed`."""
     seed_everything(config.seed)
     vae = resnet18_vae(config.model)
-    load_encoder_weights(vae.encoder, config.weights)  # type: ignore[arg-type]
+    encoder: ResNet18Encoder = vae.encoder  # type: ignore[assignment]
+    load_encoder_weights(encoder, config.weights)
+    encoder.freeze(config.freeze)
     vae = vae.to(device)
     plain = PlainObjective(vae, images.fit, images.held_out, config, device)
     objective: Objective = plain
@@ -138,7 +140,7 @@ def make_trainer(config: TrainConfig, images: TrainingSet, device: torch.device)
 def _settings(config: TrainConfig, split: NormalSplit) -> dict[str, Any]:
     """What fixes the weights: settings that a resumed training must share with its beginning."""
     kept = {"model", "weights", "augmentation", "epochs", "batch_size", "learning_rate"}
-    kept |= {"gradient_clip", "held_out", "seed", "amp", "guidance", "guidance_ratio"}
+    kept |= {"gradient_clip", "held_out", "seed", "amp", "guidance", "guidance_ratio", "freeze"}
     settings = {name: value for name, value in asdict(config).items() if name in kept}
     if config.weights not in {"none", "imagenet"}:
         settings["weights"] = hash_file(Path(config.weights))
