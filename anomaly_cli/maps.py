@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from anomaly_cli.config import FUSED, RECONSTRUCTION
 from anomaly_cli.errors import ConfigError
-from models.config import EXACT, SUMMED, Attention, Layer, VAEConfig
+from models.config import EXACT, SUMMED, Attention, Layer, OneClassConfig
 
 FUSED_POSITION = f"{FUSED}_position"
 ATTENTION_PART = {FUSED: Attention.EXACT, FUSED_POSITION: Attention.EXACT_POSITION}
@@ -57,21 +57,20 @@ def fuse_with(attention: MapSpec) -> MapSpec:
     raise ConfigError(f"{attention.source} is not fused; use {', '.join(ATTENTION_PART.values())}")
 
 
-def map_specs(config: VAEConfig) -> list[MapSpec]:
+def map_specs(config: OneClassConfig) -> list[MapSpec]:
     """Every map that a model of this shape can draw; `exact` needs a pooled last activation."""
     last = config.layers[-1]
-    is_pooled = config.head == "gap"
     specs = [
         MapSpec(attention.value, layer)
         for layer in config.layers
         for attention in Attention
-        if attention not in EXACT or (is_pooled and layer == last)
+        if attention not in EXACT or (config.is_pooled and layer == last)
     ]
-    fused = [MapSpec(source, last) for source in ATTENTION_PART] if is_pooled else []
+    fused = [MapSpec(source, last) for source in ATTENTION_PART] if config.is_pooled else []
     return [*specs, MapSpec(RECONSTRUCTION), *fused]
 
 
-def parse_map_spec(text: str, config: VAEConfig) -> MapSpec:
+def parse_map_spec(text: str, config: OneClassConfig) -> MapSpec:
     """The inverse of `str(spec)`.
 
     Raises:
@@ -85,7 +84,7 @@ def parse_map_spec(text: str, config: VAEConfig) -> MapSpec:
 
 
 def candidate_maps(
-    config: VAEConfig, attention: Attention | None = None, layer: Layer | None = None
+    config: OneClassConfig, attention: Attention | None = None, layer: Layer | None = None
 ) -> list[MapSpec]:
     """The maps of attention that agree with what the user named; the layer is the last by default.
 

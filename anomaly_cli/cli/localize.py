@@ -9,6 +9,7 @@ from anomaly_cli import console
 from anomaly_cli.cli import options as option
 from anomaly_cli.config import Layout, LocalizeConfig, MapConfig
 from anomaly_cli.errors import DataError
+from anomaly_cli.experiments import DatasetName
 
 LOCALIZE, MAP = LocalizeConfig(model=Path(), images=()), MapConfig()
 
@@ -16,6 +17,14 @@ LOCALIZE, MAP = LocalizeConfig(model=Path(), images=()), MapConfig()
 def localize(
     model: option.Model,
     images: option.Images,
+    dataset: Annotated[
+        DatasetName | None,
+        typer.Option(
+            help="Take the test images of the model's category, of the data set whose root IMAGES "
+            "is.",
+            show_default="any images",
+        ),
+    ] = LOCALIZE.dataset,
     output: option.Output = LOCALIZE.output,
     maps: Annotated[bool, typer.Option(help="float32 TIFF anomaly maps.")] = LOCALIZE.maps,
     heatmaps: Annotated[
@@ -53,6 +62,7 @@ def localize(
     config = LocalizeConfig(
         model=model,
         images=tuple(images),
+        dataset=dataset,
         output=output,
         map=option.map_config(
             source, attention, target_layer, scores, threshold, batch_size, workers, device
