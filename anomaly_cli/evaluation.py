@@ -48,7 +48,8 @@ class CategorySource:
     data_sha256: str
     latents: str = ""  # what they answer to, where the maps are made of them
     read: Callable[[Path], RGBImage] = read_image  # decodes the image of a sample
-    gap: str = ""  # why there are no pixel metrics: anomalous images without masks
+    has_masks: bool = True  # of every anomalous image; else no pixel is counted
+    lacks: str = ""  # what the test split lacks for more metrics, in words
 
 
 class CountedImage(NamedTuple):
@@ -73,7 +74,7 @@ def count_images(
         if source.resolution is None:
             anomaly_map = resize_map(anomaly_map, drawn.height, drawn.width)
         pixels = NO_PIXELS
-        if not source.gap:
+        if source.has_masks:
             mask = ground_truth(sample, drawn, is_resized=source.resolution is not None)
             pixels = sort_pixels(anomaly_map, mask, name=drawn.name)
         yield CountedImage(

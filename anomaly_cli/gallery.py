@@ -68,7 +68,7 @@ def _examples(
     examples = []
     for sample, row, drawn in zip(samples, rows, source.draw(samples), strict=True):
         is_resized = source.resolution is not None
-        truth = None if source.gap else ground_truth(sample, drawn, is_resized=is_resized)
+        truth = ground_truth(sample, drawn, is_resized=is_resized) if source.has_masks else None
         image = _image_of(sample, source)
         heat = heatmap(heat_levels(_shrink(drawn.anomaly_map), colours))
         examples.append(

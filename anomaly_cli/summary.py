@@ -134,8 +134,8 @@ def _category_metrics(
         good=any(image.sample.defect_type == GOOD for image in images),
         map=source.map,
         resolution=source.resolution,
-        regions=None if source.gap else sum(image.regions for image in images),
-        missed_regions=None if source.gap else sum(image.missed_regions for image in images),
+        regions=sum(image.regions for image in images) if source.has_masks else None,
+        missed_regions=sum(image.missed_regions for image in images) if source.has_masks else None,
         table_threshold=table.value,
         table_threshold_rule=table.rule,
         model_sha256=source.model_sha256,
@@ -143,7 +143,7 @@ def _category_metrics(
         data_sha256=source.data_sha256,
         counting=counting,
         latents=source.latents,
-        unavailable=source.gap,
+        lacks=source.lacks,
     )
 
 

@@ -12,7 +12,9 @@ from models.config import Attention, Layer
 
 Data = Annotated[
     Path,
-    typer.Option(envvar=DATA_VARIABLE, help="Folder of the categories, in the layout of MVTec AD."),
+    typer.Option(
+        envvar=DATA_VARIABLE, help="Folder of the categories, in the layout of --dataset."
+    ),
 ]
 DatasetOption = Annotated[
     DatasetName,

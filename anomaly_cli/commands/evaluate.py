@@ -20,6 +20,9 @@ from anomaly_cli.reports.results import EvaluationReport
 def run(config: EvaluateConfig) -> EvaluationReport:
     """Score each model on the test split of its category and write the report."""
     report = score(_find_models(config), config)
+    for row in report.rows:
+        if row.lacks:
+            console.note(f"{row.category}: {row.lacks}")
     write_paper_results(report, config, _find_models)
     return report
 
@@ -63,9 +66,7 @@ def _source(category: str, localizer: Localizer, config: EvaluateConfig) -> Cate
     dataset = DATASETS[config.dataset]
     samples = dataset.test_samples(config.data, category)
     gap = mask_gap(samples)
-    for sentence in (*dataset.explain_gaps(config.data, category, samples), gap):
-        if sentence:
-            console.note(f"{category}: {sentence}")
+    gaps = [*dataset.explain_gaps(config.data, category, samples), *([gap] if gap else [])]
     samples = [sample for sample in samples if config.good or sample.defect_type != GOOD]
 
     def draw(chosen: Sequence[Sample]) -> Iterator[DrawnMap]:
@@ -99,5 +100,6 @@ def _source(category: str, localizer: Localizer, config: EvaluateConfig) -> Cate
         if localizer.spec.has_latents
         else "",
         read=dataset.read_image,
-        gap=gap,
+        has_masks=not gap,
+        lacks="; ".join(gaps),
     )

@@ -96,7 +96,7 @@ def _evaluate(source: CategorySource, config: EvaluateConfig) -> CategoryResult:
         name=source.category,
     )
     # Without masks no pixel is counted, and there is nothing to stream.
-    counts = COUNT["exact" if source.gap else config.counting](
+    counts = COUNT[config.counting if source.has_masks else "exact"](
         source, partial(_draw, source, image_score), weights
     )
     result = summarize(source, counts, weights, score=image_score)

@@ -72,7 +72,7 @@ class CategoryMetrics:
     data_sha256: str  # names and bytes of what was read of the test split
     counting: Counting = "exact"  # of pixels; "streaming" leaves a range of each pixel metric
     latents: str = ""  # by the kind of drawn defect that they answer to most: "hole: z0, z3; ..."
-    unavailable: str = ""  # why there are no pixel metrics: anomalous images without masks
+    lacks: str = ""  # what the test split lacks for more metrics, such as masks
 
 
 @dataclass(frozen=True, kw_only=True)
