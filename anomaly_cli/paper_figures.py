@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from anomaly_cli.config import RECONSTRUCTION
 from anomaly_cli.data.mvtec import GOOD, Sample
 from anomaly_cli.evaluation import CategorySource, DrawnMap
 from anomaly_cli.images import RGBImage, read_mask, resize_image, resize_map, resize_mask
@@ -44,7 +45,8 @@ def digit_sheet(source: CategorySource) -> RGBImage:
     The first row is the digit that the model was trained on.
     """
     chosen = choose_digits(source.samples)
-    heads = [text_line(head, HEADING) for head in ("image", "attention", "overlay")]
+    of_map = "error" if source.map.startswith(RECONSTRUCTION) else "attention"
+    heads = [text_line(head, HEADING) for head in ("image", of_map, "overlay")]
     rows = [[text_line("digit", HEADING), *(heads * EXAMPLES)]]
     for kind, samples in chosen.items():
         row = [text_line(source.category if kind == GOOD else kind, TITLE)]
@@ -85,13 +87,10 @@ def frame_sheet(sources: Mapping[str, CategorySource]) -> RGBImage:
     first = next(iter(sources.values()))
     samples = choose_frames(first.samples)
     heads = ["frame", "ground truth", *sources]
-    columns = [[source.read(s.path) for s in samples] for source in (first,)]
-    columns.append([_truth(sample) for sample in samples])
+    columns = [[first.read(sample.path) for sample in samples], [_truth(s) for s in samples]]
     for source in sources.values():
-        drawn = source.draw(samples)
-        columns.append(
-            [_pictures(source, s, d, FRAME_SIDE)[1] for s, d in zip(samples, drawn, strict=True)]
-        )
+        pairs = zip(samples, source.draw(samples), strict=True)
+        columns.append([_pictures(source, *pair, FRAME_SIDE)[1] for pair in pairs])
     rows = [[text_line(head, HEADING) for head in heads]]
     for sample, *pictures in zip(samples, *columns, strict=True):
         tiles = [resize_image(picture, FRAME_SIDE, FRAME_SIDE) for picture in pictures]

@@ -151,6 +151,23 @@ def test_a_list_of_test_images_has_their_folders_as_labels(tmp_path: Path) -> No
     assert hole.mask_path == tmp_path / "ground_truth/hole/1.png"
 
 
+def test_a_list_of_labels_without_test_never_takes_bad_for_normal(tmp_path: Path) -> None:
+    write_mixed(tmp_path / "good")
+    write_mixed(tmp_path / "bad")
+    listed = tmp_path / "all.txt"
+    listed.write_text("good/a.jpg\nbad/a.jpg\n")
+    assert [sample.is_anomalous for sample in folder.test_samples(listed, "any")] == [True, False]
+    listed.write_text("good/a.jpg\ngood/b.png\n")
+    gaps = folder.explain_gaps(listed, "any", folder.test_samples(listed, "any"))
+    assert "has no test images" in gaps[0]
+
+
+def test_saved_maps_have_the_layout_of_mvtec_alone(tmp_path: Path) -> None:
+    outcome = run_cli("evaluate", "--maps", tmp_path, "--dataset", "folder", "--data", tmp_path)
+    assert outcome.code == 2
+    assert "not of --dataset folder" in outcome.stderr
+
+
 def test_a_list_is_localized(model: Path, data: Path, tmp_path: Path) -> None:
     listed = tmp_path / "some.txt"
     listed.write_text(f"{data / 'a.jpg'}\n")

@@ -30,7 +30,8 @@ def select_categories(root: Path, category: str) -> list[str]:
             f"{root} is neither a folder nor a .txt list; --data must name the images to learn"
         )
     if category == "all":
-        return [root.resolve().stem or "folder"]
+        place = root.resolve()
+        return [place.stem if place.is_file() else place.name]
     if Path(category).name != category:
         raise ConfigError(f"--category {category} must be a plain name: it names the model")
     return [category]
@@ -81,26 +82,21 @@ def test_samples(root: Path, category: str) -> list[Sample]:  # noqa: ARG001 - a
 test_samples.__test__ = False  # type: ignore[attr-defined] # pytest would collect it
 
 
-def has_test_images(root: Path) -> bool:
-    """Whether there are labelled images."""
-    return bool(_labelled(root))
-
-
 def _labelled(root: Path) -> list[Sample]:
+    """Images whose folder is a label; none where all that is there is one folder of normal ones."""
     if is_file_list(root):
         paths = _listed(root)
-        # One folder alone is no label: it is where somebody keeps the normal images.
-        has_labels = len({path.parent.name for path in paths} | {GOOD}) > 1
-        is_test = any(path.parent.parent.name == TEST for path in paths)
-        samples = [_sample(path) for path in paths] if has_labels and is_test else []
-        return sorted(samples, key=lambda sample: sample.defect_type)
-    is_split = (root / TEST).is_dir()
-    folder = root / TEST if is_split else root
-    labels = sorted(p for p in folder.glob("*") if p.is_dir() and not p.name.startswith("."))
-    labels = [label for label in labels if is_split or label.name not in _NO_LABELS]
-    samples = [_sample(path) for label in labels for path in list_folder(label)]
-    is_alone = not is_split and all(sample.defect_type == GOOD for sample in samples)
-    return [] if is_alone else samples
+        is_split = any(path.parent.parent.name == TEST for path in paths)
+        if not (is_split or any(path.parent.name == GOOD for path in paths)):
+            return []
+    else:
+        is_split = (root / TEST).is_dir()
+        folder = root / TEST if is_split else root
+        labels = [p for p in folder.glob("*") if p.is_dir() and not p.name.startswith(".")]
+        labels = [label for label in labels if is_split or label.name not in _NO_LABELS]
+        paths = [path for label in labels for path in list_folder(label)]
+    samples = sorted((_sample(path) for path in paths), key=lambda s: (s.defect_type, s.path))
+    return samples if is_split or any(sample.is_anomalous for sample in samples) else []
 
 
 def _sample(path: Path) -> Sample:
@@ -124,7 +120,7 @@ def explain_gaps(root: Path, category: str, samples: Sequence[Sample]) -> list[s
     gaps = []
     anomalous = [sample for sample in samples if sample.is_anomalous]
     normal = len(samples) - len(anomalous)
-    if not has_test_images(root):
+    if not _labelled(root):
         gaps.append(
             f"{root} has no test images: the {normal} normal images are scored instead, most of "
             "which the model was trained on"
