@@ -1,7 +1,7 @@
 """The file `train` leaves for the others: tensors and JSON in safetensors, never a pickle."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,11 @@ from anomaly_cli.config import MODEL_FILE, Scores
 from anomaly_cli.errors import CheckpointError
 from anomaly_cli.files import atomic_write, hash_file
 from anomaly_cli.fusion import Fusion, MapSettings
+from anomaly_cli.networks import read_network, write_network
 from anomaly_cli.tensor_file import read_tensor_file, write_tensor_file
 from models.attention import LatentStatistics, LocalStatistics, NormalStatistics
-from models.config import VAEConfig
-from models.resnet import resnet18_vae
+from models.config import OneClassConfig
+from models.networks import one_class_vae
 from models.vae import VAE
 
 FORMAT_VERSION = 3
@@ -30,7 +31,7 @@ class ModelRecord:
     """What a model file knows besides its weights."""
 
     category: str
-    model: VAEConfig
+    model: OneClassConfig
     statistics: NormalStatistics  # over the normal images that fit the model
     calibrations: Mapping[str, MapCalibration]  # by name of the map, see `maps.MapSpec`
     default_map: str
@@ -67,7 +68,7 @@ def save_model(path: Path, weights: Mapping[str, Tensor], record: ModelRecord) -
     header = {
         "format_version": FORMAT_VERSION,
         "category": record.category,
-        "model": asdict(record.model),
+        "model": write_network(record.model),
         "maps": sorted(record.calibrations),
         "default_map": record.default_map,
         "default_threshold": record.default_threshold,
@@ -99,7 +100,7 @@ def load_model(path: Path) -> LoadedModel:
     _check_version(path, header)
     try:
         record = _read_record(header, tensors)
-        vae = resnet18_vae(record.model)
+        vae = one_class_vae(record.model)
         prefix = "vae."
         vae.load_state_dict(
             {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
@@ -121,7 +122,7 @@ def _check_version(path: Path, header: Any) -> None:
 
 
 def _read_record(header: dict[str, Any], tensors: dict[str, Tensor]) -> ModelRecord:
-    model = VAEConfig(**header["model"])
+    model = read_network(header["model"])
     calibrations = {name: _read_calibration(name, tensors) for name in header["maps"]}
     if header["default_map"] not in calibrations:
         raise KeyError(f"calibration of {header['default_map']}")
@@ -150,7 +151,7 @@ def _statistics_tensors(statistics: NormalStatistics) -> dict[str, Tensor]:
     return {f"statistics.{name}": part for name, part in parts.items()}
 
 
-def _read_statistics(model: VAEConfig, tensors: dict[str, Tensor]) -> NormalStatistics:
+def _read_statistics(model: OneClassConfig, tensors: dict[str, Tensor]) -> NormalStatistics:
     latent = LatentStatistics(
         *(tensors[f"statistics.latent.{name}"] for name in LatentStatistics._fields)
     )

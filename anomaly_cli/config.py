@@ -5,7 +5,16 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from anomaly_cli.errors import require
-from models.config import Attention, Freeze, Layer, Neck, Reconstruction, VAEConfig
+from anomaly_cli.experiments import DatasetName, preset_options
+from models.config import (
+    Attention,
+    Freeze,
+    Layer,
+    Neck,
+    OneClassConfig,
+    Reconstruction,
+    VAEConfig,
+)
 
 MODEL_FILE = "model.safetensors"
 STATE_FILE = "training_state.pt"
@@ -93,9 +102,13 @@ class TrainDefaults(NamedTuple):
     augmentation: str = "auto"
 
 
-def train_defaults(guidance: Guidance, *, is_fast: bool) -> TrainDefaults:
+def train_defaults(
+    guidance: Guidance, *, is_fast: bool, dataset: DatasetName = "mvtec"
+) -> TrainDefaults:
     """The paper's settings without guidance; with it, those that docs/accuracy.md found better."""
     defaults = TrainDefaults()
+    if numbers := preset_options(dataset, TrainDefaults._fields):
+        return defaults._replace(**numbers)
     if guidance == "synthetic":
         defaults = TrainDefaults(
             neck="fpn",
@@ -115,17 +128,16 @@ _PLAIN = TrainDefaults()
 class TrainConfig:
     """Settings of `train`."""
 
+    dataset: DatasetName = "mvtec"
     data: Path = Path("data/mvtec")
     category: str = "all"
     output: Path = Path("runs")
-    model: VAEConfig = field(default_factory=lambda: VAEConfig(neck="fpn"))
+    model: OneClassConfig = field(default_factory=lambda: VAEConfig(neck="fpn"))
     guidance: Guidance = "synthetic"  # synthetic: attention learns from drawn defects; none: paper
     guidance_ratio: float = 3.0  # gradient of the guidance over that of the VAE's loss
     weights: str = "none"  # of the encoder: none, imagenet, or a file
     freeze: Freeze = "none"  # the stage up to which these weights stay as they are
-    augmentation: str = (
-        _PLAIN.augmentation
-    )  # auto: by category name; in-place; none; or another category
+    augmentation: str = _PLAIN.augmentation  # see `data.augmentation.select_augmentation`
     epochs: int = _PLAIN.epochs
     batch_size: int = _PLAIN.batch_size
     learning_rate: float = _PLAIN.learning_rate  # peak of the one-cycle schedule
@@ -148,7 +160,7 @@ class TrainConfig:
         require(self.batch_size >= 2, f"--batch-size must be at least 2, got {self.batch_size}")
         require(self.guidance_ratio > 0, f"--guidance-ratio must be > 0, got {self.guidance_ratio}")
         require(
-            self.guidance == "none" or self.model.head == "gap",
+            self.guidance == "none" or self.model.is_pooled,
             "--guidance synthetic needs --head gap: it trains the parts of a global average",
         )
         require(
@@ -189,6 +201,7 @@ class LocalizeConfig:
 
     model: Path
     images: tuple[str, ...]
+    dataset: DatasetName | None = None  # then `images` is its root, and its test images are meant
     output: Path = Path("results")
     map: MapConfig = field(default_factory=MapConfig)
     maps: bool = True
@@ -223,6 +236,7 @@ class EvaluateConfig:
 
     model: Path | None = None  # one model, instead of all of `runs`
     runs: Path = Path("runs")
+    dataset: DatasetName = "mvtec"
     data: Path = Path("data/mvtec")
     category: str = "all"
     output: Path = Path("results")

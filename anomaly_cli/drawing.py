@@ -20,9 +20,8 @@ from models.attention import (
     anomaly_attention_maps,
     latent_attention_maps,
 )
-from models.config import Attention, VAEConfig
-from models.gradients import activate
-from models.resnet import ResNet18Encoder
+from models.config import Attention, OneClassConfig
+from models.gradients import Encoder, activate
 from models.vae import VAE, Posterior
 
 
@@ -39,7 +38,7 @@ class MapMaker:
     """Draws anomaly maps with one model on one device.
 
     Args:
-        vae: a ResNet18 VAE; put into eval mode here.
+        vae: of one class; put into eval mode here.
         statistics: of the normal images.
         size: side of the network's input in pixels.
         device: where to compute.
@@ -58,7 +57,7 @@ class MapMaker:
         scale: ScoreScale | None = None,
     ) -> None:
         self.vae = vae.to(device).eval()
-        self.encoder: ResNet18Encoder = vae.encoder  # type: ignore[assignment]
+        self.encoder: Encoder = vae.encoder  # type: ignore[assignment]
         self.statistics = _to(statistics, device)
         self.size = size
         self.device = device
@@ -153,14 +152,16 @@ def _to(statistics: NormalStatistics, device: torch.device) -> NormalStatistics:
 def reconstruction_error(vae: VAE, images: Tensor, latents: Tensor | None = None) -> Tensor:
     """|x - x^|, mean over channels: (B, 3, H, W) in [0, 1] -> (B, H, W). The paper's baseline.
 
+    x is what the network sees: the grey of the images, if it has one channel.
+
     `latents` (B, D) are the posterior means of the images, where they are known already.
     """
     rebuilt = vae.reconstruct(images) if latents is None else vae.decode(latents)
-    return (images - rebuilt).abs().mean(dim=1)
+    return (vae.targets(images) - rebuilt).abs().mean(dim=1)
 
 
 def calibrate_maps(
-    maker: MapMaker, held_out: NormalImages, config: VAEConfig, *, batch_size: int
+    maker: MapMaker, held_out: NormalImages, config: OneClassConfig, *, batch_size: int
 ) -> dict[str, MapCalibration]:
     """The calibration of every map that the model can draw, from held-out normal images."""
     calibrations: dict[str, MapCalibration] = {}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -9,8 +10,16 @@ import numpy as np
 from anomaly_cli.calibration import Threshold
 from anomaly_cli.data.mvtec import Sample
 from anomaly_cli.errors import DataError
-from anomaly_cli.images import AnomalyMap, Mask, read_mask, resize_map, resize_mask
-from anomaly_cli.metrics.images import ImagePixels, sort_pixels
+from anomaly_cli.images import (
+    AnomalyMap,
+    Mask,
+    RGBImage,
+    read_image,
+    read_mask,
+    resize_map,
+    resize_mask,
+)
+from anomaly_cli.metrics.images import NO_PIXELS, ImagePixels, sort_pixels
 from anomaly_cli.scores import ImageScore
 
 
@@ -38,13 +47,16 @@ class CategorySource:
     maps_sha256: str | None = None
     data_sha256: str
     latents: str = ""  # what they answer to, where the maps are made of them
+    read: Callable[[Path], RGBImage] = read_image  # decodes the image of a sample
+    has_masks: bool = True  # of every anomalous image; else no pixel is counted
+    lacks: str = ""  # what the test split lacks for more metrics, in words
 
 
 class CountedImage(NamedTuple):
     """A test image whose map has been compared with its ground truth."""
 
     sample: Sample
-    pixels: ImagePixels
+    pixels: ImagePixels  # none at all where the category has no masks
     score: float
     peak: float  # highest value of the map at its own size: what the threshold judges
 
@@ -61,10 +73,13 @@ def count_images(
         anomaly_map = drawn.anomaly_map
         if source.resolution is None:
             anomaly_map = resize_map(anomaly_map, drawn.height, drawn.width)
-        mask = ground_truth(sample, drawn, is_resized=source.resolution is not None)
+        pixels = NO_PIXELS
+        if source.has_masks:
+            mask = ground_truth(sample, drawn, is_resized=source.resolution is not None)
+            pixels = sort_pixels(anomaly_map, mask, name=drawn.name)
         yield CountedImage(
             sample=sample,
-            pixels=sort_pixels(anomaly_map, mask, name=drawn.name),
+            pixels=pixels,
             score=score(drawn.anomaly_map),
             peak=float(drawn.anomaly_map.max()),
         )

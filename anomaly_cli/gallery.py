@@ -12,8 +12,9 @@ from PIL import Image
 
 from anomaly_cli.counting import JudgedImage
 from anomaly_cli.data.mvtec import Sample
+from anomaly_cli.errors import DataError
 from anomaly_cli.evaluation import CategorySource, ground_truth
-from anomaly_cli.images import Mask, RGBImage, read_image, resize_mask
+from anomaly_cli.images import Mask, RGBImage, resize_mask
 from anomaly_cli.rendering import heat_levels, heatmap
 from anomaly_cli.reports.results import CategoryResult, Example, ImageMetricsRow
 
@@ -66,19 +67,28 @@ def _examples(
 ) -> list[Example]:
     examples = []
     for sample, row, drawn in zip(samples, rows, source.draw(samples), strict=True):
-        truth = ground_truth(sample, drawn, is_resized=source.resolution is not None)
-        is_at_hand = sample.path.is_file()
+        is_resized = source.resolution is not None
+        truth = ground_truth(sample, drawn, is_resized=is_resized) if source.has_masks else None
+        image = _image_of(sample, source)
         heat = heatmap(heat_levels(_shrink(drawn.anomaly_map), colours))
         examples.append(
             Example(
                 row=row,
-                image=_jpeg(_shrink(read_image(sample.path))) if is_at_hand else None,
-                truth=_png(truth),
+                image=None if image is None else _jpeg(_shrink(image)),
+                truth=None if truth is None else _png(truth),
                 heatmap=_jpeg(heat),
                 mask=_png(drawn.anomaly_map > threshold),
             )
         )
     return examples
+
+
+def _image_of(sample: Sample, source: CategorySource) -> RGBImage | None:
+    """The image, if it is at hand: saved maps may lie without theirs."""
+    try:
+        return source.read(sample.path)
+    except DataError:
+        return None
 
 
 def _colour_range(judged: Sequence[JudgedImage], threshold: float) -> tuple[float, float]:

@@ -182,6 +182,6 @@ def traverse(
     for latent in latents:
         codes = mean.repeat(len(steps), 1)
         codes[:, latent] += moves * spread[latent]
-        images = vae.decode(codes).mul(255).round().to(torch.uint8)
+        images = vae.decode(codes).mul(255).round().to(torch.uint8).expand(-1, 3, -1, -1)
         frames.append(images.permute(0, 2, 3, 1).cpu().numpy())
     return np.stack(frames)

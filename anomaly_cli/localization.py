@@ -118,6 +118,7 @@ def localize_files(
     batch_size: int,
     workers: int,
     with_latents: bool = False,
+    decode: Callable[[Path], RGBImage] = read_image,
 ) -> Iterator[LocalizedImage | DataError]:
     """Anomaly maps of image files in their order; a file that cannot be read gives its error.
 
@@ -127,7 +128,7 @@ def localize_files(
 
     def read(position: int) -> ReadImage | DataError:
         try:
-            image = read_image(paths[position])
+            image = decode(paths[position])
         except DataError as error:
             return error
         return ReadImage(position, image, resize_image(image, maker.size, maker.size))

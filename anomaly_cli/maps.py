@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from anomaly_cli.config import FUSED, RECONSTRUCTION
 from anomaly_cli.errors import ConfigError
-from models.config import EXACT, SUMMED, Attention, Layer, VAEConfig
+from models.config import EXACT, SUMMED, Attention, Layer, OneClassConfig
 
 FUSED_POSITION = f"{FUSED}_position"
 FUSED_COVARIANCE = f"{FUSED}_covariance"
@@ -62,10 +62,10 @@ def fuse_with(attention: MapSpec) -> MapSpec:
     raise ConfigError(f"{attention.source} is not fused; use {', '.join(ATTENTION_PART.values())}")
 
 
-def map_specs(config: VAEConfig) -> list[MapSpec]:
+def map_specs(config: OneClassConfig) -> list[MapSpec]:
     """Every map that a model of this shape can draw; `exact` needs a pooled last activation."""
     last = config.layers[-1]
-    exact = EXACT if config.head == "gap" else frozenset()
+    exact = EXACT if config.is_pooled else frozenset()
     if not config.has_covariance:
         exact -= {Attention.EXACT_COVARIANCE}
     specs = [
@@ -78,7 +78,7 @@ def map_specs(config: VAEConfig) -> list[MapSpec]:
     return [*specs, MapSpec(RECONSTRUCTION), *fused]
 
 
-def parse_map_spec(text: str, config: VAEConfig) -> MapSpec:
+def parse_map_spec(text: str, config: OneClassConfig) -> MapSpec:
     """The inverse of `str(spec)`.
 
     Raises:
@@ -92,7 +92,7 @@ def parse_map_spec(text: str, config: VAEConfig) -> MapSpec:
 
 
 def candidate_maps(
-    config: VAEConfig, attention: Attention | None = None, layer: Layer | None = None
+    config: OneClassConfig, attention: Attention | None = None, layer: Layer | None = None
 ) -> list[MapSpec]:
     """The maps of attention that agree with what the user named; the layer is the last by default.
 

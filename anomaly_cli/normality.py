@@ -7,16 +7,15 @@ from torch import Tensor
 
 from models.attention import LatentStatistics, LocalStatistics, NormalStatistics
 from models.config import keeps_covariance
-from models.gradients import activate, local_latents
+from models.gradients import Encoder, activate, local_latents
 from models.heads import PooledHead
-from models.resnet import ResNet18Encoder
 
 _SMALLEST_EIGENVALUE = 1e-3  # of a correlation matrix: latents that copy each other
 _SMALLEST_VARIANCE = 1e-12  # a latent that never moves
 
 
 @torch.no_grad()
-def normal_statistics(encoder: ResNet18Encoder, batches: Iterable[Tensor]) -> NormalStatistics:
+def normal_statistics(encoder: Encoder, batches: Iterable[Tensor]) -> NormalStatistics:
     """Statistics of normal images (B, 3, S, S), streamed in float64, on the CPU.
 
     The aggregate posterior follows the law of total variance: its variance is

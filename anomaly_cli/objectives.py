@@ -87,7 +87,8 @@ class PlainObjective:
         """Losses of normal images (B, 3, S, S)."""
         images = batch.to(self.device, non_blocking=True)
         reconstruction, kl = self._terms(images, noise)
-        loss = (reconstruction + self.config.model.beta * kl).mean() / images[0].numel()
+        values = self.vae.targets(images[:1]).numel()  # of one image
+        loss = (reconstruction + self.config.model.beta * kl).mean() / values
         return Losses(loss, reconstruction.mean(), kl.mean(), torch.zeros_like(loss))
 
     def after_backward(self) -> None:
@@ -107,7 +108,8 @@ class PlainObjective:
     def _terms(self, images: Tensor, noise: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.amp):
             output = self.vae(images, noise)
-        return vae_loss_terms(_in_float32(output), images, self.config.model.reconstruction)
+        targets = self.vae.targets(images)
+        return vae_loss_terms(_in_float32(output), targets, self.config.model.reconstruction)
 
 
 SCALE = 0.01  # brings the gradient of the guided loss to the size that --gradient-clip expects

@@ -19,7 +19,7 @@ from anomaly_cli.fusion import MapSettings, fit_fusions
 from anomaly_cli.images import Mask
 from anomaly_cli.maps import MapSpec, candidate_maps, map_specs
 from anomaly_cli.normality import normal_statistics
-from anomaly_cli.selection import select_map
+from anomaly_cli.selection import SelectedMap, select_map
 from models.vae import VAE
 
 SMOOTHINGS = (0.0, 1 / 128, 1 / 64, 1 / 32)  # tried with guidance, as shares of the image's side
@@ -48,13 +48,7 @@ def record_model(
     vae.eval()
     statistics = normal_statistics(vae.encoder, images.fit.batches(batch))  # type: ignore[arg-type]
     maker = MapMaker(vae, statistics, model.image_size, device)
-    selected = select_map(
-        maker,
-        _candidates(config),
-        _settings(maker, images, config),
-        images.validation,
-        batch_size=batch,
-    )
+    selected = _select(maker, images, config)
     maker.settings = selected.settings
     return ModelRecord(
         category=config.category,
@@ -69,6 +63,14 @@ def record_model(
         training={**training, "map_selection": selected.pixel_auroc},
         data=data,
     )
+
+
+def _select(maker: MapMaker, images: TrainingSet, config: TrainConfig) -> SelectedMap:
+    """The map that is best on drawn defects; where none were drawn, the first candidate."""
+    candidates, settings = _candidates(config), _settings(maker, images, config)
+    if not images.validation:
+        return SelectedMap(candidates[0], settings[0], {})
+    return select_map(maker, candidates, settings, images.validation, batch_size=config.batch_size)
 
 
 def _candidates(config: TrainConfig) -> list[MapSpec]:
@@ -97,14 +99,14 @@ def _latent_kinds(
 ) -> tuple[str, ...]:
     """The kind of drawn defect in which each latent's map is highest on average, (D,).
 
-    Empty where the map is not made of latents. Kinds differ in how much they change, so a latent's
-    response to a kind is taken as its share in that of all latents.
+    Empty where the map is not made of latents, or no defects were drawn. Kinds differ in how much
+    they change, so a latent's response to a kind is taken as its share in that of all latents.
     """
-    if not spec.has_latents:
+    painted = [image for image in validation if image.kind is not None]
+    if not (spec.has_latents and painted):
         return ()
     part = spec.parts[0]
     responses: dict[str, list[NDArray[np.float64]]] = {}
-    painted = [image for image in validation if image.kind is not None]
     for start in range(0, len(painted), batch_size):
         batch = painted[start : start + batch_size]
         maps = maker.with_latents(to_tensor(np.stack([i.painted for i in batch])), part).latent_maps

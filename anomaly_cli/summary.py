@@ -134,8 +134,8 @@ def _category_metrics(
         good=any(image.sample.defect_type == GOOD for image in images),
         map=source.map,
         resolution=source.resolution,
-        regions=sum(image.regions for image in images),
-        missed_regions=sum(image.missed_regions for image in images),
+        regions=sum(image.regions for image in images) if source.has_masks else None,
+        missed_regions=sum(image.missed_regions for image in images) if source.has_masks else None,
         table_threshold=table.value,
         table_threshold_rule=table.rule,
         model_sha256=source.model_sha256,
@@ -143,23 +143,27 @@ def _category_metrics(
         data_sha256=source.data_sha256,
         counting=counting,
         latents=source.latents,
+        lacks=source.lacks,
     )
 
 
 def _image_row(image: JudgedImage, table: TableThreshold) -> ImageMetricsRow:
     counts = image.pixels
     size = counts.positives + counts.negatives
+    has_truth = size > 0
     return ImageMetricsRow(
-        image=f"{image.sample.defect_type}/{image.sample.path.name}",
+        image=image.sample.name,
         defect_type=image.sample.defect_type,
         score=image.score,
         is_called=image.is_called if table.is_stored else None,
-        area=counts.positives / size,
-        called_area=(counts.true_positives + counts.false_positives) / size,
+        area=counts.positives / size if has_truth else math.nan,
+        called_area=(counts.true_positives + counts.false_positives) / size
+        if has_truth
+        else math.nan,
         iou=counts.iou if counts.positives else math.nan,
         recall=counts.recall,
-        regions=image.regions,
-        missed_regions=image.missed_regions,
+        regions=image.regions if has_truth else None,
+        missed_regions=image.missed_regions if has_truth else None,
     )
 
 
@@ -176,7 +180,10 @@ def _defect_type(
     own = [image for image in images if image.sample.defect_type == name]
     against = [image for image in images if image.sample.defect_type in {name, GOOD}]
     counts = sum((image.pixels for image in own), Confusion())
-    areas = [i.pixels.positives / (i.pixels.positives + i.pixels.negatives) for i in own]
+    has_truth = counts.positives + counts.negatives > 0
+    areas = [
+        i.pixels.positives / (i.pixels.positives + i.pixels.negatives) for i in own if has_truth
+    ]
     return DefectTypeMetrics(
         defect_type=name,
         images=len(own),
@@ -184,8 +191,8 @@ def _defect_type(
         image_auroc=_image_metrics(against).image_auroc,
         iou=counts.iou if counts.positives else math.nan,
         recall=counts.recall,
-        area=float(np.mean(areas)),
-        regions=sum(image.regions for image in own),
-        missed_regions=sum(image.missed_regions for image in own),
+        area=float(np.mean(areas)) if has_truth else math.nan,
+        regions=sum(image.regions for image in own) if has_truth else None,
+        missed_regions=sum(image.missed_regions for image in own) if has_truth else None,
         pixel_auroc_bound=pixels.bounds.pixel_auroc,
     )

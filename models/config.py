@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, get_args
 
-Layer = Literal["layer1", "layer2", "layer3", "layer4", "neck"]
+Layer = Literal["layer1", "layer2", "layer3", "layer4", "neck", "conv1", "conv2", "conv3", "conv4"]
 STAGES: tuple[Layer, ...] = ("layer1", "layer2", "layer3", "layer4")  # strides 4, 8, 16, 32
+CONVS: tuple[Layer, ...] = ("conv1", "conv2", "conv3", "conv4")  # strides 2, 4, 8, 16
 Head = Literal["gap", "flatten"]
 Neck = Literal["none", "fpn"]
 Freeze = Literal["none", "stem", "layer1", "layer2", "layer3"]  # up to and with this stage
@@ -86,10 +87,15 @@ class VAEConfig:
         return STAGES if self.neck == "none" else (*STAGES, "neck")
 
     @property
+    def is_pooled(self) -> bool:
+        """Whether the posterior is an affine function of the average of the last activation."""
+        return self.head == "gap"
+
+    @property
     def has_covariance(self) -> bool:
         """Whether `exact_covariance` exists at the last layer."""
         grid = self.image_size // self.stride(self.layers[-1])
-        return self.head == "gap" and keeps_covariance(self.latent_dim, grid**2)
+        return self.is_pooled and keeps_covariance(self.latent_dim, grid**2)
 
     def stride(self, layer: Layer) -> int:
         """Pixels per position of a target layer."""
@@ -117,8 +123,48 @@ class ConvVAEConfig:
         """Refuse nonsense when built."""
         if self.image_size >> len(self.channels) < 1:
             raise ValueError(f"image_size {self.image_size} is too small for {self.channels}")
+        if len(self.channels) > len(CONVS):
+            raise ValueError(f"channels must be of at most {len(CONVS)} convolutions")
 
     @property
-    def layers(self) -> tuple[str, ...]:
+    def layers(self) -> tuple[Layer, ...]:
         """Target layers, the last one last."""
-        return tuple(f"conv{place + 1}" for place in range(len(self.channels)))
+        return CONVS[: len(self.channels)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneClassConvConfig(ConvVAEConfig):
+    """Shape and objective of a convolutional VAE that learns one kind of normal image.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    reconstruction: Reconstruction = "bce"
+    beta: float = 1.0  # weight of the KL term; 1 is the paper's
+
+    def __post_init__(self) -> None:
+        """Refuse nonsense when built."""
+        super().__post_init__()
+        if self.latent_dim < 1:
+            raise ValueError(f"latent_dim must be at least 1, got {self.latent_dim}")
+        if self.beta < 0:
+            raise ValueError(f"beta must not be negative, got {self.beta}")
+        _check_choice("reconstruction", self.reconstruction, get_args(Reconstruction))
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether the posterior is an affine function of the average of the last activation."""
+        return False
+
+    @property
+    def has_covariance(self) -> bool:
+        """Whether `exact_covariance` exists at the last layer."""
+        return False
+
+    def stride(self, layer: Layer) -> int:
+        """Pixels per position of a target layer."""
+        return 2 << CONVS.index(layer)
+
+
+OneClassConfig = VAEConfig | OneClassConvConfig  # what `train` can be asked for

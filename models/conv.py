@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from models.config import ConvVAEConfig
 from models.heads import HiddenHead
-from models.vae import VAE, Posterior
+from models.vae import VAE, Posterior, to_channels
 
 
 class ConvEncoder(nn.Module):
@@ -20,7 +20,8 @@ class ConvEncoder(nn.Module):
     def __init__(self, config: ConvVAEConfig) -> None:
         super().__init__()
         widths = [config.image_channels, *config.channels]
-        self.layers = config.layers
+        self.layers: tuple[str, ...] = config.layers
+        self.image_channels = config.image_channels
         self.convs = nn.ModuleList(
             nn.Conv2d(inner, outer, 4, 2, 1) for inner, outer in pairwise(widths)
         )
@@ -30,8 +31,11 @@ class ConvEncoder(nn.Module):
         self.logvar = nn.Linear(config.hidden, config.latent_dim)
 
     def features(self, images: Tensor, layer: str) -> list[Tensor]:
-        """Target activation A (B, K, h, w), as the only item."""
-        hidden = images
+        """Target activation A (B, K, h, w) of images (B, C, H, W), as the only item.
+
+        An encoder of one channel takes the grey of RGB images.
+        """
+        hidden = to_channels(images, self.image_channels)
         for conv in self.convs[: self.layers.index(layer) + 1]:
             hidden = F.relu(conv(hidden))
         return [hidden]

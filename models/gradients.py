@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.config import GradNorm
 from models.heads import ClosedHead, FlatHead, HiddenHead, PooledHead
@@ -23,6 +23,8 @@ class Encoder(Protocol):
     """What attention asks of an encoder: its stages by name, and the rest above each."""
 
     training: bool
+    layers: tuple[str, ...]  # target layers, the last one last
+    mu: nn.Linear  # the head of the posterior mean
 
     def features(self, images: Tensor, layer: str, /) -> list[Tensor]:
         """Activations up to `layer`, the target last."""

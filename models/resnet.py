@@ -34,6 +34,7 @@ class ResNet18Encoder(nn.Module):
     in a ReLU whose output no later operation overwrites, so attention may read it.
     """
 
+    image_channels = 3
     pixel_mean: Tensor
     pixel_std: Tensor
 

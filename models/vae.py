@@ -5,6 +5,16 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+LUMA = (0.299, 0.587, 0.114)  # grey of red, green and blue, ITU-R BT.601
+
+
+def to_channels(images: Tensor, channels: int) -> Tensor:
+    """Images (B, C, H, W) as a network of so many channels sees them: the grey of RGB for one."""
+    if images.shape[1] == channels:
+        return images
+    weights = torch.tensor(LUMA, device=images.device, dtype=images.dtype)
+    return torch.einsum("c,bchw->bhw", weights, images)[:, None]
+
 
 class Posterior(NamedTuple):
     """The diagonal Gaussian q(z|x)."""
@@ -43,6 +53,10 @@ class VAE(nn.Module):
     def encode(self, images: Tensor) -> Posterior:
         """Posterior of images (B, C, H, W) in [0, 1]."""
         return cast("Posterior", self.encoder(images))
+
+    def targets(self, images: Tensor) -> Tensor:
+        """What the decoder has to rebuild of images (B, C, H, W): what the encoder sees of them."""
+        return to_channels(images, cast("int", self.encoder.image_channels))
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] of latents (B, D)."""

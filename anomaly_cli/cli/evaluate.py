@@ -32,6 +32,7 @@ def evaluate(
             "as TIFF, NPY or 16-bit PNG."
         ),
     ] = EVALUATE.maps,
+    dataset: option.DatasetOption = EVALUATE.dataset,
     data: option.Data = EVALUATE.data,
     category: option.Category = EVALUATE.category,
     output: option.Output = EVALUATE.output,
@@ -99,6 +100,7 @@ def evaluate(
         model=model,
         runs=runs,
         maps=maps,
+        dataset=dataset,
         data=data,
         category=category,
         output=output,

@@ -10,6 +10,7 @@ from anomaly_cli.cli import options as option
 from anomaly_cli.cli.configuration import resolve_settings
 from anomaly_cli.config import Layout, LocalizeConfig, MapConfig
 from anomaly_cli.errors import DataError
+from anomaly_cli.experiments import DatasetName
 
 LOCALIZE, MAP = LocalizeConfig(model=Path(), images=()), MapConfig()
 
@@ -18,6 +19,14 @@ def localize(
     ctx: typer.Context,
     model: option.Model,
     images: option.Images,
+    dataset: Annotated[
+        DatasetName | None,
+        typer.Option(
+            help="Take the test images of the model's category, of the data set whose root IMAGES "
+            "is.",
+            show_default="any images",
+        ),
+    ] = LOCALIZE.dataset,
     output: option.Output = LOCALIZE.output,
     maps: Annotated[bool, typer.Option(help="float32 TIFF anomaly maps.")] = LOCALIZE.maps,
     heatmaps: Annotated[
@@ -57,6 +66,7 @@ def localize(
     config = LocalizeConfig(
         model=model,
         images=tuple(images),
+        dataset=dataset,
         output=output,
         map=option.map_config(
             source, attention, target_layer, scores, threshold, batch_size, workers, device

@@ -8,12 +8,23 @@ import typer
 
 from anomaly_cli.cli.configuration import load_config, load_preset
 from anomaly_cli.config import DATA_VARIABLE, MapConfig, MapSource, Scores
+from anomaly_cli.experiments import DatasetName
 from anomaly_cli.presets import preset_names
 from models.config import Attention, Layer
 
 Data = Annotated[
     Path,
-    typer.Option(envvar=DATA_VARIABLE, help="Folder of the categories, in the layout of MVTec AD."),
+    typer.Option(
+        envvar=DATA_VARIABLE, help="Folder of the categories, in the layout of --dataset."
+    ),
+]
+DatasetOption = Annotated[
+    DatasetName,
+    typer.Option(
+        "--dataset",
+        help="Layout of --data. mnist: --category is a digit. ucsd: UCSDped1 or UCSDped2. folder: "
+        "your own images, see docs/datasets.md.",
+    ),
 ]
 Category = Annotated[str, typer.Option(help="Name of a category, or all.")]
 Model = Annotated[Path, typer.Argument(help="model.safetensors, or the folder that holds it.")]

@@ -8,8 +8,18 @@ from anomaly_cli import console
 from anomaly_cli.cli import options as option
 from anomaly_cli.cli.configuration import resolve_settings
 from anomaly_cli.config import Guidance, TrainConfig, train_defaults
-from anomaly_cli.errors import ConfigError
-from models.config import Freeze, Head, Neck, Reconstruction, VAEConfig
+from anomaly_cli.errors import ConfigError, require
+from anomaly_cli.experiments import CHANNELS, DatasetName, preset_options
+from models.config import (
+    Attention,
+    Freeze,
+    Head,
+    Neck,
+    OneClassConfig,
+    OneClassConvConfig,
+    Reconstruction,
+    VAEConfig,
+)
 
 TRAIN, MODEL = TrainConfig(), VAEConfig()
 
@@ -27,6 +37,7 @@ def _told(name: str) -> str:
 
 def train(
     ctx: typer.Context,
+    dataset: option.DatasetOption = TRAIN.dataset,
     category: option.Category = TRAIN.category,
     data: option.Data = TRAIN.data,
     output: option.Output = TRAIN.output,
@@ -70,12 +81,13 @@ def train(
         float | None, typer.Option(help="Weight of the KL term.", show_default=_told("beta"))
     ] = None,
     guidance: Annotated[
-        Guidance,
+        Guidance | None,
         typer.Option(
             help="synthetic: attention learns to find defects drawn into normal images. "
-            "none: the paper's training."
+            "none: the paper's training.",
+            show_default=f"{TRAIN.guidance}; none with --dataset mnist or ucsd",
         ),
-    ] = TRAIN.guidance,
+    ] = None,
     guidance_ratio: Annotated[
         float, typer.Option(help="How hard guidance pulls, in terms of the VAE's own loss.")
     ] = TRAIN.guidance_ratio,
@@ -131,12 +143,22 @@ def train(
         "augmentation": augmentation,
     }
     given = {name: value for name, value in given.items() if value is not None}
-    chosen = train_defaults(guidance, is_fast=fast)._replace(**given)
+    small = preset_options(
+        dataset, {"guidance", "attention"}
+    )  # of the paper's experiments on small images
+    guidance = guidance or small.get("guidance", TRAIN.guidance)
+    chosen = train_defaults(guidance, is_fast=fast, dataset=dataset)._replace(**given)
+    has_neck = chosen.neck != "none"
+    if attention is None and "attention" in small:
+        attention = Attention(small["attention"])
+    _refuse_strangers(dataset, guidance, head=head != MODEL.head, neck=has_neck, fast=fast)
     config = TrainConfig(
+        dataset=dataset,
         data=data,
         category=category,
         output=output,
         model=_model_config(
+            dataset,
             image_size=chosen.image_size,
             latent_dim=latent_dim,
             head=head,
@@ -166,7 +188,8 @@ def train(
         resume=resume,
         overwrite=overwrite,
     )
-    results = command.run(config, resolve_settings(ctx, chosen._asdict()))
+    derived = chosen._asdict() | {"guidance": guidance, "attention": attention}
+    results = command.run(config, resolve_settings(ctx, derived))
     if json:
         console.print_json([row._asdict() | {"model": str(row.model)} for row in results])
         return
@@ -174,8 +197,19 @@ def train(
     console.note(f"next: anomaly-cli localize {results[-1].model} IMAGES...")
 
 
-def _model_config(**settings: Any) -> VAEConfig:
+def _refuse_strangers(dataset: DatasetName, guidance: str, **given: bool) -> None:
+    """Refuse what only ResNet18 knows where a data set has a network of its own."""
+    if dataset in CHANNELS:
+        for name, is_given in (given | {"guidance": guidance != "none"}).items():
+            require(not is_given, f"--{name} has no place with --dataset {dataset}")
+
+
+def _model_config(dataset: DatasetName, **settings: Any) -> OneClassConfig:
     try:
+        if dataset in CHANNELS:
+            shared = ("image_size", "latent_dim", "reconstruction", "beta")
+            own = {name: settings[name] for name in shared}
+            return OneClassConvConfig(channels=CHANNELS[dataset], **own)
         return VAEConfig(**settings)
     except ValueError as error:
         raise ConfigError(f"--{str(error).replace('_', '-', 1)}") from error

@@ -5,12 +5,13 @@ from functools import partial
 from pathlib import Path
 
 from anomaly_cli import console
+from anomaly_cli.commands.paper_results import write_paper_results
 from anomaly_cli.commands.scoring import Sources, score
 from anomaly_cli.config import MODEL_FILE, EvaluateConfig
-from anomaly_cli.data.mvtec import GOOD, Sample, test_samples
+from anomaly_cli.data.datasets import DATASETS, data_fingerprint, mask_gap
+from anomaly_cli.data.mvtec import GOOD, Sample
 from anomaly_cli.errors import CheckpointError, ConfigError, DataError
 from anomaly_cli.evaluation import CategorySource, DrawnMap
-from anomaly_cli.files import fingerprint
 from anomaly_cli.latents import name_latents
 from anomaly_cli.localization import Localizer, localize_files, open_localizer
 from anomaly_cli.reports.results import EvaluationReport
@@ -19,7 +20,12 @@ from anomaly_cli.settings import ResolvedSettings
 
 def run(config: EvaluateConfig, resolved: ResolvedSettings | None = None) -> EvaluationReport:
     """Score each model on the test split of its category and write the report."""
-    return score(_find_models(config), config, resolved)
+    report = score(_find_models(config), config, resolved)
+    for row in report.rows:
+        if row.lacks:
+            console.note(f"{row.category}: {row.lacks}")
+    write_paper_results(report, config, _find_models)
+    return report
 
 
 def _find_models(config: EvaluateConfig) -> Sources:
@@ -39,6 +45,9 @@ def _find_models(config: EvaluateConfig) -> Sources:
 def _trained(config: EvaluateConfig) -> dict[str, Path]:
     """Models by category; one whose training left none stands for an error when it is opened."""
     folders = sorted(path for path in config.runs.glob("*") if path.is_dir())
+    if config.dataset != "mvtec":  # models of other data sets may lie beside
+        known = DATASETS[config.dataset].select_categories(config.data, "all")
+        folders = [path for path in folders if path.name in {*known, config.category}]
     found = {path.name: path / MODEL_FILE for path in folders if (path / MODEL_FILE).is_file()}
     if not found:
         raise CheckpointError(f"no {config.runs}/<category>/{MODEL_FILE}; run train first")
@@ -55,7 +64,10 @@ def _open(category: str, path: Path, config: EvaluateConfig) -> CategorySource:
 
 
 def _source(category: str, localizer: Localizer, config: EvaluateConfig) -> CategorySource:
-    samples = test_samples(config.data, category)
+    dataset = DATASETS[config.dataset]
+    samples = dataset.test_samples(config.data, category)
+    gap = mask_gap(samples)
+    gaps = [*dataset.explain_gaps(config.data, category, samples), *([gap] if gap else [])]
     samples = [sample for sample in samples if config.good or sample.defect_type != GOOD]
 
     def draw(chosen: Sequence[Sample]) -> Iterator[DrawnMap]:
@@ -65,6 +77,7 @@ def _source(category: str, localizer: Localizer, config: EvaluateConfig) -> Cate
             localizer.spec,
             batch_size=config.map.batch_size,
             workers=config.map.workers,
+            decode=dataset.read_image,
         )
         for sample, result in zip(chosen, results, strict=True):
             if isinstance(result, DataError):
@@ -72,6 +85,7 @@ def _source(category: str, localizer: Localizer, config: EvaluateConfig) -> Cate
             height, width, _channels = result.image.shape
             yield DrawnMap(result.anomaly_map, height, width, str(sample.path))
 
+    paths = [sample.path for sample in samples]
     masks = [sample.mask_path for sample in samples if sample.mask_path]
     return CategorySource(
         category=category,
@@ -82,8 +96,11 @@ def _source(category: str, localizer: Localizer, config: EvaluateConfig) -> Cate
         resolution=None if config.resolution == "original" else localizer.maker.size,
         colour_range=localizer.colour_range,
         model_sha256=localizer.loaded.sha256,
-        data_sha256=fingerprint([*(s.path for s in samples), *masks], root=config.data),
+        data_sha256=data_fingerprint(dataset, paths, root=config.data, masks=masks),
         latents=name_latents(localizer.loaded.record.latent_kinds)
         if localizer.spec.has_latents
         else "",
+        read=dataset.read_image,
+        has_masks=not gap,
+        lacks="; ".join(gaps),
     )

@@ -31,6 +31,8 @@ def _maps_folder(config: EvaluateConfig) -> Path:
         raise ConfigError("--maps names no folder")
     if config.model is not None or config.map.attention or config.map.layer:
         raise ConfigError("--maps needs no model: leave --model, --attention, --target-layer out")
+    if config.dataset != "mvtec":
+        raise ConfigError(f"--maps has the layout of MVTec AD, not of --dataset {config.dataset}")
     if config.resolution == "network":
         raise ConfigError("--maps has no network: saved maps are compared at their own size")
     return config.maps

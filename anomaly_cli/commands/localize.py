@@ -1,19 +1,31 @@
 """`localize`: a model and images -> anomaly maps, heatmaps, overlays, masks and a manifest."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from anomaly_cli import console
+from anomaly_cli.checkpoint import load_model
 from anomaly_cli.config import MANIFEST_FILE, LocalizeConfig
+from anomaly_cli.data.datasets import DATASETS
 from anomaly_cli.data.mvtec import place_in_layout
-from anomaly_cli.errors import DataError
+from anomaly_cli.errors import ConfigError, DataError
 from anomaly_cli.explanation import SHEET_TILE, contact_sheet, latent_overlay, scale_of, shrink
+from anomaly_cli.file_lists import expand_file_lists
 from anomaly_cli.files import prepare_output_folder, write_text
-from anomaly_cli.images import find_images, output_stems, resize_map, write_png, write_tiff
+from anomaly_cli.images import (
+    ImageFile,
+    RGBImage,
+    find_images,
+    output_stems,
+    read_image,
+    resize_map,
+    write_png,
+    write_tiff,
+)
 from anomaly_cli.latents import ImageLatents, LatentSelection, select_latents, strongest
 from anomaly_cli.localization import (
     LocalizedImage,
@@ -51,6 +63,7 @@ class _Plan(NamedTuple):
     localizer: Localizer
     selection: LatentSelection | None
     config: LocalizeConfig
+    decode: Callable[[Path], RGBImage] = read_image
 
 
 def run(config: LocalizeConfig, resolved: ResolvedSettings | None = None) -> LocalizationResult:
@@ -58,7 +71,7 @@ def run(config: LocalizeConfig, resolved: ResolvedSettings | None = None) -> Loc
 
     An image that cannot be read is reported and skipped; the others are written.
     """
-    files = find_images(config.images, exclude=config.output)
+    files, decode = _find_files(config)
     is_mirror = config.layout == "mirror"
     stems = output_stems(files) if is_mirror else [place_in_layout(f.path) for f in files]
     localizer = open_localizer(config.model, config.map)
@@ -68,7 +81,7 @@ def run(config: LocalizeConfig, resolved: ResolvedSettings | None = None) -> Loc
         selection = select_latents(config.latents, latent_dim, localizer.spec)
     prepare_output_folder(config.output, overwrite=config.overwrite)
     write_settings(config.output, resolved)
-    plan = _Plan(stems, localizer, selection, config)
+    plan = _Plan(stems, localizer, selection, config, decode)
     common = _common_record(plan)
     records: list[Record] = []
     try:
@@ -81,6 +94,19 @@ def run(config: LocalizeConfig, resolved: ResolvedSettings | None = None) -> Loc
         lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
         write_text(config.output / MANIFEST_FILE, "".join(lines))
     return LocalizationResult(config.output, records, sum("error" in r for r in records))
+
+
+def _find_files(config: LocalizeConfig) -> tuple[list[ImageFile], Callable[[Path], RGBImage]]:
+    """The images, and what decodes them: files, or the test images of a data set."""
+    if config.dataset is None:
+        inputs = expand_file_lists(config.images)
+        return find_images(inputs, exclude=config.output), read_image
+    if len(config.images) != 1:
+        raise ConfigError(f"--dataset {config.dataset} takes one folder: the root of its data")
+    dataset, root = DATASETS[config.dataset], Path(config.images[0])
+    category = load_model(config.model).record.category
+    samples = dataset.test_samples(root, category)
+    return [ImageFile(s.path, Path(s.name)) for s in samples], dataset.read_image
 
 
 def _common_record(plan: _Plan) -> Record:
@@ -110,6 +136,7 @@ def _localize_all(paths: list[Path], plan: _Plan) -> Iterator[Record]:
         batch_size=settings.batch_size,
         workers=settings.workers,
         with_latents=plan.selection is not None,
+        decode=plan.decode,
     )
     write = partial(_write_image, plan=plan)
     with ThreadPoolExecutor(settings.workers) as pool:

@@ -99,7 +99,10 @@ def _evaluate(source: CategorySource, config: EvaluateConfig) -> CategoryResult:
         seed=config.seed,
         name=source.category,
     )
-    counts = COUNT[config.counting](source, partial(_draw, source, image_score), weights)
+    # Without masks no pixel is counted, and there is nothing to stream.
+    counts = COUNT[config.counting if source.has_masks else "exact"](
+        source, partial(_draw, source, image_score), weights
+    )
     result = summarize(source, counts, weights, score=image_score)
     if "html" not in parse_formats(config.formats):
         return result

@@ -20,18 +20,21 @@ from anomaly_cli.checkpoint import (
 )
 from anomaly_cli.config import MODEL_FILE, STATE_FILE, TrainConfig
 from anomaly_cli.data.augmentation import select_augmentation
-from anomaly_cli.data.mvtec import NormalSplit, select_categories
+from anomaly_cli.data.datasets import DATASETS, data_fingerprint
+from anomaly_cli.data.mvtec import NormalSplit
 from anomaly_cli.data.training_set import TrainingSet, open_training_set
 from anomaly_cli.device import resolve_device, seed_everything
 from anomaly_cli.errors import CheckpointError, ConfigError, OutputError, TrainingError
-from anomaly_cli.files import fingerprint, hash_file, prepare_output_folder, write_text
+from anomaly_cli.files import hash_file, prepare_output_folder, write_text
 from anomaly_cli.maps import candidate_maps
 from anomaly_cli.objectives import GuidedObjective, Objective, PlainObjective
 from anomaly_cli.pretrained import load_encoder_weights
 from anomaly_cli.recording import record_model
 from anomaly_cli.settings import ResolvedSettings, write_settings
 from anomaly_cli.training import EpochStats, Trainer, to_csv
-from models.resnet import ResNet18Encoder, resnet18_vae
+from models.config import VAEConfig
+from models.networks import one_class_vae
+from models.resnet import ResNet18Encoder
 
 METRICS_FILE = "metrics.csv"
 
@@ -56,11 +59,13 @@ def run(config: TrainConfig, resolved: ResolvedSettings | None = None) -> list[T
     """Train a model for each category found, leaving out those that are finished."""
     _check_settings(config)
     device = resolve_device(config.device)
-    categories = select_categories(config.data, config.category)
+    categories = DATASETS[config.dataset].select_categories(config.data, config.category)
     return [_train_or_skip(replace(config, category=name), device, resolved) for name in categories]
 
 
 def _check_settings(config: TrainConfig) -> None:
+    if not isinstance(config.model, VAEConfig) and config.weights != "none":
+        raise ConfigError(f"--weights has no place with --dataset {config.dataset}: no ResNet18")
     select_augmentation(config.augmentation, config.category)
     candidate_maps(config.model, config.attention, config.layer)
     if isinstance(parse_threshold(config.threshold), float):
@@ -124,14 +129,14 @@ def _train_category(
 def make_trainer(config: TrainConfig, images: TrainingSet, device: torch.device) -> Trainer:
     """A trainer from the start, everything drawn by `config.seed`."""
     seed_everything(config.seed)
-    vae = resnet18_vae(config.model)
-    encoder: ResNet18Encoder = vae.encoder  # type: ignore[assignment]
-    load_encoder_weights(encoder, config.weights)
-    encoder.freeze(config.freeze)
+    vae = one_class_vae(config.model)
+    if isinstance(vae.encoder, ResNet18Encoder):
+        load_encoder_weights(vae.encoder, config.weights)
+        vae.encoder.freeze(config.freeze)
     vae = vae.to(device)
     plain = PlainObjective(vae, images.fit, images.held_out, config, device)
     objective: Objective = plain
-    if config.guidance == "synthetic":
+    if config.guidance == "synthetic" and images.painter is not None:
         objective = GuidedObjective(plain, images.painter, images.validation, config.guidance_ratio)
     steps = max(1, len(images.fit) // config.batch_size)
     return Trainer(vae, objective, config, device, steps=steps)
@@ -145,7 +150,10 @@ def _settings(config: TrainConfig, split: NormalSplit) -> dict[str, Any]:
     if config.weights not in {"none", "imagenet"}:
         settings["weights"] = hash_file(Path(config.weights))
     root = config.data / config.category
-    settings["data"] = fingerprint([*split.fit, *split.held_out], root=root)
+    if config.dataset != "mvtec":  # which was the only one at first, and goes without a name
+        settings["dataset"] = config.dataset
+    paths = [*split.fit, *split.held_out]
+    settings["data"] = data_fingerprint(DATASETS[config.dataset], paths, root=root)
     return settings
 
 

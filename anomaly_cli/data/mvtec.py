@@ -23,12 +23,18 @@ class Sample(NamedTuple):
 
     path: Path
     defect_type: str  # "good" for a normal one
-    mask_path: Path | None  # None for a normal one
+    mask_path: Path | None  # None for a normal one, or where nobody has drawn one
+    title: str = ""  # what reports call it, where the name of its file says too little
 
     @property
     def is_anomalous(self) -> bool:
         """Whether the image shows a defect."""
-        return self.mask_path is not None
+        return self.defect_type != GOOD
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        return self.title or f"{self.defect_type}/{self.path.name}"
 
 
 class NormalSplit(NamedTuple):

@@ -31,26 +31,33 @@ class NormalImages(Dataset[RGBImage]):
         size: side S in pixels.
         augmentation: ranges of the random changes.
         seed: with the epoch and the index it fixes each change, whatever the order or the workers.
+        read: decodes an image.
 
     Raises:
         DataError: an image cannot be read.
     """
 
     def __init__(
-        self, paths: Sequence[Path], size: int, augmentation: Augmentation = NONE, seed: int = 0
+        self,
+        paths: Sequence[Path],
+        size: int,
+        augmentation: Augmentation = NONE,
+        seed: int = 0,
+        read: Callable[[Path], RGBImage] = read_image,
     ) -> None:
         self.paths = list(paths)
         self.size = size
         self.augmentation = augmentation
         self.seed = seed
         self.epoch = 0
+        self._decode = read
         self._cache: list[RGBImage] | None = None
         if len(self.paths) * 3 * size**2 <= CACHE_LIMIT:
             with ThreadPoolExecutor(4) as pool:
                 self._cache = list(pool.map(self._read, self.paths))
 
     def _read(self, path: Path) -> RGBImage:
-        return resize_image(read_image(path), self.size, self.size)
+        return resize_image(self._decode(path), self.size, self.size)
 
     def __len__(self) -> int:
         return len(self.paths)

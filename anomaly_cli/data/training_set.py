@@ -4,11 +4,13 @@ from typing import NamedTuple
 
 from anomaly_cli.config import TrainConfig
 from anomaly_cli.data.augmentation import select_augmentation
+from anomaly_cli.data.datasets import DATASETS
 from anomaly_cli.data.defects import DefectPainter, TrainingPainter
-from anomaly_cli.data.mvtec import NormalSplit, split_normal, training_images
+from anomaly_cli.data.mvtec import NormalSplit, split_normal
 from anomaly_cli.data.normal import NormalImages
 from anomaly_cli.data.painted import PaintedImage, draw_validation
 from anomaly_cli.data.textures import load_donors
+from models.config import VAEConfig
 
 DONORS = 64  # normal images from which the painter cuts pieces
 
@@ -19,7 +21,7 @@ class TrainingSet(NamedTuple):
     split: NormalSplit  # the files
     fit: NormalImages  # augmented
     held_out: NormalImages
-    painter: TrainingPainter  # draws defects with pieces of `fit`
+    painter: TrainingPainter | None  # draws with pieces of `fit`; None where nothing is drawn
     validation: list[PaintedImage]  # of `held_out`, with and without a drawn defect
 
 
@@ -30,12 +32,16 @@ def open_training_set(config: TrainConfig) -> TrainingSet:
         ConfigError: there is no such augmentation.
         DataError: there are too few images, or one cannot be read.
     """
-    paths = training_images(config.data, config.category)
+    dataset = DATASETS[config.dataset]
+    paths = dataset.training_images(config.data, config.category)
     split = split_normal(paths, held_out=config.held_out, seed=config.seed)
     size = config.model.image_size
     augmentation = select_augmentation(config.augmentation, config.category)
-    fit = NormalImages(split.fit, size, augmentation, config.seed)
-    held_out = NormalImages(split.held_out, size)
+    fit = NormalImages(split.fit, size, augmentation, config.seed, dataset.read_image)
+    held_out = NormalImages(split.held_out, size, read=dataset.read_image)
+    if not isinstance(config.model, VAEConfig):
+        # Nothing is chosen by drawn defects, which are made for photographs: 28 pixels are few.
+        return TrainingSet(split, fit, held_out, None, [])
     spread = range(0, len(fit), -(-len(fit) // DONORS))
     # A photograph that `sample` cut the images from must not be pasted into them.
     donors = load_donors(config.category)

@@ -50,6 +50,12 @@ class ImagePixels:
         return int(np.count_nonzero(self.region_peaks <= _threshold_key(threshold)))
 
 
+NO_PIXELS = ImagePixels(
+    pixels=PixelPool(np.zeros(0, np.uint64), np.zeros(0, np.uint32)),
+    region_peaks=np.zeros(0, np.uint32),
+)
+
+
 def _threshold_key(threshold: float) -> np.uint32:
     with np.errstate(over="ignore"):
         return np.uint32(score_keys(np.array([threshold], np.float64).astype(np.float32))[0])

@@ -7,8 +7,10 @@ from anomaly_cli.reports.numbers import (
     difference,
     interval_text,
     number,
+    part_text,
     plus_minus,
     range_text,
+    share_text,
     with_interval,
 )
 from anomaly_cli.reports.paper import CAVEAT, TABLE_2
@@ -135,8 +137,8 @@ def _defect_types(result: CategoryResult) -> list[str]:
             number(row.image_auroc),
             number(row.iou),
             number(row.recall),
-            f"{row.area:.2%}",
-            f"{row.missed_regions} of {row.regions}",
+            share_text(row.area),
+            part_text(row.missed_regions, row.regions),
         ]
         for row in result.defect_types
     ]

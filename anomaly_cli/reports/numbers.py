@@ -56,6 +56,16 @@ def _rounded(value: float, towards: Callable[[float], int]) -> str:
     return f"{towards(value * 1e5) / 1e5:.5f}"
 
 
+def share_text(share: float) -> str:
+    """A share of pixels in percent; n/a where it is undefined."""
+    return f"{share:.2%}" if math.isfinite(share) else "n/a"
+
+
+def part_text(part: int | None, whole: int | None) -> str:
+    """Such as "3 of 8"; n/a where either is not known."""
+    return "n/a" if part is None or whole is None else f"{part} of {whole}"
+
+
 def difference(value: float, reference: float) -> str:
     """With its sign; n/a where undefined."""
     return f"{value - reference:+.3f}" if math.isfinite(value - reference) else "n/a"

@@ -1,6 +1,9 @@
-"""Table 2 of the paper (Liu et al., CVPR 2020): what a run on MVTec AD is held against."""
+"""Tables 1 and 2 of the paper (Liu et al., CVPR 2020): what a run is held against."""
 
 from typing import NamedTuple
+
+# UCSDped1, pixel AUROC: the reconstruction error, then attention at conv1, conv2 and conv3.
+TABLE_1 = (0.86, 0.89, 0.92, 0.91)
 
 METHODS = ("AE-SSIM", "AE-L2", "AnoGAN", "CNN feature dictionary", "the paper")
 

@@ -63,8 +63,8 @@ class CategoryMetrics:
     good: bool  # whether normal images of the test split take part
     map: str
     resolution: int | None  # side in pixels at which maps and masks were compared; None: original
-    regions: int  # connected anomalous regions of the ground truth
-    missed_regions: int  # of them, without a pixel above `table_threshold`
+    regions: int | None  # connected anomalous regions of the ground truth; None without masks
+    missed_regions: int | None  # of them, without a pixel above `table_threshold`
     table_threshold: float  # of the tables per defect type and per image
     table_threshold_rule: str  # that of `threshold`, or "oracle best IoU" where there is none
     model_sha256: str | None
@@ -72,6 +72,7 @@ class CategoryMetrics:
     data_sha256: str  # names and bytes of what was read of the test split
     counting: Counting = "exact"  # of pixels; "streaming" leaves a range of each pixel metric
     latents: str = ""  # by the kind of drawn defect that they answer to most: "hole: z0, z3; ..."
+    lacks: str = ""  # what the test split lacks for more metrics, such as masks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +86,8 @@ class DefectTypeMetrics:
     iou: float  # at `table_threshold`, over all pixels of its images
     recall: float
     area: float  # share of pixels that is anomalous, mean over its images
-    regions: int
-    missed_regions: int
+    regions: int | None
+    missed_regions: int | None
     pixel_auroc_bound: float = 0.0  # how far the exact one may lie to either side
 
 
@@ -102,8 +103,8 @@ class ImageMetricsRow:
     called_area: float  # share of pixels above the threshold
     iou: float  # NaN where nothing is anomalous
     recall: float
-    regions: int
-    missed_regions: int
+    regions: int | None
+    missed_regions: int | None
 
 
 class Example(NamedTuple):
@@ -111,7 +112,7 @@ class Example(NamedTuple):
 
     row: ImageMetricsRow
     image: bytes | None  # JPEG; None where the image is not at hand
-    truth: bytes  # PNG
+    truth: bytes | None  # PNG; None where nobody has drawn one
     heatmap: bytes  # JPEG
     mask: bytes  # PNG
 

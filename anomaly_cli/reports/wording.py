@@ -88,6 +88,7 @@ def conditions(report: EvaluationReport) -> list[str]:
         ),
         f"Maps: {maps}. Pixels are compared at {sizes}.",
         *([STREAMING] if report.is_streaming else []),
+        *(f"{row.category}: {row.lacks}." for row in rows if row.lacks),
         f"Normal images of the test split {good}. Image score: {scores} of the map.",
         f"IoU, precision and recall are {_threshold_text(report)}.",
         f"Tables per defect type and image are at the threshold of {tables}.",

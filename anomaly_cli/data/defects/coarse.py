@@ -1,7 +1,7 @@
 """Coarse defects: large, strong foreign pieces anywhere, of little likeness to any real defect.
 
 They teach a network faster what normal is than natural-looking defects do, many of which are small
-or faint (docs/decisions/0009): foreign ground shows it every place with something else in it.
+or faint (docs/decisions/0010): foreign ground shows it every place with something else in it.
 """
 
 import math

@@ -1,0 +1,75 @@
+"""The data sets that `train`, `localize` and `evaluate` know, each with the same functions."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from anomaly_cli import images
+from anomaly_cli.data import folder, mnist, mvtec, ucsd
+from anomaly_cli.data.mvtec import Sample
+from anomaly_cli.experiments import DatasetName
+from anomaly_cli.files import fingerprint
+from anomaly_cli.images import RGBImage
+
+
+class Dataset(NamedTuple):
+    """How a data set on disk is read; `root` is what `--data` names."""
+
+    select_categories: Callable[[Path, str], list[str]]  # root, a name or "all" -> names
+    training_images: Callable[[Path, str], list[Path]]  # root, category -> normal images
+    test_samples: Callable[[Path, str], list[Sample]]  # root, category -> test images
+    read_image: Callable[[Path], RGBImage] = images.read_image
+    stored_files: Callable[[Sequence[Path]], list[Path]] = list  # what holds the images
+    explain_gaps: Callable[[Path, str, Sequence[Sample]], list[str]] = lambda *_: []
+
+
+DATASETS: dict[DatasetName, Dataset] = {
+    "mvtec": Dataset(mvtec.select_categories, mvtec.training_images, mvtec.test_samples),
+    "mnist": Dataset(
+        mnist.select_categories,
+        mnist.training_images,
+        mnist.test_samples,
+        mnist.read_image,
+        mnist.stored_files,
+    ),
+    "ucsd": Dataset(
+        ucsd.select_categories,
+        ucsd.training_images,
+        ucsd.test_samples,
+        explain_gaps=ucsd.explain_gaps,
+    ),
+    "folder": Dataset(
+        folder.select_categories,
+        folder.training_images,
+        folder.test_samples,
+        explain_gaps=folder.explain_gaps,
+    ),
+}
+
+
+def data_fingerprint(
+    dataset: Dataset, paths: Sequence[Path], *, root: Path, masks: Sequence[Path] = ()
+) -> str:
+    """SHA-256 over names and bytes of what holds these images, and of their masks.
+
+    Names are relative to `root`, or where some lie elsewhere, to the folder that holds all.
+    """
+    files = [*dataset.stored_files(paths), *masks]
+    if not all(path.is_relative_to(root) for path in files):
+        root = Path(os.path.commonpath([path.parent for path in files]))
+    return fingerprint(files, root=root)
+
+
+def mask_gap(samples: Sequence[Sample]) -> str:
+    """Why there are no pixel metrics; empty if every anomalous image has a mask."""
+    anomalous = [sample for sample in samples if sample.is_anomalous]
+    if not anomalous:
+        return "pixel metrics are not available: they need anomalous images, each with a mask"
+    missing = sum(sample.mask_path is None for sample in anomalous)
+    if not missing:
+        return ""
+    return (
+        f"pixel metrics are not available: {missing} of {len(anomalous)} anomalous images have no "
+        "mask, and each needs one"
+    )

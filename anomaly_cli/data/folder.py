@@ -1,0 +1,138 @@
+"""The user's own images -> normal ones to train on, and whatever there is to test with.
+
+`root` is a folder, or a text file with a path a line. Of a folder, the normal images are those of
+`train/good`, `train` or `good`, else those that lie directly in it. Test images lie in `test`, or
+beside `good`, in a folder for each label: `good` is normal, every other label is anomalous. Masks
+are optional: `ground_truth/<label>/<stem>_mask.png`, or without `_mask`, in any format.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from anomaly_cli.data.mvtec import GOOD, Sample, find_mask, list_masks
+from anomaly_cli.errors import ConfigError, DataError
+from anomaly_cli.file_lists import is_file_list, read_file_list
+from anomaly_cli.images import is_image, list_folder
+
+TRAIN, TEST, TRUTH = "train", "test", "ground_truth"
+_NO_LABELS = frozenset({TRAIN, TEST, TRUTH})
+
+
+def select_categories(root: Path, category: str) -> list[str]:
+    """The name of the model: what the user calls it, or for "all" the name of the folder.
+
+    Raises:
+        ConfigError: the name would be a path.
+        DataError: there is neither a folder nor a list.
+    """
+    if not root.is_dir() and not is_file_list(root):
+        raise DataError(
+            f"{root} is neither a folder nor a .txt list; --data must name the images to learn"
+        )
+    if category == "all":
+        place = root.resolve()
+        return [place.stem if place.is_file() else place.name]
+    if Path(category).name != category:
+        raise ConfigError(f"--category {category} must be a plain name: it names the model")
+    return [category]
+
+
+def training_images(root: Path, category: str) -> list[Path]:  # noqa: ARG001 - as all data sets
+    """The normal images, sorted by name; a list keeps its order.
+
+    Raises:
+        DataError: there are fewer than three.
+    """
+    paths, place = _normal_images(root)
+    if len(paths) < 3:
+        raise DataError(
+            f"{place} holds {len(paths)} images; training needs at least 3 normal ones, in "
+            f"{root}/train/good, {root}/good or directly in {root}"
+        )
+    return paths
+
+
+def _normal_images(root: Path) -> tuple[list[Path], Path]:
+    """Normal images, and where they lie."""
+    if is_file_list(root):
+        return _listed(root), root
+    for folder in (root / TRAIN / GOOD, root / TRAIN, root / GOOD):
+        if folder.is_dir():
+            return list_folder(folder), folder
+    return list_folder(root), root
+
+
+def test_samples(root: Path, category: str) -> list[Sample]:  # noqa: ARG001 - as all data sets
+    """Test images with the masks there are, sorted by label and name.
+
+    Without any label, the normal images themselves: they tell how often a normal one is called
+    anomalous, and no more. `explain_gaps` says what would be needed.
+
+    Raises:
+        DataError: there are no images at all.
+    """
+    samples = _labelled(root)
+    if not samples:
+        samples = [Sample(path, GOOD, None) for path in _normal_images(root)[0]]
+    if not samples:
+        raise DataError(f"no images under {root}; expected test/good and test/<kind of defect>")
+    return samples
+
+
+test_samples.__test__ = False  # type: ignore[attr-defined] # pytest would collect it
+
+
+def _labelled(root: Path) -> list[Sample]:
+    """Images whose folder is a label; none where all that is there is one folder of normal ones."""
+    if is_file_list(root):
+        paths = _listed(root)
+        is_split = any(path.parent.parent.name == TEST for path in paths)
+        if not (is_split or any(path.parent.name == GOOD for path in paths)):
+            return []
+    else:
+        is_split = (root / TEST).is_dir()
+        folder = root / TEST if is_split else root
+        labels = [p for p in folder.glob("*") if p.is_dir() and not p.name.startswith(".")]
+        labels = [label for label in labels if is_split or label.name not in _NO_LABELS]
+        paths = [path for label in labels for path in list_folder(label)]
+    samples = sorted((_sample(path) for path in paths), key=lambda s: (s.defect_type, s.path))
+    return samples if is_split or any(sample.is_anomalous for sample in samples) else []
+
+
+def _sample(path: Path) -> Sample:
+    label = path.parent.name
+    split = path.parent.parent
+    home = split.parent if split.name == TEST else split
+    masks = {} if label == GOOD else list_masks(home / TRUTH / label)
+    return Sample(path, label, find_mask(path.stem, masks))
+
+
+def _listed(root: Path) -> list[Path]:
+    paths = read_file_list(root)
+    for path in paths:
+        if not is_image(path):
+            raise DataError(f"{path} is not an image by its name, but {root} names it")
+    return paths
+
+
+def explain_gaps(root: Path, category: str, samples: Sequence[Sample]) -> list[str]:  # noqa: ARG001
+    """Which metrics these samples cannot give, and what would be needed, a sentence each."""
+    gaps = []
+    anomalous = [sample for sample in samples if sample.is_anomalous]
+    normal = len(samples) - len(anomalous)
+    if not _labelled(root):
+        gaps.append(
+            f"{root} has no test images: the {normal} normal images are scored instead, most of "
+            "which the model was trained on"
+        )
+    if not anomalous:
+        gaps.append(
+            "image metrics such as image AUROC are not available: they need anomalous images in "
+            f"{TEST}/<kind of defect>"
+        )
+    elif not normal:
+        gaps.append(
+            "image metrics such as image AUROC are not available: they need normal images in "
+            f"{TEST}/{GOOD}"
+        )
+    return gaps
