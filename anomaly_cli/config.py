@@ -2,17 +2,15 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
+from anomaly_cli.defaults import DatasetName, Guidance, TrainDefaults
 from anomaly_cli.errors import require
-from anomaly_cli.experiments import DatasetName, preset_options
 from models.config import (
     Attention,
     Freeze,
     Layer,
-    Neck,
     OneClassConfig,
-    Reconstruction,
     VAEConfig,
 )
 
@@ -22,7 +20,6 @@ MANIFEST_FILE = "manifest.jsonl"
 DATA_VARIABLE = "ANOMALY_CLI_DATA"
 
 MapSource = Literal["attention", "reconstruction", "fused"]
-Guidance = Literal["synthetic", "none"]
 Scores = Literal["raw", "global", "position"]
 Layout = Literal["mirror", "mvtec"]
 Resolution = Literal["network", "original"]  # at which maps and masks are compared
@@ -84,41 +81,6 @@ class CheckDataConfig:
         """Refuse nonsense when built."""
         require(self.image_size >= 1, f"--image-size must be at least 1, got {self.image_size}")
         require(self.workers >= 1, f"--workers must be at least 1, got {self.workers}")
-
-
-_SHAPE = VAEConfig()
-
-
-class TrainDefaults(NamedTuple):
-    """What the command line takes for an option of `train` that is not given."""
-
-    image_size: int = _SHAPE.image_size
-    neck: Neck = _SHAPE.neck
-    reconstruction: Reconstruction = _SHAPE.reconstruction
-    beta: float = _SHAPE.beta
-    batch_size: int = 16
-    epochs: int = 60
-    learning_rate: float = 1e-3  # peak of the one-cycle schedule
-    augmentation: str = "auto"
-
-
-def train_defaults(
-    guidance: Guidance, *, is_fast: bool, dataset: DatasetName = "mvtec"
-) -> TrainDefaults:
-    """The paper's settings without guidance; with it, those that docs/accuracy.md found better."""
-    defaults = TrainDefaults()
-    if numbers := preset_options(dataset, TrainDefaults._fields):
-        return defaults._replace(**numbers)
-    if guidance == "synthetic":
-        defaults = TrainDefaults(
-            neck="fpn",
-            reconstruction="mse",
-            beta=0.05,
-            batch_size=8,
-            learning_rate=2e-3,
-            augmentation="in-place",
-        )
-    return defaults._replace(image_size=128, epochs=40) if is_fast else defaults
 
 
 _PLAIN = TrainDefaults()

@@ -24,7 +24,8 @@ from accuracy import Score, score_maps, test_pairs
 
 from anomaly_cli.checkpoint import LoadedModel, load_model
 from anomaly_cli.commands import train
-from anomaly_cli.config import MODEL_FILE, MapConfig, TrainConfig, TrainDefaults, train_defaults
+from anomaly_cli.config import MODEL_FILE, MapConfig, TrainConfig
+from anomaly_cli.defaults import TrainDefaults, train_defaults
 from anomaly_cli.device import resolve_device
 from anomaly_cli.drawing import MapMaker
 from anomaly_cli.localization import open_localizer

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LEAVES = {"config", "errors", "experiments", "files", "images", "__init__"}
+LEAVES = {"config", "errors", "defaults", "files", "images", "__init__"}
 HEAVY = [
     "torch",
     "torchvision",

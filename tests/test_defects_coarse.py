@@ -42,7 +42,7 @@ def test_sizes_reach_from_specks_to_a_third_of_the_image() -> None:
     assert 0.01 < np.median(areas) < 0.1
 
 
-def test_without_donors_and_other_normals_the_own_ground_is_erased() -> None:
+def test_without_donors_and_other_normals_pieces_come_from_the_image_itself() -> None:
     image = draw_bottle(0)
     generator = np.random.default_rng(0)
     assert any(draw_coarse(image, Sources(), generator) is not None for _ in range(10))

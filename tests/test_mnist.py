@@ -201,7 +201,7 @@ def test_numbers_come_from_the_preset_alone() -> None:
     import tomllib
     from importlib.resources import files
 
-    from anomaly_cli.config import train_defaults
+    from anomaly_cli.defaults import train_defaults
 
     text = (files("anomaly_cli") / "presets/mnist.toml").read_text()
     numbers = tomllib.loads(text)

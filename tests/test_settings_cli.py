@@ -14,7 +14,7 @@ from typer.main import get_command
 
 from anomaly_cli.cli import app
 from anomaly_cli.commands import disentangle, evaluate, explain, localize, train
-from anomaly_cli.config import train_defaults
+from anomaly_cli.defaults import train_defaults
 from anomaly_cli.presets import preset_names, preset_text
 from models.config import Attention
 

@@ -9,8 +9,8 @@ from anomaly_cli import console
 from anomaly_cli.cli import options as option
 from anomaly_cli.cli.configuration import resolve_settings
 from anomaly_cli.config import Layout, LocalizeConfig, MapConfig
+from anomaly_cli.defaults import DatasetName
 from anomaly_cli.errors import DataError
-from anomaly_cli.experiments import DatasetName
 
 LOCALIZE, MAP = LocalizeConfig(model=Path(), images=()), MapConfig()
 

@@ -8,7 +8,7 @@ import typer
 
 from anomaly_cli.cli.configuration import load_config, load_preset
 from anomaly_cli.config import DATA_VARIABLE, MapConfig, MapSource, Scores
-from anomaly_cli.experiments import DatasetName
+from anomaly_cli.defaults import DatasetName
 from anomaly_cli.presets import preset_names
 from models.config import Attention, Layer
 

@@ -7,9 +7,15 @@ import typer
 from anomaly_cli import console
 from anomaly_cli.cli import options as option
 from anomaly_cli.cli.configuration import resolve_settings
-from anomaly_cli.config import Guidance, TrainConfig, train_defaults
+from anomaly_cli.config import TrainConfig
+from anomaly_cli.defaults import (
+    CHANNELS,
+    DatasetName,
+    Guidance,
+    preset_options,
+    train_defaults,
+)
 from anomaly_cli.errors import ConfigError, require
-from anomaly_cli.experiments import CHANNELS, DatasetName, preset_options
 from models.config import (
     Attention,
     Freeze,

@@ -10,8 +10,8 @@ from anomaly_cli import console
 from anomaly_cli.commands.scoring import Sources
 from anomaly_cli.config import RECONSTRUCTION, EvaluateConfig
 from anomaly_cli.data.mnist import DIGITS
+from anomaly_cli.defaults import CHANNELS
 from anomaly_cli.evaluation import CategorySource, count_images
-from anomaly_cli.experiments import CHANNELS
 from anomaly_cli.files import write_text
 from anomaly_cli.images import write_png
 from anomaly_cli.metrics.detection import PixelMetrics, pixel_metrics

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from anomaly_cli import images
 from anomaly_cli.data import folder, mnist, mvtec, ucsd
 from anomaly_cli.data.mvtec import Sample
-from anomaly_cli.experiments import DatasetName
+from anomaly_cli.defaults import DatasetName
 from anomaly_cli.files import fingerprint
 from anomaly_cli.images import RGBImage
 

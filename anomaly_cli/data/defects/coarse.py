@@ -15,7 +15,6 @@ from anomaly_cli.data.defects.canvas import (
     DefectKind,
     Sources,
     SyntheticDefect,
-    add_light,
     blend,
 )
 from anomaly_cli.data.defects.visibility import apply_change, is_monochrome
@@ -23,10 +22,9 @@ from anomaly_cli.data.shapes import Box, Field
 from anomaly_cli.images import RGBImage, resize_image
 
 STROKE_SHARE = 0.3  # of the coarse defects; the others are pieces of ground
-BORDER_SHARE = 0.1  # of the pieces; these reach in from a side of the image
-SMALLEST, LARGEST = 0.03, 0.4  # radii of the others, shares of the short side, all equally likely
+SMALLEST, LARGEST = 0.03, 0.4  # radii, shares of the short side, all equally likely
 INVERTED_SHARE = 0.2  # of the pieces
-_ORIGINS = {"erased": 0.15, "donor": 0.25, "normal": 0.6}
+DONOR_SHARE = 0.3  # of the pieces; the others are of normal images
 _WORKING_SIDE = 128  # pixels; outlines are drawn at this size, and enlarged
 
 
@@ -43,9 +41,8 @@ def draw_coarse(
         colours = generator.uniform(0, 255, 3 if generator.random() < 0.3 else 1)
         drawn = np.broadcast_to(colours.astype(np.float32), image.shape)
     else:
-        at_border = generator.random() < BORDER_SHARE
-        cover = (_draw_border if at_border else _draw_area)(shape, generator)
-        kind, drawn = DefectKind.PATCH, _draw_ground(image, sources, generator)
+        kind, cover = DefectKind.PATCH, _draw_area(shape, generator)
+        drawn = _draw_ground(image, sources, generator)
     softness = min(shape) / _WORKING_SIDE * generator.uniform(0.3, 1.5)
     soft = np.asarray(cv2.GaussianBlur(cover, (0, 0), softness), np.float32)
     soft *= np.float32(generator.uniform(0.5, 1))
@@ -76,73 +73,30 @@ def _draw_area(shape: tuple[int, int], generator: np.random.Generator) -> Field:
     x, y = x - generator.uniform(0, width), y - generator.uniform(0, height)
     angle, radius = generator.uniform(0, math.pi), generator.uniform(SMALLEST, LARGEST)
     radius *= min(shape)
-    along, across = _turn(x, y, angle)
+    cosine, sine = np.float32(math.cos(angle)), np.float32(math.sin(angle))
+    along, across = cosine * x + sine * y, cosine * y - sine * x
     inside = np.square(along / radius) + np.square(across / (radius * generator.uniform(0.25, 1)))
     cover = np.asarray(inside < 1, np.float32)
     if generator.random() < 0.5:
         cells = int(generator.integers(3, 9))
-        cloud = _cloud(shape, cells, generator)
-        cover *= cloud > _quantile(cloud, generator.uniform(0.7, 0.93))
+        grid = generator.standard_normal((cells, cells), np.float32)
+        cloud = cv2.resize(grid, shape[::-1], interpolation=cv2.INTER_CUBIC)
+        # A sixteenth of the pixels tell the quantile.
+        cover *= cloud > np.quantile(cloud[::4, ::4], generator.uniform(0.7, 0.93))
     return cover
 
 
-def _draw_border(shape: tuple[int, int], generator: np.random.Generator) -> Field:
-    """Everything beyond a wavy line: a piece that reaches in from a side or a corner."""
-    height, width = shape
-    x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
-    along, _across = _turn(x - width / 2, y - height / 2, generator.uniform(0, math.tau))
-    waves = min(shape) * generator.uniform(0, 0.05)
-    depth = along + np.float32(waves) * _cloud(shape, 4, generator)
-    return np.asarray(depth > _quantile(depth, 1 - generator.uniform(0.03, 0.35)), np.float32)
-
-
-def _turn(x: Field, y: Field, angle: float) -> tuple[Field, Field]:
-    cosine, sine = np.float32(math.cos(angle)), np.float32(math.sin(angle))
-    return cosine * x + sine * y, cosine * y - sine * x
-
-
-def _cloud(shape: tuple[int, int], cells: int, generator: np.random.Generator) -> Field:
-    """Smooth noise of unit variance."""
-    grid = generator.standard_normal((cells, cells), np.float32)
-    return np.asarray(cv2.resize(grid, shape[::-1], interpolation=cv2.INTER_CUBIC), np.float32)
-
-
-def _quantile(field: Field, share: float) -> float:
-    """About the quantile; a sixteenth of the pixels tell it."""
-    return float(np.quantile(field[::4, ::4], share))
-
-
 def _draw_ground(image: RGBImage, sources: Sources, generator: np.random.Generator) -> ColourField:
-    """What shows in the piece, (H, W, 3): foreign ground, or the own one without its texture."""
-    origins = {name: share for name, share in _ORIGINS.items() if _has(name, sources)}
-    shares = np.cumsum(list(origins.values()))
-    origin = list(origins)[int(np.searchsorted(shares, generator.random() * shares[-1]))]
-    if origin == "erased":
-        ground = _erase(image, generator)
-    else:
-        images = sources.donors if origin == "donor" else sources.normals
-        ground = _place(images[int(generator.integers(len(images)))], image.shape, generator)
-    # Never as it is: in a texture, a piece of another normal image could not be told from normal.
+    """What shows in the piece, (H, W, 3): foreign ground in other colours.
+
+    Never as it is: in a texture, a piece of another normal image could not be told from normal.
+    """
+    images = sources.donors if generator.random() < DONOR_SHARE else sources.normals
+    images = images if len(images) else [image]
+    ground = _place(images[int(generator.integers(len(images)))], image.shape, generator)
     gain, offset = generator.uniform(0.6, 1.5), generator.uniform(-50, 50)
     ground = ground * np.float32(gain) + np.float32(offset)
-    if generator.random() < INVERTED_SHARE:
-        ground = 255 - ground
-    return ground
-
-
-def _has(origin: str, sources: Sources) -> bool:
-    return {"donor": len(sources.donors) > 0, "normal": len(sources.normals) > 0}.get(origin, True)
-
-
-def _erase(image: RGBImage, generator: np.random.Generator) -> ColourField:
-    """The own ground, smeared until its structure is gone, with a little grain."""
-    height, width = image.shape[:2]
-    sigma = generator.uniform(0.03, 0.12) * _WORKING_SIDE
-    small = resize_image(image, _WORKING_SIDE, _WORKING_SIDE)
-    smeared = cv2.GaussianBlur(small, (0, 0), sigma)
-    strength = np.float32(generator.uniform(0, 8))
-    grain = strength * generator.standard_normal((height, width), np.float32)
-    return add_light(np.asarray(cv2.resize(smeared, (width, height)), np.float32), grain)
+    return 255 - ground if generator.random() < INVERTED_SHARE else ground
 
 
 def _place(source: RGBImage, shape: tuple[int, ...], generator: np.random.Generator) -> ColourField:

@@ -1,0 +1,64 @@
+"""What `train` takes for options that are not given: by guidance, speed and data set.
+
+Loads no torch. The numbers of the paper's experiments on small images stand in their presets alone.
+"""
+
+import tomllib
+from collections.abc import Collection, Mapping
+from importlib.resources import files
+from typing import Any, Literal, NamedTuple
+
+from models.config import Neck, Reconstruction, VAEConfig
+
+DatasetName = Literal["mvtec", "mnist", "ucsd", "folder"]
+Guidance = Literal["synthetic", "none"]
+
+# Of the convolutions: 28, 14, 7 pixels for MNIST and 100, 50, 25, 12 for UCSD.
+CHANNELS: Mapping[str, tuple[int, ...]] = {"mnist": (64, 128), "ucsd": (64, 128, 256)}
+
+
+def preset_options(dataset: DatasetName, names: Collection[str]) -> dict[str, Any]:
+    """Those options of `names`, such as `batch_size`, that the preset of a data set has.
+
+    Empty if the paper has no such experiment.
+    """
+    if dataset not in CHANNELS:
+        return {}
+    text = (files("anomaly_cli") / "presets" / f"{dataset}.toml").read_text(encoding="utf-8")
+    options = {name.replace("-", "_"): value for name, value in tomllib.loads(text).items()}
+    return {name: value for name, value in options.items() if name in names}
+
+
+_SHAPE = VAEConfig()
+
+
+class TrainDefaults(NamedTuple):
+    """What the command line takes for an option of `train` that is not given."""
+
+    image_size: int = _SHAPE.image_size
+    neck: Neck = _SHAPE.neck
+    reconstruction: Reconstruction = _SHAPE.reconstruction
+    beta: float = _SHAPE.beta
+    batch_size: int = 16
+    epochs: int = 60
+    learning_rate: float = 1e-3  # peak of the one-cycle schedule
+    augmentation: str = "auto"
+
+
+def train_defaults(
+    guidance: Guidance, *, is_fast: bool, dataset: DatasetName = "mvtec"
+) -> TrainDefaults:
+    """The paper's settings without guidance; with it, those that docs/accuracy.md found better."""
+    defaults = TrainDefaults()
+    if numbers := preset_options(dataset, TrainDefaults._fields):
+        return defaults._replace(**numbers)
+    if guidance == "synthetic":
+        defaults = TrainDefaults(
+            neck="fpn",
+            reconstruction="mse",
+            beta=0.05,
+            batch_size=8,
+            learning_rate=2e-3,
+            augmentation="in-place",
+        )
+    return defaults._replace(image_size=128, epochs=40) if is_fast else defaults
