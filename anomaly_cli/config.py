@@ -19,12 +19,15 @@ STATE_FILE = "training_state.pt"
 MANIFEST_FILE = "manifest.jsonl"
 DATA_VARIABLE = "ANOMALY_CLI_DATA"
 
-MapSource = Literal["attention", "reconstruction", "fused"]
+MapSource = Literal["attention", "reconstruction", "ssim", "centre_prior", "fused"]
 Scores = Literal["raw", "global", "position"]
 Layout = Literal["mirror", "mvtec"]
 Resolution = Literal["network", "original"]  # at which maps and masks are compared
 Counting = Literal["exact", "streaming"]  # of pixels
 RECONSTRUCTION = "reconstruction"  # the map |x - x^|, beside those of attention
+SSIM = "ssim"  # 1 - structural similarity of x and x^
+CENTRE_PRIOR = "centre_prior"  # a Gaussian in the middle: what can be had without looking
+BASELINES = (RECONSTRUCTION, SSIM, CENTRE_PRIOR)
 FUSED = "fused"  # the sum of both, in standard deviations of normal images
 
 
@@ -213,12 +216,17 @@ class EvaluateConfig:
     gallery: int = 3  # worst misses, and as many false alarms, of each category
     seed: int = 0  # of the draws
     fail_under: tuple[str, ...] = ()  # bars, see `reports.gates`
+    baselines: bool = False  # whether to write the baselines' metrics beside those of the map
     baseline: Path | None = None  # an older report.json
     max_drop: float = 0.01  # below the baseline
     overwrite: bool = False
 
     def __post_init__(self) -> None:
         """Refuse nonsense when built."""
+        require(
+            not (self.baselines and self.maps),
+            "--baselines are maps of a model, and --maps has none: score their saved maps as well",
+        )
         require(self.replicates >= 0, f"--replicates must be >= 0, got {self.replicates}")
         require(self.gallery >= 0, f"--gallery must be >= 0, got {self.gallery}")
         require(self.seed >= 0, f"--seed must not be negative, got {self.seed}")

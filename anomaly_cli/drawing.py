@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from anomaly_cli.baselines import baseline_map
 from anomaly_cli.calibration import MapCalibration, ScoreScale, calibrate_map
+from anomaly_cli.config import RECONSTRUCTION
 from anomaly_cli.data.normal import NormalImages
 from anomaly_cli.fusion import MapSettings, add_parts, finish_parts
 from anomaly_cli.images import AnomalyMap
@@ -91,7 +93,7 @@ class MapMaker:
             maps |= {chosen[attention]: drawn[attention] for attention in chosen}
         for part in parts:
             if part.layer is None:
-                maps[part] = reconstruction_error(self.vae, images, latents)
+                maps[part] = baseline_map(part.source, self.vae, images, latents)
         return {part: maps[part].detach().float().cpu() for part in parts}
 
     def _finish(self, drawn: dict[MapSpec, Tensor], spec: MapSpec) -> list[tuple[AnomalyMap, ...]]:
@@ -128,7 +130,9 @@ class MapMaker:
         posterior = Posterior(*(part.detach().float() for part in activation.posterior))
         drawn = {spec.parts[0]: enlarged.cpu()}
         if spec.is_fused:
-            drawn[spec.parts[1]] = reconstruction_error(self.vae, images, posterior.mu).cpu()
+            drawn[spec.parts[1]] = baseline_map(
+                RECONSTRUCTION, self.vae, images, posterior.mu
+            ).cpu()
         finished = self._finish(drawn, spec)
         parts = zip(*finished, strict=True) if spec.is_fused else ()
         return LatentMaps(
@@ -146,18 +150,6 @@ def _to(statistics: NormalStatistics, device: torch.device) -> NormalStatistics:
     parts = (None if part is None else part.float().to(device) for part in statistics.local)
     local = LocalStatistics(*parts)  # type: ignore[arg-type] # only the last may be None
     return NormalStatistics(latent, local)
-
-
-@torch.no_grad()
-def reconstruction_error(vae: VAE, images: Tensor, latents: Tensor | None = None) -> Tensor:
-    """|x - x^|, mean over channels: (B, 3, H, W) in [0, 1] -> (B, H, W). The paper's baseline.
-
-    x is what the network sees: the grey of the images, if it has one channel.
-
-    `latents` (B, D) are the posterior means of the images, where they are known already.
-    """
-    rebuilt = vae.reconstruct(images) if latents is None else vae.decode(latents)
-    return (vae.targets(images) - rebuilt).abs().mean(dim=1)
 
 
 def calibrate_maps(

@@ -10,7 +10,7 @@ import numpy as np
 
 from anomaly_cli.calibration import Threshold, parse_threshold
 from anomaly_cli.checkpoint import LoadedModel, ModelRecord, load_model
-from anomaly_cli.config import FUSED, RECONSTRUCTION, MapConfig, Scores
+from anomaly_cli.config import BASELINES, FUSED, MapConfig, Scores
 from anomaly_cli.data.normal import to_tensor
 from anomaly_cli.device import resolve_device
 from anomaly_cli.drawing import MapMaker
@@ -83,8 +83,8 @@ def _choose_map(record: ModelRecord, config: MapConfig) -> MapSpec:
     default = parse_map_spec(record.default_map, record.model)
     if config.source is None and config.attention is None and config.layer is None:
         return default
-    if config.source == RECONSTRUCTION:
-        return MapSpec(RECONSTRUCTION)
+    if config.source in BASELINES:
+        return MapSpec(config.source)
     attention = default.parts[0]
     chosen = MapSpec(config.attention or attention.source, config.layer or attention.layer)
     if config.source == FUSED:

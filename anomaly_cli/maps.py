@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from anomaly_cli.config import FUSED, RECONSTRUCTION
+from anomaly_cli.config import BASELINES, FUSED, RECONSTRUCTION
 from anomaly_cli.errors import ConfigError
 from models.config import EXACT, SUMMED, Attention, Layer, OneClassConfig
 
@@ -19,7 +19,7 @@ ATTENTION_PART = {
 class MapSpec(NamedTuple):
     """One way to draw an anomaly map: attention at a layer, the residual, or both of them fused."""
 
-    source: str  # a value of `Attention`, "reconstruction", or one of `ATTENTION_PART`
+    source: str  # a value of `Attention`, one of `BASELINES`, or one of `ATTENTION_PART`
     layer: Layer | None = None  # target layer of attention
 
     def __str__(self) -> str:
@@ -35,7 +35,7 @@ class MapSpec(NamedTuple):
     def has_latents(self) -> bool:
         """Whether the map, or its attention part, is a mean of one map for each latent."""
         source = self.parts[0].source
-        return source != RECONSTRUCTION and Attention(source) not in SUMMED
+        return source not in BASELINES and Attention(source) not in SUMMED
 
     @property
     def parts(self) -> tuple["MapSpec", ...]:
@@ -75,7 +75,7 @@ def map_specs(config: OneClassConfig) -> list[MapSpec]:
         if attention not in EXACT or (attention in exact and layer == last)
     ]
     fused = [MapSpec(source, last) for source, part in ATTENTION_PART.items() if part in exact]
-    return [*specs, MapSpec(RECONSTRUCTION), *fused]
+    return [*specs, *(MapSpec(source) for source in BASELINES), *fused]
 
 
 def parse_map_spec(text: str, config: OneClassConfig) -> MapSpec:

@@ -25,14 +25,14 @@ CPU = torch.device("cpu")
 
 @pytest.mark.parametrize(
     ("settings", "count", "exact"),
-    [({}, 4 * 7 + 3 + 1 + 3, "layer4"), ({"head": "flatten"}, 4 * 7 + 1, None),
-     ({"neck": "fpn"}, 5 * 7 + 3 + 1 + 3, "neck"),
-     ({"neck": "fpn", "latent_dim": 65}, 5 * 7 + 2 + 1 + 2, "neck")],
+    [({}, 4 * 7 + 3 + 3 + 3, "layer4"), ({"head": "flatten"}, 4 * 7 + 3, None),
+     ({"neck": "fpn"}, 5 * 7 + 3 + 3 + 3, "neck"),
+     ({"neck": "fpn", "latent_dim": 65}, 5 * 7 + 2 + 3 + 2, "neck")],
 )  # fmt: skip
 def test_a_shape_has_its_maps_and_their_names_come_back(
     settings: dict[str, Any], count: int, exact: str | None
 ) -> None:
-    """Seven definitions at a layer; the exact and the fused at a pooled one; the residual.
+    """Seven definitions at a layer; the exact and the fused at a pooled one; baselines.
 
     65 x 65 covariances at 64 x 64 positions are too many numbers to keep.
     """

@@ -73,6 +73,12 @@ def evaluate(
             "for a mean. May be given several times.",
         ),
     ] = None,
+    baselines: Annotated[
+        bool,
+        typer.Option(
+            "--baselines", help="Also score the model's |x - x^|, SSIM and a centre prior."
+        ),
+    ] = EVALUATE.baselines,
     baseline: Annotated[
         Path | None, typer.Option(help="An older report.json: exit with 10 on a drop.")
     ] = EVALUATE.baseline,
@@ -113,6 +119,7 @@ def evaluate(
         gallery=gallery,
         seed=seed,
         fail_under=tuple(fail_under or ()),
+        baselines=baselines,
         baseline=baseline,
         max_drop=max_drop,
         map=option.map_config(

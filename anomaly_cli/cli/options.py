@@ -64,7 +64,8 @@ Source = Annotated[
     MapSource | None,
     typer.Option(
         "--map",
-        help="attention, reconstruction (the plain |x - x^|), or fused (both together).",
+        help="attention, a baseline (reconstruction: the plain |x - x^|; ssim; centre_prior), or "
+        "fused (attention and reconstruction).",
         show_default="the model's",
     ),
 ]

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from anomaly_cli import console
+from anomaly_cli.commands.map_tables import write_baselines
 from anomaly_cli.commands.paper_results import write_paper_results
 from anomaly_cli.commands.scoring import Sources, score
 from anomaly_cli.config import MODEL_FILE, EvaluateConfig
@@ -25,6 +26,8 @@ def run(config: EvaluateConfig, resolved: ResolvedSettings | None = None) -> Eva
         if row.lacks:
             console.note(f"{row.category}: {row.lacks}")
     write_paper_results(report, config, _find_models)
+    if config.baselines:
+        write_baselines(report.rows, config, _find_models)
     return report
 
 

@@ -1,30 +1,21 @@
 """What the paper shows of MNIST and UCSD, written beside the report of `evaluate`."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from anomaly_cli import console
-from anomaly_cli.commands.scoring import Sources
+from anomaly_cli.commands.map_tables import FindModels, measure, write_table
 from anomaly_cli.config import RECONSTRUCTION, EvaluateConfig
 from anomaly_cli.data.mnist import DIGITS
 from anomaly_cli.defaults import CHANNELS
-from anomaly_cli.evaluation import CategorySource, count_images
-from anomaly_cli.files import write_text
 from anomaly_cli.images import write_png
-from anomaly_cli.metrics.detection import PixelMetrics, pixel_metrics
-from anomaly_cli.metrics.images import rank_pixels
 from anomaly_cli.paper_figures import digit_sheet, frame_sheet
-from anomaly_cli.reports.number_table import TABLE_FILES, NumberTable
+from anomaly_cli.reports.number_table import NumberTable
 from anomaly_cli.reports.paper import TABLE_1
 from anomaly_cli.reports.results import CategoryResult, EvaluationReport
-from anomaly_cli.reports.write import parse_formats
-from anomaly_cli.scores import parse_image_score
 from models.config import CONVS
-
-FindModels = Callable[[EvaluateConfig], Sources]
 
 
 def write_paper_results(
@@ -42,7 +33,7 @@ def write_paper_results(
     """
     names = [row.category for row in report.rows]
     if config.dataset == "mnist":
-        _write_table("digits", digit_matrix(report.results), config)
+        write_table("digits", digit_matrix(report.results), config)
         for name, open_source in find_models(config).items():
             if name in names:
                 write_png(config.output / f"figure_4_{name}.png", digit_sheet(open_source()))
@@ -91,7 +82,7 @@ def _write_frames(names: Sequence[str], config: EvaluateConfig, find_models: Fin
     rows: dict[str, list[float]] = {}
     for name in names:
         sources = {column: models[name]() for column, models in opened.items()}
-        metrics = [_measure(source, column, config) for column, source in sources.items()]
+        metrics = [measure(source, column, config).pixels for column, source in sources.items()]
         rows[f"{name}, pixel AUROC"] = [row.pixel_auroc for row in metrics]
         rows[f"{name}, best IoU (oracle)"] = [row.best_iou for row in metrics]
         rows[f"{name}, AU-PRO 0.3"] = [row.aupro for row in metrics]
@@ -104,22 +95,4 @@ def _write_frames(names: Sequence[str], config: EvaluateConfig, find_models: Fin
         rows=rows,
         notes=("All maps are of one model. The paper has no figure for UCSDped2.",),
     )
-    _write_table("table_1", table, config)
-
-
-def _measure(source: CategorySource, column: str, config: EvaluateConfig) -> PixelMetrics:
-    score = parse_image_score(config.image_score)
-    pools = []
-    verb = f"{column} of {source.category}"
-    with console.counting_progress(verb, len(source.samples)) as advance:
-        for image in count_images(source, source.samples, score):
-            pools.append(image.pixels.pixels)
-            advance()
-    return pixel_metrics(rank_pixels(pools))
-
-
-def _write_table(stem: str, table: NumberTable, config: EvaluateConfig) -> None:
-    for name in parse_formats(config.formats):
-        if name in TABLE_FILES:
-            suffix, render = TABLE_FILES[name]
-            write_text(config.output / f"{stem}{suffix}", render(table))
+    write_table("table_1", table, config)
