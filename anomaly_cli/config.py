@@ -104,6 +104,7 @@ class TrainConfig:
     freeze: Freeze = "none"  # the stage up to which these weights stay as they are
     augmentation: str = _PLAIN.augmentation  # see `data.augmentation.select_augmentation`
     epochs: int = _PLAIN.epochs
+    images_seen: int = _PLAIN.images_seen  # epochs are added until so many were seen
     batch_size: int = _PLAIN.batch_size
     learning_rate: float = _PLAIN.learning_rate  # peak of the one-cycle schedule
     gradient_clip: float = 1.0  # of the norm of the loss per pixel value; 0.05 to 0.3 is usual
@@ -122,6 +123,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Refuse nonsense when built."""
         require(self.epochs >= 1, f"--epochs must be at least 1, got {self.epochs}")
+        require(self.images_seen >= 0, f"--images-seen must be >= 0, got {self.images_seen}")
         require(self.batch_size >= 2, f"--batch-size must be at least 2, got {self.batch_size}")
         require(self.guidance_ratio > 0, f"--guidance-ratio must be > 0, got {self.guidance_ratio}")
         require(
@@ -139,6 +141,10 @@ class TrainConfig:
         require(
             not (self.resume and self.overwrite), "--resume and --overwrite contradict each other"
         )
+
+    def epochs_for(self, images: int) -> int:
+        """Epochs of a training on so many images."""
+        return max(self.epochs, -(-self.images_seen // images))
 
 
 @dataclass(frozen=True, kw_only=True)

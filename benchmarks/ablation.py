@@ -68,6 +68,7 @@ def config_of(variant: str, seed: int, options: argparse.Namespace) -> TrainConf
         guidance=guidance,  # type: ignore[arg-type]
         augmentation=defaults.augmentation,
         epochs=options.epochs or defaults.epochs,
+        images_seen=0 if options.epochs else defaults.images_seen,
         batch_size=defaults.batch_size,
         learning_rate=defaults.learning_rate,
         seed=seed,

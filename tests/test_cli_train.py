@@ -13,6 +13,7 @@ from conftest import TRAIN_OPTIONS, Trained, draw_part, run_cli, write_category
 from torchvision.models import resnet18
 
 from anomaly_cli.checkpoint import load_model
+from anomaly_cli.defaults import train_defaults
 from anomaly_cli.images import write_png
 from anomaly_cli.training import EpochStats, Trainer
 
@@ -184,6 +185,21 @@ def test_weights_of_a_file_are_the_start(mvtec: Path, tmp_path: Path) -> None:
     assert outcome.code == 0, outcome.stderr
     encoder = load_model(tmp_path / "runs/disc").vae.encoder
     torch.testing.assert_close(encoder.conv1.weight.data, state["conv1.weight"], atol=1e-6, rtol=0)
+
+
+def test_few_images_are_seen_as_often_as_many(mvtec: Path, tmp_path: Path) -> None:
+    """9 images fit: 30 are seen in 4 epochs, and --epochs alone means what it says."""
+    options = ["--data", mvtec, "--category", "disc", *TRAIN_OPTIONS, "--guidance", "none"]
+    for name, extra, expected in (
+        ("more", ["--epochs", 2, "--images-seen", 30], 4),
+        ("fewer", ["--epochs", 2, "--images-seen", 5], 2),
+        ("alone", ["--epochs", 2], 2),
+    ):
+        outcome = run_cli("train", *options, *extra, "--output", tmp_path / name)
+        assert outcome.code == 0, outcome.stderr
+        record = load_model(tmp_path / name / "disc").record
+        assert record.training["finished_epochs"] == expected
+    assert train_defaults("synthetic", is_fast=True).images_seen > 0
 
 
 @pytest.mark.parametrize("guidance", ["synthetic", "none"])

@@ -51,6 +51,13 @@ def train(
         int | None,
         typer.Option(help="Passes over the normal images.", show_default=_told("epochs")),
     ] = None,
+    images_seen: Annotated[
+        int | None,
+        typer.Option(
+            help="Epochs are added until so many images were seen.",
+            show_default=f"{_told('images_seen')}; 0 with --epochs",
+        ),
+    ] = None,
     batch_size: Annotated[
         int | None, typer.Option(help="Images at a time.", show_default=_told("batch_size"))
     ] = None,
@@ -145,6 +152,7 @@ def train(
         "beta": beta,
         "batch_size": batch_size,
         "epochs": epochs,
+        "images_seen": 0 if epochs is not None and images_seen is None else images_seen,
         "learning_rate": learning_rate,
         "augmentation": augmentation,
     }
@@ -179,6 +187,7 @@ def train(
         freeze=freeze,
         augmentation=chosen.augmentation,
         epochs=chosen.epochs,
+        images_seen=chosen.images_seen,
         batch_size=chosen.batch_size,
         learning_rate=chosen.learning_rate,
         gradient_clip=gradient_clip,

@@ -102,6 +102,7 @@ def _train_category(
     is_resumed: bool,
 ) -> None:
     images = open_training_set(config)
+    config = replace(config, epochs=config.epochs_for(len(images.fit)))
     if config.scores == "position" and len(images.held_out) < MIN_IMAGES_PER_POSITION:
         raise ConfigError(
             f"--scores position needs {MIN_IMAGES_PER_POSITION} held-out normal images, not "
