@@ -4,10 +4,8 @@ import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import anomaly_cli
 from anomaly_cli import console
 from anomaly_cli.config import EvaluateConfig
 from anomaly_cli.counting import COUNT
@@ -31,6 +29,7 @@ from anomaly_cli.reports.write import parse_formats, write_reports
 from anomaly_cli.scores import ImageScore, parse_image_score
 from anomaly_cli.settings import ResolvedSettings, write_settings
 from anomaly_cli.summary import kind_of, summarize
+from anomaly_cli.versions import library_versions
 
 Sources = Mapping[str, Callable[[], CategorySource]]  # opened one by one, by category
 
@@ -60,7 +59,8 @@ def score(
         results=tuple(results),
         failures=tuple(failures),
         settings=_settings(config),
-        versions=_versions(),
+        versions=library_versions(_LIBRARIES)
+        | {"platform": f"{platform.system()} {platform.machine()}"},
     )
     gates = judge_bars(report, bars)
     if baseline is not None:
@@ -146,13 +146,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(inner) for inner in value]
     return value if value is None or isinstance(value, bool | int | float) else str(value)
-
-
-def _versions() -> dict[str, str]:
-    found = {"anomaly-cli": anomaly_cli.__version__, "python": platform.python_version()}
-    for name in _LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found | {"platform": f"{platform.system()} {platform.machine()}"}

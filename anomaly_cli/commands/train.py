@@ -1,14 +1,11 @@
 """`train`: normal images of each category -> a model file that is calibrated and ready to use."""
 
-import platform
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import torchvision
 
-import anomaly_cli
 from anomaly_cli import console
 from anomaly_cli.calibration import MIN_IMAGES_PER_POSITION, parse_threshold
 from anomaly_cli.checkpoint import (
@@ -32,6 +29,7 @@ from anomaly_cli.pretrained import load_encoder_weights
 from anomaly_cli.recording import record_model
 from anomaly_cli.settings import ResolvedSettings, write_settings
 from anomaly_cli.training import EpochStats, Trainer, to_csv
+from anomaly_cli.versions import library_versions
 from models.config import VAEConfig
 from models.networks import one_class_vae
 from models.resnet import ResNet18Encoder
@@ -211,19 +209,10 @@ def _record(
         "best_epoch": best.epoch,
         "finished_epochs": trainer.epoch,
         "held_out_loss": best.held_out_loss,
-        "versions": _versions(),
+        "versions": library_versions(["torch", "torchvision"]),
     }
     data = {"fingerprint": settings["data"], "fit": len(images.fit), "held_out": count}
     return record_model(trainer.vae, images, config, trainer.device, training=training, data=data)
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "anomaly_cli": anomaly_cli.__version__,
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "python": platform.python_version(),
-    }
 
 
 def _summarise(path: Path, *, is_new: bool) -> TrainedCategory:

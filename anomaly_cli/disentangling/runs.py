@@ -4,18 +4,15 @@ import csv
 import io
 import json
 import math
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-import anomaly_cli
 from anomaly_cli.config import MODEL_FILE, STATE_FILE
 from anomaly_cli.disentangling.config import Method
 from anomaly_cli.disentangling.training import StepStats
@@ -23,6 +20,7 @@ from anomaly_cli.errors import CheckpointError
 from anomaly_cli.files import hash_file, write_text
 from anomaly_cli.metrics.disentanglement import DisentanglementScores
 from anomaly_cli.tensor_file import read_tensor_file, write_tensor_file
+from anomaly_cli.versions import library_versions
 from models.config import ConvVAEConfig
 from models.conv import conv_vae
 from models.vae import VAE
@@ -138,7 +136,7 @@ def write_scores(
         "mutual_information": information.tolist(),
         "settings": settings,
         "model_sha256": hash_file(folder / MODEL_FILE),
-        "versions": versions(),
+        "versions": library_versions(["torch", "numpy"]),
     }
     text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
     write_text(folder / SCORES_FILE, text + "\n")
@@ -178,13 +176,3 @@ def load_run(folder: Path) -> Run:
 def json_values(values: Mapping[str, float]) -> dict[str, float | None]:
     """Numbers as JSON has them: undefined is null."""
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
-
-
-def versions() -> dict[str, str]:
-    """Of what the numbers depend on."""
-    return {
-        "anomaly_cli": anomaly_cli.__version__,
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-    }
