@@ -64,5 +64,6 @@ def train_defaults(
             learning_rate=2e-3,
             augmentation="in-place",
         )
-        return defaults._replace(image_size=128, images_seen=7500) if is_fast else defaults
+        fast = defaults._replace(image_size=128, epochs=20, images_seen=7500)
+        return fast if is_fast else defaults
     return defaults._replace(image_size=128, epochs=40) if is_fast else defaults

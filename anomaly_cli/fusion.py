@@ -25,7 +25,9 @@ from anomaly_cli.images import AnomalyMap
 from anomaly_cli.maps import FUSED_COVARIANCE, FUSED_POSITION, MapSpec, parts_of
 from anomaly_cli.normality import Moments
 
-FLOOR = 1e-4  # added before the logarithm: far below what normal pixels reach
+# Added before the logarithm, so that what is nothing in one image is not less in another. Of the
+# error it is 2.5 of 255 grey levels: below lies noise, and not how well the image was rebuilt.
+ATTENTION_FLOOR, ERROR_FLOOR = 1e-4, 1e-2
 
 
 class Fusion(NamedTuple):
@@ -36,8 +38,11 @@ class Fusion(NamedTuple):
 
     def parts(self, maps: Sequence[AnomalyMap]) -> tuple[AnomalyMap, AnomalyMap]:
         """The two terms of the fused map of smoothed maps (S, S) of attention and error."""
-        attention, error = (np.log(anomaly_map + FLOOR) for anomaly_map in maps)
-        return self.attention(attention), self.reconstruction(error)
+        attention, error = maps
+        return (
+            self.attention(np.log(attention + ATTENTION_FLOOR)),
+            self.reconstruction(np.log(error + ERROR_FLOOR)),
+        )
 
 
 class MapSettings(NamedTuple):
@@ -99,7 +104,8 @@ def fit_fusions(
     for images in batches:
         drawn = draw(images, specs)
         for (sigma, part), of_part in moments.items():
-            small = [_small_log(smooth(m, sigma), grid) for m in drawn[part].numpy()]
+            floor = ERROR_FLOOR if part.source == RECONSTRUCTION else ATTENTION_FLOOR
+            small = [_small_log(smooth(m, sigma), floor, grid) for m in drawn[part].numpy()]
             of_part.add(torch.from_numpy(np.stack(small)))
     return {
         sigma: {
@@ -112,8 +118,8 @@ def fit_fusions(
     }
 
 
-def _small_log(anomaly_map: AnomalyMap, grid: int) -> AnomalyMap:
-    logs = np.log(anomaly_map + FLOOR)
+def _small_log(anomaly_map: AnomalyMap, floor: float, grid: int) -> AnomalyMap:
+    logs = np.log(anomaly_map + floor)
     return np.asarray(cv2.resize(logs, (grid, grid), interpolation=cv2.INTER_AREA), np.float32)
 
 

@@ -60,7 +60,10 @@ def record_model(
         default_threshold=str(parse_threshold(config.threshold)),
         settings=selected.settings,
         latent_kinds=_latent_kinds(maker, selected.spec, images.validation, batch_size=batch),
-        training={**training, "map_selection": selected.pixel_auroc},
+        training={
+            **training,
+            "map_selection": {name: row._asdict() for name, row in selected.reached.items()},
+        },
         data=data,
     )
 

@@ -13,7 +13,7 @@ from anomaly_cli.drawing import MapMaker
 from anomaly_cli.fusion import MapSettings, finish_map
 from anomaly_cli.maps import MapSpec, parts_of
 from anomaly_cli.metrics.counts import ExactCounts
-from anomaly_cli.metrics.detection import pixel_metrics
+from anomaly_cli.metrics.detection import image_metrics, pixel_metrics
 
 
 class SelectedMap(NamedTuple):
@@ -21,7 +21,19 @@ class SelectedMap(NamedTuple):
 
     spec: MapSpec
     settings: MapSettings
-    pixel_auroc: dict[str, float]  # by name of the map and smoothing, on the drawn defects
+    reached: dict[str, "Reached"]  # by name of the map and smoothing, on the drawn defects
+
+
+class Reached(NamedTuple):
+    """What a candidate finds of the drawn defects."""
+
+    pixel_auroc: float
+    image_auroc: float  # of the maxima of the maps
+
+    @property
+    def mean(self) -> float:
+        """One map has to tell where a defect is and whether there is one."""
+        return (self.pixel_auroc + self.image_auroc) / 2
 
 
 def select_map(
@@ -32,7 +44,9 @@ def select_map(
     *,
     batch_size: int,
 ) -> SelectedMap:
-    """The candidate with the highest pixel AUROC on drawn defects; the first of equal ones.
+    """The candidate with the highest mean of pixel and image AUROC on drawn defects.
+
+    The first of equal ones.
 
     Args:
         maker: draws the maps.
@@ -42,15 +56,20 @@ def select_map(
         batch_size: images at once.
     """
     drawn = _draw_parts(maker, specs, validation, batch_size)
-    reached: dict[str, float] = {}
+    labels = np.array([image.mask.any() for image in validation])
+    reached: dict[str, Reached] = {}
     best: SelectedMap | None = None
     for spec, setting in product(specs, settings):
         counts = ExactCounts()  # of one candidate at a time, for the sake of memory
+        maxima = np.zeros(len(validation))
         for row, image in enumerate(validation):
             of_image = {part: drawn[part][row] for part in spec.parts}
-            counts.update(finish_map(of_image, spec, setting), image.mask)
-        value = pixel_metrics(counts.ranking()).pixel_auroc
-        if best is None or value > max(reached.values()):
+            anomaly_map = finish_map(of_image, spec, setting)
+            counts.update(anomaly_map, image.mask)
+            maxima[row] = anomaly_map.max()
+        pixels = pixel_metrics(counts.ranking()).pixel_auroc
+        value = Reached(pixels, image_metrics(maxima, labels).image_auroc)
+        if best is None or value.mean > max(other.mean for other in reached.values()):
             best = SelectedMap(spec, setting, reached)
         reached[f"{spec}, smoothing {setting.smoothing:g} px"] = value
     assert best is not None  # noqa: S101 - there is at least one candidate

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from conftest import Trained
+from sklearn.metrics import roc_auc_score
 
 from anomaly_cli.checkpoint import load_model
 from anomaly_cli.data.defects import DefectKind, DefectPainter
@@ -57,18 +58,21 @@ def test_the_best_on_drawn_defects_is_chosen(trained: Trained) -> None:
     settings = [MapSettings(), MapSettings(2.0)]
     selected = select_map(maker, candidates, settings, validation, batch_size=5)
     chosen = f"{selected.spec}, smoothing {selected.settings.smoothing:g} px"
-    assert len(selected.pixel_auroc) == 2 * len(candidates)
-    assert selected.pixel_auroc[chosen] == max(selected.pixel_auroc.values())
+    assert len(selected.reached) == 2 * len(candidates)
+    best = max(pixels + images for pixels, images in selected.reached.values())
+    assert sum(selected.reached[chosen]) == best
     spec = MapSpec("gradcam", "layer4")
     for setting in settings:
         maker.settings = setting
-        counts = ExactCounts()
+        counts, maxima = ExactCounts(), []
         for image in validation:
             drawn = maker(to_tensor(image.painted[None].copy()), [spec])[spec][0]
             counts.update(drawn.numpy(), image.mask)
-        expected = pixel_metrics(counts.ranking()).pixel_auroc
+            maxima.append(float(drawn.max()))
+        labels = [image.mask.any() for image in validation]
+        expected = (pixel_metrics(counts.ranking()).pixel_auroc, roc_auc_score(labels, maxima))
         name = f"gradcam@layer4, smoothing {setting.smoothing:g} px"
-        np.testing.assert_allclose(selected.pixel_auroc[name], expected, atol=1e-3)
+        np.testing.assert_allclose(selected.reached[name], expected, atol=1e-3)
 
 
 def test_the_model_file_tells_how_its_map_was_chosen(trained: Trained) -> None:
@@ -76,4 +80,5 @@ def test_the_model_file_tells_how_its_map_was_chosen(trained: Trained) -> None:
     reached = record.training["map_selection"]
     names = {f"{spec}, smoothing 0 px" for spec in candidate_maps(record.model)}
     assert set(reached) == names
-    assert f"{record.default_map}, smoothing 0 px" == max(reached, key=reached.get)
+    best = max(reached, key=lambda name: sum(reached[name].values()))
+    assert f"{record.default_map}, smoothing 0 px" == best
