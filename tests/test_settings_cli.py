@@ -256,6 +256,8 @@ ROUND_TRIPS = [
     ["train", "--epochs", 3, "--latent-dim", 4, "--beta", 1e-05, "--data", 'a "b" \\c'],
     ["train", "--fast", "--guidance", "none", "--attention", "gradcam", "--amp"],
     ["train", "--preset", "paper", "--workers", 2],
+    ["train", "--dataset", "mnist", "--category", 3, "--epochs", 2],
+    ["train", "--dataset", "ucsd", "--image-size", 50],
     ["evaluate", "--map", "fused", "--no-good", "--fail-under", "iou=0.1", "--max-drop", 0.5],
     ["localize", "model", "one.png", "two.png", "--no-maps", "--threshold", "max"],
     ["explain", "model", "images", "--latents", "3,7", "--scores", "global"],
