@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,15 +22,18 @@ TABLES = ("table1", "table2", "table3")
 FIGURES = ("figure1", "figure4", "figure5", "figure6", "figure8")
 
 
-@pytest.fixture(autouse=True)
-def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="module")
+def tiny() -> Iterator[None]:
     """Reduced once more: what a test needs is that every step is taken."""
-    for numbers in stages._REDUCED.values():
-        monkeypatch.setitem(numbers, "epochs", 1)
-        monkeypatch.setitem(numbers, "batch_size", 4)
-    monkeypatch.setitem(stages._REDUCED["ucsd"], "image_size", 24)
-    monkeypatch.setitem(stages._REDUCED_SPRITES, "steps", 2)
-    monkeypatch.setitem(stages._REDUCED_SPRITES, "batch_size", 2)
+    with pytest.MonkeyPatch.context() as patch:
+        for numbers in stages._REDUCED.values():
+            patch.setitem(numbers, "epochs", 1)
+            patch.setitem(numbers, "batch_size", 4)
+        patch.setitem(stages._REDUCED["mnist"], "limit", 12)
+        patch.setitem(stages._REDUCED["ucsd"], "image_size", 24)
+        patch.setitem(stages._REDUCED_SPRITES, "steps", 2)
+        patch.setitem(stages._REDUCED_SPRITES, "batch_size", 2)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -113,8 +117,9 @@ def test_costs_are_told_before_the_training_starts(table_2: Outcome) -> None:
     assert told.index("estimated cost: about ") < told.index("bottle epoch 1/1")
 
 
+@pytest.mark.usefixtures("table_2")
 def test_a_trained_model_is_not_trained_again(
-    table_2: Outcome, root: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nor for a figure that needs it too."""
     model = output / "reduced/runs/mvtec/bottle/model.safetensors"
@@ -127,9 +132,8 @@ def test_a_trained_model_is_not_trained_again(
     assert (output / "reduced/figure6/figure6.png").is_file()
 
 
-def test_a_model_of_other_settings_is_not_taken_for_this_one(
-    table_2: Outcome, root: Path, output: Path
-) -> None:
+@pytest.mark.usefixtures("table_2")
+def test_a_model_of_other_settings_is_not_taken_for_this_one(root: Path, output: Path) -> None:
     outcome = reproduce(root, output, "table2", "--seed", 1)
     assert outcome.code == 2
     assert "bottle was trained with other settings (seed, data)" in outcome.stderr
@@ -163,14 +167,13 @@ def test_table_3_and_figure_8_share_their_models(
     markdown = (output / "reduced/table3/table3.md").read_text()
     assert "ad-factor-vae minus factor-vae on the same seeds" in markdown
     assert (output / "reduced/table3/comparison/comparison.json").is_file()
-    monkeypatch.setattr(disentangle, "_train", None)
+    monkeypatch.setattr(disentangle, "_train", None)  # a training would fail
     assert reproduce(root, output, "figure8").code == 0
 
 
+@pytest.mark.usefixtures("table_2")
 @pytest.mark.parametrize("target", FIGURES)
-def test_each_figure_is_a_picture_with_its_settings(
-    table_2: Outcome, root: Path, output: Path, target: str
-) -> None:
+def test_each_figure_is_a_picture_with_its_settings(root: Path, output: Path, target: str) -> None:
     outcome = reproduce(root, output, target)
     assert outcome.code == 0, outcome.stderr
     folder = output / "reduced" / target

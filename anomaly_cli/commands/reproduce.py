@@ -133,7 +133,6 @@ def _reproduce(
     try:
         return _write(config, target, trained, resolved)
     except AnomalyCliError as error:
-        console.error(f"{target}: {error}")
         return Reproduced(target=target, failures={target: error})
 
 

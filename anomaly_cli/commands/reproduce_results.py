@@ -34,7 +34,13 @@ from anomaly_cli.reproduction.figures import (
     defect_sheet,
     teaser,
 )
-from anomaly_cli.reproduction.stages import METHODS, REDUCED_TEST_IMAGES, Stage, folder_of
+from anomaly_cli.reproduction.stages import (
+    METHODS,
+    REDUCED_TEST_IMAGES,
+    SOURCES,
+    Stage,
+    folder_of,
+)
 from anomaly_cli.reproduction.tables import table_1, table_2, table_3
 from anomaly_cli.sheets import GAP, below
 from models.config import Attention
@@ -140,7 +146,7 @@ def _teaser_block(config: ReproduceConfig, stage: TrainConfig) -> TeaserBlock:
     deviations = [abs(image.latents.deviations) for image in images]
     selection = select_latents(f"top:{LATENTS}", stage.model.latent_dim, localizer.spec)
     latents = selection.choose(np.mean(deviations, axis=0))
-    name = f"{stage.dataset} {stage.category}, map {localizer.map_name}"
+    name = f"{SOURCES[stage.dataset]}: {stage.category}"
     return TeaserBlock(name, images, latents, scale_of(localizer))
 
 
