@@ -19,6 +19,7 @@ from anomaly_cli.device import resolve_device, seed_everything
 from anomaly_cli.disentangling.config import DisentangleConfig
 from anomaly_cli.disentangling.scoring import BATCH, encode_images, select_images
 from anomaly_cli.disentangling.training import Trainer as SpriteTrainer
+from anomaly_cli.errors import DataError
 from anomaly_cli.reproduction.config import ReproduceConfig
 from anomaly_cli.reproduction.costs import (
     MOST_SECONDS,
@@ -51,18 +52,25 @@ def estimate(config: ReproduceConfig, stages: Sequence[Stage]) -> list[StageCost
     """
     device = resolve_device(config.device)
     measured: dict[str, TrainingCost] = {}
-    rows = []
-    for stage in stages:
-        if is_trained(stage):
-            rows.append(StageCost(f"train {name_of(stage)}", "finished before", 0.0))
-            continue
-        each = _measure(stage, measured, device)
-        cost = _sprite_cost if isinstance(stage, DisentangleConfig) else _training_cost
-        rows.append(cost(stage, each))  # type: ignore[arg-type]
+    rows = [_stage_cost(stage, measured, device) for stage in stages]
     for target in config.targets:
         if target in MAPS:
             rows += _evaluation_costs(target, stages, measured, device)
     return rows
+
+
+def _stage_cost(stage: Stage, measured: dict[str, TrainingCost], device: torch.device) -> StageCost:
+    """Of one training; where its data cannot be read, training it will say so and go on."""
+    name = f"train {name_of(stage)}"
+    if is_trained(stage):
+        return StageCost(name, "finished before", 0.0)
+    try:
+        each = _measure(stage, measured, device)
+        if isinstance(stage, DisentangleConfig):
+            return _sprite_cost(stage, each)
+        return _training_cost(stage, each)
+    except DataError as error:
+        return StageCost(name, f"not known: {error}", 0.0)
 
 
 def _measure(stage: Stage, measured: dict[str, TrainingCost], device: torch.device) -> TrainingCost:
@@ -160,10 +168,19 @@ def _evaluation_costs(
     rows = []
     for stage in stages:
         if isinstance(stage, TrainConfig) and stage.dataset == dataset:
-            each = _measure(stage, measured, device)
-            samples = DATASETS[stage.dataset].test_samples(stage.data, stage.category)
-            images = len(spread_samples(samples, REDUCED_TEST_IMAGES if stage.limit else None))
+            name = f"evaluate {name_of(stage)}"
+            try:
+                images = _test_images(stage)
+                each = _measure(stage, measured, device)
+            except DataError as error:
+                rows.append(StageCost(name, f"not known: {error}", 0.0))
+                continue
             seconds = images * MAPS[target] * (each.image + BACKWARD * each.held_out)
             work = f"{images:,} images, maps of each: {MAPS[target]}"
-            rows.append(StageCost(f"evaluate {name_of(stage)}", work, seconds))
+            rows.append(StageCost(name, work, seconds))
     return rows
+
+
+def _test_images(stage: TrainConfig) -> int:
+    samples = DATASETS[stage.dataset].test_samples(stage.data, stage.category)
+    return len(spread_samples(samples, REDUCED_TEST_IMAGES if stage.limit else None))
