@@ -111,6 +111,7 @@ class TrainConfig:
     held_out: float = 0.1  # share of the normal images that select the model and calibrate it
     attention: Attention | None = None  # None: the best on synthetic defects, see `selection`
     layer: Layer | None = None  # None: the last one of the encoder
+    limit: int | None = None  # normal images at most, evenly spread; None: all
     scores: Scores = "raw"
     threshold: str = "image-fpr=0.05"  # rule, see `calibration.ThresholdRule`
     seed: int = 0
@@ -216,6 +217,7 @@ class EvaluateConfig:
     formats: str = "json,csv,markdown,junit,html"
     image_score: str = "max"  # or top:SHARE, the mean of the highest values of the map
     good: bool = True  # whether normal images of the test split take part
+    limit: int | None = None  # test images of a defect type at most, evenly spread; None: all
     resolution: Resolution | None = None  # None: the network's, or that of the saved maps
     counting: Counting = "exact"  # streaming: constant memory, and a bound for each pixel metric
     replicates: int = 1000  # draws of the images behind the intervals; 0 for none

@@ -132,7 +132,7 @@ def explanation_figure(
     """
     heads = ["image", "anomaly map", *(f"latent {scale.name(latent)}" for latent in latents)]
     rows = [[text_line(head, HEADING) for head in heads]]
-    rows += [_figure_row(image, latents, scale) for image in images]
+    rows += [figure_row(image, latents, scale) for image in images]
     cell = max(piece.shape[1] for row in rows for piece in row)
     pictures = grid(rows, cell=cell)
     changes = abs(frames[:, -1].astype(float) - frames[:, 0]).mean(axis=-1) / 255  # (K, S, S)
@@ -149,7 +149,8 @@ def explanation_figure(
     return margin(below(parts, gap=2 * GAP))
 
 
-def _figure_row(image: ExplainedImage, latents: Sequence[int], scale: Scale) -> list[RGBImage]:
+def figure_row(image: ExplainedImage, latents: Sequence[int], scale: Scale) -> list[RGBImage]:
+    """The image, its anomaly map and the maps of latents, with the value of each under it."""
     tiles = _image_tiles(image, scale)
     for latent in latents:
         mean, deviation = image.latents.means[latent], image.latents.deviations[latent]

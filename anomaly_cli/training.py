@@ -72,10 +72,12 @@ class Trainer:
         parameters = [*vae.parameters(), *objective.state.parameters()]
         self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
         self.optimizer = torch.optim.Adam(self.parameters, lr=config.learning_rate)
+        total = max(2, config.epochs * self.steps)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer,
             max_lr=config.learning_rate,
-            total_steps=max(2, config.epochs * self.steps),
+            # With 5 the rise would end where it begins, and OneCycleLR would divide by zero.
+            total_steps=total + (total == 5),
             pct_start=0.2,
             cycle_momentum=False,
         )

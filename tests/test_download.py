@@ -453,11 +453,18 @@ def test_addresses_and_checksums_are_those_of_torchvision() -> None:
 def test_next_commands_are_understood() -> None:
     """Each names a command and options that exist."""
     commands = get_command(app).commands  # type: ignore[attr-defined]
-    shown = [source.next_command for source in SOURCES.values() if source.next_command]
-    assert len(shown) == 3
-    for line in shown:
-        _, name, *arguments = line.format(output="data").split()
+    for source in SOURCES.values():
+        _, name, *arguments = source.next_command.format(output="data").split()
         assert commands[name].make_context(name, arguments).params
+
+
+def test_next_commands_name_the_folder_that_the_data_set_reads() -> None:
+    """The archive of UCSD has a folder of its own between `ucsd` and the cameras."""
+    mnist, ucsd = (SOURCES[name] for name in ("mnist", "ucsd"))
+    assert "--dataset mnist --data {output} " in mnist.next_command
+    assert f"{{output}}/{mnist.target}/{mnist.expected[0]}".startswith("{output}/MNIST/raw/")
+    root = ucsd.next_command.split("--data {output}/")[1].split()[0]
+    assert f"{ucsd.target}/{ucsd.expected[0]}".startswith(f"{root}/UCSDped1/")
 
 
 @pytest.mark.parametrize(

@@ -212,6 +212,16 @@ def test_numbers_come_from_the_preset_alone() -> None:
     assert defaults.augmentation == "none"
 
 
+def test_the_settings_of_a_run_repeat_it(runs: Path, tmp_path: Path) -> None:
+    """What ResNet18 alone knows stands in them too, at values that ask for nothing."""
+    settings = runs / "1/settings.toml"
+    assert "neck = " in settings.read_text()
+    outcome = run_cli("train", "--config", settings, "--output", tmp_path)
+    assert outcome.code == 0, outcome.stderr
+    written = (tmp_path / "1/model.safetensors").read_bytes()
+    assert written == (runs / "1/model.safetensors").read_bytes()
+
+
 @pytest.mark.data
 def test_real_mnist_has_the_published_counts(real_data: Path) -> None:
     if not (real_data / "MNIST/raw").is_dir():

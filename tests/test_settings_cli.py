@@ -13,7 +13,7 @@ from conftest import TRAIN_OPTIONS, Trained, run_cli
 from typer.main import get_command
 
 from anomaly_cli.cli import app
-from anomaly_cli.commands import disentangle, evaluate, explain, localize, train
+from anomaly_cli.commands import disentangle, evaluate, explain, localize, reproduce, train
 from anomaly_cli.defaults import train_defaults
 from anomaly_cli.presets import preset_names, preset_text
 from models.config import Attention
@@ -25,6 +25,7 @@ MODULES: dict[str, Any] = {
     "evaluate": evaluate,
     "explain": explain,
     "disentangle": disentangle,
+    "reproduce": reproduce,
 }
 
 
@@ -168,6 +169,7 @@ def test_the_paper_preset_is_the_training_of_the_paper(resolve: Recorder) -> Non
 @pytest.mark.parametrize("command", MODULES)
 def test_every_preset_suits_every_command(resolve: Recorder, command: str, name: str) -> None:
     arguments = ["model", "image.png"] if command in {"localize", "explain"} else []
+    arguments += ["table1"] if command == "reproduce" else []
     resolve(command, *arguments, "--preset", name)
 
 
@@ -256,10 +258,13 @@ ROUND_TRIPS = [
     ["train", "--epochs", 3, "--latent-dim", 4, "--beta", 1e-05, "--data", 'a "b" \\c'],
     ["train", "--fast", "--guidance", "none", "--attention", "gradcam", "--amp"],
     ["train", "--preset", "paper", "--workers", 2],
+    ["train", "--dataset", "mnist", "--category", 3, "--epochs", 2],
+    ["train", "--dataset", "ucsd", "--image-size", 50],
     ["evaluate", "--map", "fused", "--no-good", "--fail-under", "iou=0.1", "--max-drop", 0.5],
     ["localize", "model", "one.png", "two.png", "--no-maps", "--threshold", "max"],
     ["explain", "model", "images", "--latents", "3,7", "--scores", "global"],
     ["disentangle", "--compare", "factor-vae", "ad-factor-vae", "--lambda", 2, "--steps", 5],
+    ["reproduce", "table2", "figure6", "--guided", "--reduced", "--seeds", 2],
 ]
 
 

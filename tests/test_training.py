@@ -71,6 +71,13 @@ def test_steps_cover_whole_batches(make_trainer: Make) -> None:
     assert [(stats.step, stats.steps, stats.images) for stats in steps] == [(1, 2, 3), (2, 2, 3)]
 
 
+def test_five_steps_in_all_are_enough(make_trainer: Make) -> None:
+    """A fifth of them is one step, over which no learning rate can rise."""
+    trainer = make_trainer(replace(CONFIG, epochs=5, batch_size=100))
+    assert trainer.steps == 1
+    assert len(list(trainer.run())) == 10  # a step and the end of each epoch
+
+
 @pytest.mark.parametrize("config", [CONFIG, GUIDED], ids=["plain", "guided"])
 def test_same_seed_same_weights_other_seed_others(make_trainer: Make, config: TrainConfig) -> None:
     first = final_weights(make_trainer(config))

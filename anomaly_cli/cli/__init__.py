@@ -16,6 +16,7 @@ from anomaly_cli.cli.explain import explain
 from anomaly_cli.cli.localize import localize
 from anomaly_cli.cli.presets import presets
 from anomaly_cli.cli.preview_defects import preview_defects
+from anomaly_cli.cli.reproduce import reproduce
 from anomaly_cli.cli.sample import sample
 from anomaly_cli.cli.train import train
 from anomaly_cli.errors import AnomalyCliError
@@ -78,6 +79,7 @@ for _command in (
     evaluate,
     explain,
     disentangle,
+    reproduce,
     presets,
 ):
     app.command(cls=ConfigurableCommand)(_command)

@@ -10,7 +10,7 @@ from anomaly_cli.commands.paper_results import write_paper_results
 from anomaly_cli.commands.scoring import Sources, score
 from anomaly_cli.config import MODEL_FILE, EvaluateConfig
 from anomaly_cli.data.datasets import DATASETS, data_fingerprint, mask_gap
-from anomaly_cli.data.mvtec import GOOD, Sample
+from anomaly_cli.data.mvtec import GOOD, Sample, spread_samples
 from anomaly_cli.errors import CheckpointError, ConfigError, DataError
 from anomaly_cli.evaluation import CategorySource, DrawnMap
 from anomaly_cli.latents import name_latents
@@ -21,17 +21,17 @@ from anomaly_cli.settings import ResolvedSettings
 
 def run(config: EvaluateConfig, resolved: ResolvedSettings | None = None) -> EvaluationReport:
     """Score each model on the test split of its category and write the report."""
-    report = score(_find_models(config), config, resolved)
+    report = score(find_models(config), config, resolved)
     for row in report.rows:
         if row.lacks:
             console.note(f"{row.category}: {row.lacks}")
-    write_paper_results(report, config, _find_models)
+    write_paper_results(report, config, find_models)
     if config.baselines:
-        write_baselines(report.rows, config, _find_models)
+        write_baselines(report.rows, config, find_models)
     return report
 
 
-def _find_models(config: EvaluateConfig) -> Sources:
+def find_models(config: EvaluateConfig) -> Sources:
     """How to open the model of each category."""
     wanted = "" if config.category == "all" else config.category
     if config.model is not None:
@@ -68,7 +68,7 @@ def _open(category: str, path: Path, config: EvaluateConfig) -> CategorySource:
 
 def _source(category: str, localizer: Localizer, config: EvaluateConfig) -> CategorySource:
     dataset = DATASETS[config.dataset]
-    samples = dataset.test_samples(config.data, category)
+    samples = spread_samples(dataset.test_samples(config.data, category), config.limit)
     gap = mask_gap(samples)
     gaps = [*dataset.explain_gaps(config.data, category, samples), *([gap] if gap else [])]
     samples = [sample for sample in samples if config.good or sample.defect_type != GOOD]

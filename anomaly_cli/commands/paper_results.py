@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from anomaly_cli.commands.map_tables import FindModels, measure, write_table
+from anomaly_cli.commands.scoring import Sources
 from anomaly_cli.config import RECONSTRUCTION, EvaluateConfig
 from anomaly_cli.data.mnist import DIGITS
 from anomaly_cli.defaults import CHANNELS
@@ -73,12 +74,17 @@ def _mean(values: Sequence[float]) -> float:
     return sum(defined) / len(defined) if defined else math.nan
 
 
-def _write_frames(names: Sequence[str], config: EvaluateConfig, find_models: FindModels) -> None:
+def open_columns(config: EvaluateConfig, find_models: FindModels) -> dict[str, Sources]:
+    """How to open the models of pedestrians with the map of each column of Table 1."""
     error = replace(config.map, source="reconstruction", attention=None, layer=None)
     maps = {RECONSTRUCTION: error}
     for layer in CONVS[: len(CHANNELS["ucsd"])]:
         maps[layer] = replace(config.map, source="attention", layer=layer)
-    opened = {column: find_models(replace(config, map=map_)) for column, map_ in maps.items()}
+    return {column: find_models(replace(config, map=map_)) for column, map_ in maps.items()}
+
+
+def _write_frames(names: Sequence[str], config: EvaluateConfig, find_models: FindModels) -> None:
+    opened = open_columns(config, find_models)
     rows: dict[str, list[float]] = {}
     for name in names:
         sources = {column: models[name]() for column, models in opened.items()}
@@ -91,7 +97,7 @@ def _write_frames(names: Sequence[str], config: EvaluateConfig, find_models: Fin
     table = NumberTable(
         title="Reconstruction error against attention, all pixels of the test clips with masks",
         corner="",
-        columns=tuple(maps),
+        columns=tuple(opened),
         rows=rows,
         notes=("All maps are of one model. The paper has no figure for UCSDped2.",),
     )

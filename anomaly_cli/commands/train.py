@@ -107,7 +107,7 @@ def _train_category(
             f"{len(images.held_out)}; raise --held-out, or use global"
         )
     trainer = make_trainer(config, images, device)
-    settings = _settings(config, images.split)
+    settings = training_settings(config, images.split)
     history: list[EpochStats] = []
     if is_resumed:
         history = _resume(trainer, folder / STATE_FILE, settings)
@@ -141,7 +141,7 @@ def make_trainer(config: TrainConfig, images: TrainingSet, device: torch.device)
     return Trainer(vae, objective, config, device, steps=steps)
 
 
-def _settings(config: TrainConfig, split: NormalSplit) -> dict[str, Any]:
+def training_settings(config: TrainConfig, split: NormalSplit) -> dict[str, Any]:
     """What fixes the weights: settings that a resumed training must share with its beginning."""
     kept = {"model", "weights", "augmentation", "epochs", "batch_size", "learning_rate"}
     kept |= {"gradient_clip", "held_out", "seed", "amp", "guidance", "guidance_ratio", "freeze"}

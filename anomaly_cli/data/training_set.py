@@ -6,7 +6,7 @@ from anomaly_cli.config import TrainConfig
 from anomaly_cli.data.augmentation import select_augmentation
 from anomaly_cli.data.datasets import DATASETS
 from anomaly_cli.data.defects import DefectPainter, TrainingPainter
-from anomaly_cli.data.mvtec import NormalSplit, split_normal
+from anomaly_cli.data.mvtec import NormalSplit, split_normal, spread
 from anomaly_cli.data.normal import NormalImages
 from anomaly_cli.data.painted import PaintedImage, draw_validation
 from anomaly_cli.data.textures import load_donors
@@ -25,6 +25,17 @@ class TrainingSet(NamedTuple):
     validation: list[PaintedImage]  # of `held_out`, with and without a drawn defect
 
 
+def split_training_images(config: TrainConfig) -> NormalSplit:
+    """The files of the normal images of `config.category`; none is read.
+
+    Raises:
+        DataError: there are too few images.
+    """
+    paths = DATASETS[config.dataset].training_images(config.data, config.category)
+    chosen = spread(paths, config.limit)
+    return split_normal(chosen, held_out=config.held_out, seed=config.seed)
+
+
 def open_training_set(config: TrainConfig) -> TrainingSet:
     """Read the normal images of `config.category`.
 
@@ -33,8 +44,7 @@ def open_training_set(config: TrainConfig) -> TrainingSet:
         DataError: there are too few images, or one cannot be read.
     """
     dataset = DATASETS[config.dataset]
-    paths = dataset.training_images(config.data, config.category)
-    split = split_normal(paths, held_out=config.held_out, seed=config.seed)
+    split = split_training_images(config)
     size = config.model.image_size
     augmentation = select_augmentation(config.augmentation, config.category)
     fit = NormalImages(split.fit, size, augmentation, config.seed, dataset.read_image)

@@ -68,6 +68,7 @@ SOURCES: dict[str, Source] = {
             "raw/t10k-labels-idx1-ubyte",
         ),
         expansion=5.0,  # 55 MB of 11.6 MB
+        next_command="anomaly-cli train --dataset mnist --data {output} --category 3",
     ),
     "ucsd": Source(
         title="UCSD Anomaly Detection (Ped1 and Ped2)",
@@ -88,6 +89,8 @@ SOURCES: dict[str, Source] = {
             "UCSD_Anomaly_Dataset.v1p2/UCSDped2/Train/*/*.tif",
         ),
         expansion=2.0,
+        next_command="anomaly-cli train --dataset ucsd "
+        "--data {output}/ucsd/UCSD_Anomaly_Dataset.v1p2 --category UCSDped1",
     ),
     "mvtec": Source(
         title="MVTec AD",

@@ -1,0 +1,177 @@
+"""`reproduce`: tables and figures of the paper, made anew beside the paper's numbers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from anomaly_cli import console
+from anomaly_cli.checkpoint import load_model
+from anomaly_cli.commands import disentangle, train
+from anomaly_cli.commands.reproduce_costs import estimate as estimate_costs
+from anomaly_cli.commands.reproduce_results import Trained, make_figure, make_table
+from anomaly_cli.config import TrainConfig
+from anomaly_cli.console.reproduction import show_estimate
+from anomaly_cli.data.training_set import split_training_images
+from anomaly_cli.errors import AnomalyCliError, ConfigError, DeviceError
+from anomaly_cli.files import write_text
+from anomaly_cli.images import write_png
+from anomaly_cli.reports.number_table import TABLE_FILES, NumberTable
+from anomaly_cli.reproduction.config import REDUCED_MARK, TARGETS, ReproduceConfig
+from anomaly_cli.reproduction.costs import Estimate
+from anomaly_cli.reproduction.figures import titled
+from anomaly_cli.reproduction.stages import (
+    Stage,
+    describe_reduction,
+    folder_of,
+    is_trained,
+    name_of,
+    stages_of,
+)
+from anomaly_cli.settings import ResolvedSettings, write_settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reproduced:
+    """One table or figure."""
+
+    target: str
+    files: tuple[Path, ...] = ()  # empty if it failed
+    table: NumberTable | None = None  # of a table
+    failures: Mapping[str, AnomalyCliError]  # by category, or by the target itself
+
+
+def estimate(config: ReproduceConfig) -> Estimate:
+    """What the tables and figures need and cost here. Trains nothing, writes nothing.
+
+    Raises:
+        DataError: the data of one are not there.
+    """
+    plans = _plan(config)
+    stages = _unique(plans)
+    rows = estimate_costs(config, stages)
+    needs = {target: TARGETS[target].needs for target in plans}
+    return Estimate(needs, tuple(rows), _reduction(config, stages))
+
+
+def run(config: ReproduceConfig, resolved: ResolvedSettings | None = None) -> list[Reproduced]:
+    """Train what is not trained yet, then write each table and figure.
+
+    One that fails costs no other, and of Table 2, a category that fails costs its own row alone.
+
+    Raises:
+        ConfigError: a model that is there was trained with other settings.
+        DataError: the data of one are not there; then nothing was started.
+    """
+    plans = _plan(config)
+    stages = _unique(plans)
+    for stage in stages:
+        _require_same_training(stage)
+    show_estimate(estimate(config))
+    errors = _train_each(stages)
+    return [_reproduce(config, target, plans[target], errors, resolved) for target in plans]
+
+
+def _plan(config: ReproduceConfig) -> dict[str, list[Stage]]:
+    return {target: stages_of(config, target) for target in dict.fromkeys(config.targets)}
+
+
+def _unique(plans: Mapping[str, Sequence[Stage]]) -> list[Stage]:
+    """Each training once, however many tables and figures need it."""
+    return list({folder_of(s): s for stages in plans.values() for s in stages}.values())
+
+
+def _reduction(config: ReproduceConfig, stages: Sequence[Stage]) -> str:
+    return describe_reduction(stages) if config.reduced else ""
+
+
+def _require_same_training(stage: Stage) -> None:
+    """Refuse a finished model of other settings or data; `disentangle` does so on its own."""
+    if not (isinstance(stage, TrainConfig) and is_trained(stage)):
+        return
+    record = load_model(folder_of(stage)).record
+    wanted = train.training_settings(stage, split_training_images(stage))
+    found = {**record.training, "data": record.data["fingerprint"]}
+    changed = [n for n, value in wanted.items() if n != "model" and found.get(n) != value]
+    changed += ["model"] if record.model != stage.model else []
+    if changed:
+        raise ConfigError(
+            f"{folder_of(stage)} was trained with other settings ({', '.join(changed)}); give the "
+            f"same ones, or another --output"
+        )
+
+
+def _train_each(stages: Sequence[Stage]) -> dict[Path, AnomalyCliError]:
+    """What became of those that failed, by folder."""
+    errors: dict[Path, AnomalyCliError] = {}
+    for stage in stages:
+        try:
+            if isinstance(stage, TrainConfig):
+                train.run(stage)
+            else:
+                disentangle.run(stage)
+        except (ConfigError, DeviceError):
+            raise  # at fault for all
+        except AnomalyCliError as error:
+            console.error(f"{name_of(stage)}: {error}")
+            errors[folder_of(stage)] = error
+    return errors
+
+
+def _reproduce(
+    config: ReproduceConfig,
+    target: str,
+    stages: Sequence[Stage],
+    errors: Mapping[Path, AnomalyCliError],
+    resolved: ResolvedSettings | None,
+) -> Reproduced:
+    failed = {folder_of(s): errors[folder_of(s)] for s in stages if folder_of(s) in errors}
+    done = [stage for stage in stages if folder_of(stage) not in failed]
+    if failed and (target not in {"table2", "figure6"} or not done):
+        return Reproduced(target=target, failures={target: next(iter(failed.values()))})
+    trained = Trained(done, {folder.name: error for folder, error in failed.items()})
+    try:
+        return _write(config, target, trained, resolved)
+    except AnomalyCliError as error:
+        return Reproduced(target=target, failures={target: error})
+
+
+def _write(
+    config: ReproduceConfig, target: str, trained: Trained, resolved: ResolvedSettings | None
+) -> Reproduced:
+    stem = config.folder(target) / config.name(target)
+    reduced = _reduction(config, trained.stages)
+    if target.startswith("table"):
+        table, failures = make_table(target, config, trained)
+        table = _marked(table, reduced) if reduced else table
+        files = [stem.with_name(f"{stem.name}{suffix}") for suffix, _ in TABLE_FILES.values()]
+        for file, (_, render) in zip(files, TABLE_FILES.values(), strict=True):
+            write_text(file, render(table))
+        result = Reproduced(target=target, files=tuple(files), table=table, failures=failures)
+    else:
+        picture = make_figure(target, config, trained)
+        file = stem.with_name(f"{stem.name}.png")
+        write_png(file, titled(picture, TARGETS[target].title, reduced))
+        result = Reproduced(target=target, files=(file,), failures=trained.failures)
+    write_settings(stem.parent, resolved)
+    return result
+
+
+def _marked(table: NumberTable, reduced: str) -> NumberTable:
+    notes = (f"{REDUCED_MARK}: {reduced}", *table.notes)
+    return table._replace(title=f"{REDUCED_MARK}. {table.title}", notes=notes)
+
+
+def to_json(config: ReproduceConfig, results: Sequence[Reproduced]) -> dict[str, Any]:
+    """Plain JSON values; the numbers stand in the files."""
+    return {
+        "reduced": config.reduced,
+        "results": [
+            {
+                "target": result.target,
+                "files": [str(path) for path in result.files],
+                "failures": {name: str(error) for name, error in result.failures.items()},
+            }
+            for result in results
+        ],
+    }

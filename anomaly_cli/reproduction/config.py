@@ -1,0 +1,96 @@
+"""Settings of `reproduce`: each default lives here once, and `cli` reads it. Loads no torch."""
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from anomaly_cli.errors import require
+
+
+class Target(NamedTuple):
+    """A table or figure of the paper, in words."""
+
+    title: str  # of what is written
+    needs: str  # data, under the root
+
+
+TARGETS = {
+    "table1": Target(
+        "Table 1: anomaly localization on UCSD pedestrians, pixel AUROC",
+        "UCSD pedestrians: ucsd/UCSDped1, the paper's, or ucsd/UCSDped2",
+    ),
+    "table2": Target(
+        "Table 2: anomaly localization on MVTec AD, pixel AUROC and best IoU",
+        "MVTec AD: the categories in mvtec, 15 in all",
+    ),
+    "table3": Target(
+        "Table 3: disentanglement on dSprites, FactorVAE score",
+        "nothing: the images are drawn; dsprites/*.npz, the official file, if it is there",
+    ),
+    "figure1": Target(
+        "Figure 1: where single latents look, in different samples",
+        "any of MNIST, UCSD pedestrians, MVTec AD: MNIST/raw, ucsd, mvtec",
+    ),
+    "figure4": Target(
+        "Figure 4: anomaly localization on MNIST, models of the digits 1 and 3",
+        "MNIST: MNIST/raw",
+    ),
+    "figure5": Target(
+        "Figure 5: anomaly localization on UCSD pedestrians",
+        "UCSD pedestrians: ucsd/UCSDped1, the paper's, or ucsd/UCSDped2",
+    ),
+    "figure6": Target(
+        "Figure 6: anomaly localization on MVTec AD",
+        "MVTec AD: mvtec; the paper's categories are wood, tile, leather, hazelnut, pill, "
+        "metal_nut; others where none of these is there",
+    ),
+    "figure8": Target(
+        "Figure 8: attention of the two highest latents on dSprites",
+        "nothing: the images are drawn; dsprites/*.npz, the official file, if it is there",
+    ),
+}
+GUIDED = frozenset({"table2", "figure1", "figure6"})  # those with models of MVTec AD
+REDUCED_MARK = "REDUCED RUN, not comparable with the paper"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReproduceConfig:
+    """Settings of `reproduce`."""
+
+    targets: tuple[str, ...]  # of TARGETS
+    data: Path = Path("data")  # root of mvtec, MNIST, ucsd and dsprites
+    output: Path = Path("reproduction")
+    guided: bool = False  # models of MVTec AD as `train` makes them by default, not as the paper
+    seeds: int = 5  # of each method of Table 3
+    reduced: bool = False  # a run of seconds to a minute
+    seed: int = 0
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        """Refuse nonsense when built."""
+        for name in self.targets:
+            close = difflib.get_close_matches(name, TARGETS, n=1)
+            hint = f"did you mean {close[0]}? " if close else ""
+            known = ", ".join(TARGETS)
+            require(name in TARGETS, f"no table or figure {name}; {hint}known: {known}")
+        require(self.seeds >= 1, f"--seeds must be at least 1, got {self.seeds}")
+        require(self.seed >= 0, f"--seed must not be negative, got {self.seed}")
+        strange = [name for name in self.targets if name not in GUIDED]
+        require(
+            not self.guided or len(strange) < len(self.targets),
+            f"--guided has no place with {', '.join(strange)}: no model of MVTec AD",
+        )
+
+    @property
+    def root(self) -> Path:
+        """Where models and results go: reduced ones apart, so that none is taken for a full one."""
+        return self.output / "reduced" if self.reduced else self.output
+
+    def folder(self, target: str) -> Path:
+        """Where a table or figure is written."""
+        return self.root / self.name(target)
+
+    def name(self, target: str) -> str:
+        """Of the folder and the files of a table or figure."""
+        return f"{target}-guided" if self.guided and target in GUIDED else target

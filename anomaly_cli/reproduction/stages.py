@@ -1,0 +1,233 @@
+"""The trainings behind the tables and figures of the paper, and where their data lie."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from anomaly_cli.config import MODEL_FILE, STATE_FILE, TrainConfig
+from anomaly_cli.data.datasets import DATASETS
+from anomaly_cli.data.mnist import find_file
+from anomaly_cli.defaults import CHANNELS, DatasetName, train_defaults
+from anomaly_cli.disentangling.config import DisentangleConfig, Method
+from anomaly_cli.downloads.sources import DSPRITES_FILE
+from anomaly_cli.errors import DataError
+from anomaly_cli.presets import read_preset
+from anomaly_cli.reproduction.config import ReproduceConfig
+from models.config import Attention, OneClassConfig, OneClassConvConfig, VAEConfig
+
+Stage = TrainConfig | DisentangleConfig  # one training: of one category, or of one method and seed
+
+METHODS: tuple[Method, ...] = ("beta-vae", "factor-vae", "ad-factor-vae")  # the rows of Table 3
+DIGITS = ("1", "3")  # of Figure 4
+FIGURE_6 = ("wood", "tile", "leather", "hazelnut", "pill", "metal_nut")  # in the paper's order
+CAMERAS = ("UCSDped1", "UCSDped2")
+
+# A reduced run: numbers that end in seconds, and say nothing of the method.
+REDUCED_CATEGORIES = 2  # of MVTec AD
+REDUCED_SEEDS = 2  # of Table 3
+REDUCED_TEST_IMAGES = 4  # of each defect type
+_REDUCED: dict[str, dict[str, int]] = {
+    "mvtec": {"image_size": 64, "epochs": 2, "batch_size": 8, "limit": 48},
+    "mnist": {"epochs": 2, "batch_size": 32, "limit": 320},
+    # Of the 1024 hidden units come 75 million weights, which are most of the network's cost.
+    "ucsd": {"hidden": 64, "epochs": 2, "batch_size": 8, "limit": 32},
+}
+_REDUCED_SPRITES = {"steps": 20, "batch_size": 16, "score_images": 1000}
+
+_IN_WORDS = {
+    "image_size": "image size",
+    "hidden": "hidden units",
+    "epochs": "epochs",
+    "batch_size": "batch size",
+    "limit": "training images",
+    "steps": "steps",
+    "score_images": "scored images",
+}
+# Any of which serves.
+_DATASETS: dict[str, tuple[DatasetName, ...]] = {
+    "table1": ("ucsd",),
+    "table2": ("mvtec",),
+    "figure1": ("mnist", "ucsd", "mvtec"),
+    "figure4": ("mnist",),
+    "figure5": ("ucsd",),
+    "figure6": ("mvtec",),
+}
+SOURCES: dict[str, str] = {"mvtec": "MVTec AD", "mnist": "MNIST", "ucsd": "UCSD pedestrians"}
+_PLACES = {
+    "mvtec": "mvtec/<category>/train/good",
+    "mnist": "MNIST/raw/train-images-idx3-ubyte",
+    "ucsd": "ucsd/UCSDped1/Train",
+}
+
+
+def data_root(config: ReproduceConfig, dataset: DatasetName) -> Path | None:
+    """What `--data` of `train` would name; None if the data set is not there."""
+    if dataset == "mnist":
+        try:
+            find_file(config.data, "train", "images")
+        except DataError:
+            return None
+        return config.data
+    folder = config.data / dataset
+    if dataset == "mvtec":
+        return folder if any(folder.glob("*/train/good")) else None
+    for root in (folder, folder / "UCSD_Anomaly_Dataset.v1p2"):  # the second as it is published
+        if any(root.glob("UCSDped*/Train")):
+            return root
+    return None
+
+
+def require_data(config: ReproduceConfig, target: str, datasets: Sequence[DatasetName]) -> None:
+    """See to it that one of the data sets is there.
+
+    Raises:
+        DataError: none is; the message says where it should lie and how to get it.
+    """
+    if all(data_root(config, dataset) is None for dataset in datasets):
+        wanted = " or ".join(f"{config.data / _PLACES[d]} ({SOURCES[d]})" for d in datasets)
+        commands = " or ".join(f"anomaly-cli download {d} --output {config.data}" for d in datasets)
+        raise DataError(f"{target} needs {wanted}, which is not there; get it with {commands}")
+
+
+def stages_of(config: ReproduceConfig, target: str) -> list[Stage]:
+    """The trainings that a table or figure needs.
+
+    Raises:
+        DataError: its data are not there.
+    """
+    if target == "table3":
+        return [sprite_stage(config, method, s) for s in seeds(config) for method in METHODS]
+    if target == "figure8":
+        return [sprite_stage(config, method, config.seed) for method in METHODS[1:]]
+    require_data(config, target, _DATASETS[target])
+    if target == "figure1":
+        return _teaser(config)
+    (dataset,) = _DATASETS[target]
+    if target == "figure4":
+        return _one_class(config, dataset, DIGITS)
+    names = figure_6_categories if target == "figure6" else partial(categories, dataset=dataset)
+    return _one_class(config, dataset, names(config))
+
+
+def seeds(config: ReproduceConfig) -> range:
+    """The seeds of Table 3."""
+    count = min(config.seeds, REDUCED_SEEDS) if config.reduced else config.seeds
+    return range(config.seed, config.seed + count)
+
+
+def categories(config: ReproduceConfig, dataset: DatasetName) -> list[str]:
+    """The categories found; for a reduced run the first few of MVTec AD, and one camera."""
+    root = data_root(config, dataset)
+    found = DATASETS[dataset].select_categories(root, "all") if root else []
+    if not config.reduced:
+        return found
+    return found[: 1 if dataset == "ucsd" else REDUCED_CATEGORIES]
+
+
+def figure_6_categories(config: ReproduceConfig) -> list[str]:
+    """Those of the paper that are found, or else the first six."""
+    found = categories(config, "mvtec")
+    return [name for name in FIGURE_6 if name in found] or found[: len(FIGURE_6)]
+
+
+def _teaser(config: ReproduceConfig) -> list[Stage]:
+    """A model of each data set that is there."""
+    chosen: dict[DatasetName, list[str]] = {
+        "mnist": list(DIGITS[-1:]) if data_root(config, "mnist") else [],
+        "ucsd": categories(config, "ucsd")[:1],
+        "mvtec": figure_6_categories(config)[:1],
+    }
+    return [
+        stage for dataset, names in chosen.items() for stage in _one_class(config, dataset, names)
+    ]
+
+
+def _one_class(config: ReproduceConfig, dataset: DatasetName, names: Iterable[str]) -> list[Stage]:
+    return [one_class_stage(config, dataset, name) for name in names]
+
+
+def runs_folder(config: ReproduceConfig, dataset: str) -> Path:
+    """Where the models of a data set lie."""
+    is_guided = config.guided and dataset == "mvtec"
+    return config.root / "runs" / (f"{dataset}-guided" if is_guided else dataset)
+
+
+def one_class_stage(config: ReproduceConfig, dataset: DatasetName, category: str) -> TrainConfig:
+    """The training of one category, by the preset of its data set; interrupted ones go on."""
+    options: dict[str, Any] = {"guidance": "none"}
+    if dataset == "mvtec" and config.guided:
+        options = {**train_defaults("synthetic", is_fast=False)._asdict(), "guidance": "synthetic"}
+    elif dataset == "mvtec":
+        options |= read_preset("paper")["train"]
+    else:
+        preset = read_preset(dataset).items()
+        options |= {name.replace("-", "_"): value for name, value in preset}
+    options |= _REDUCED[dataset] if config.reduced else {}
+    options["attention"] = Attention(options["attention"]) if "attention" in options else None
+    options |= {"dataset": dataset, "data": data_root(config, dataset) or config.data}
+    of_model = {
+        field.name for field in fields(OneClassConvConfig if dataset in CHANNELS else VAEConfig)
+    }
+    shape = {name: options.pop(name) for name in list(options) if name in of_model}
+    model: OneClassConfig
+    if dataset in CHANNELS:
+        model = OneClassConvConfig(channels=CHANNELS[dataset], **shape)
+    else:
+        model = VAEConfig(**shape)
+    return TrainConfig(
+        model=model,
+        category=category,
+        output=runs_folder(config, dataset),
+        seed=config.seed,
+        device=config.device,
+        resume=True,
+        **options,
+    )
+
+
+def sprite_stage(config: ReproduceConfig, method: Method, seed: int) -> DisentangleConfig:
+    """The training of one method on dSprites with one seed."""
+    file = config.data / "dsprites" / DSPRITES_FILE
+    stage = DisentangleConfig(
+        method=method,
+        data=file if file.is_file() else None,
+        output=runs_folder(config, "dsprites") / method / f"seed-{seed}",
+        seed=seed,
+        device=config.device,
+        resume=True,
+        overwrite=True,  # what an interruption left before the first state was saved
+    )
+    return replace(stage, **_REDUCED_SPRITES) if config.reduced else stage  # type: ignore[arg-type]
+
+
+def describe_reduction(stages: Iterable[Stage]) -> str:
+    """What these trainings of a reduced run are made of, in words."""
+    kinds = dict.fromkeys(s.dataset if isinstance(s, TrainConfig) else "dsprites" for s in stages)
+    numbers = {**_REDUCED, "dsprites": _REDUCED_SPRITES}
+    parts = []
+    for kind in kinds:
+        words = [f"{_IN_WORDS[name]} {value:,}" for name, value in numbers[kind].items()]
+        parts.append(f"{SOURCES.get(kind, 'dSprites')} with {', '.join(words)}")
+    return f"{'; '.join(parts)}. It shows that everything runs, not what the method reaches."
+
+
+def folder_of(stage: Stage) -> Path:
+    """Where a training leaves its model."""
+    return stage.output / stage.category if isinstance(stage, TrainConfig) else stage.output
+
+
+def name_of(stage: Stage) -> str:
+    """For people."""
+    if isinstance(stage, TrainConfig):
+        guided = " guided" if stage.guidance == "synthetic" else ""
+        return f"{stage.dataset} {stage.category}{guided}"
+    return f"dsprites {stage.method} seed {stage.seed}"
+
+
+def is_trained(stage: Stage) -> bool:
+    """Whether a training was carried to its end."""
+    folder = folder_of(stage)
+    is_scored = isinstance(stage, TrainConfig) or (folder / "scores.json").is_file()
+    return (folder / MODEL_FILE).is_file() and is_scored and not (folder / STATE_FILE).exists()

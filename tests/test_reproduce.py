@@ -1,0 +1,287 @@
+"""`reproduce`: every table and figure at the reduced size, what it costs, and what it needs."""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Outcome, run_cli, write_category
+from example_datasets import write_mnist, write_ucsd
+from PIL import Image
+
+from anomaly_cli.commands import disentangle, train
+from anomaly_cli.errors import ConfigError, DataError
+from anomaly_cli.reports.paper import TABLE_1, TABLE_2
+from anomaly_cli.reproduction import stages
+from anomaly_cli.reproduction.config import REDUCED_MARK, TARGETS, ReproduceConfig
+from anomaly_cli.reproduction.costs import TrainingCost, cost_of_epochs, duration_text
+from anomaly_cli.reproduction.stages import one_class_stage, seeds, stages_of
+
+TABLES = ("table1", "table2", "table3")
+FIGURES = ("figure1", "figure4", "figure5", "figure6", "figure8")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def tiny() -> Iterator[None]:
+    """Reduced once more: what a test needs is that every step is taken."""
+    with pytest.MonkeyPatch.context() as patch:
+        for numbers in stages._REDUCED.values():
+            patch.setitem(numbers, "epochs", 1)
+            patch.setitem(numbers, "batch_size", 4)
+        patch.setitem(stages._REDUCED["mnist"], "limit", 12)
+        patch.setitem(stages._REDUCED["ucsd"], "image_size", 24)
+        patch.setitem(stages._REDUCED_SPRITES, "steps", 2)
+        patch.setitem(stages._REDUCED_SPRITES, "batch_size", 2)
+        yield
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All data sets: two categories of MVTec AD of which one has a name of the paper."""
+    root = tmp_path_factory.mktemp("data")
+    write_category(root / "mvtec", "bottle", train=6, test=2)
+    write_category(root / "mvtec", "disc", train=6, test=2)
+    write_mnist(root)
+    write_ucsd(root / "ucsd")
+    return root
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shared by the tests, so that a model is trained once."""
+    return tmp_path_factory.mktemp("output")
+
+
+def reproduce(root: Path, output: Path, *arguments: object) -> Outcome:
+    return run_cli("reproduce", *arguments, "--reduced", "--data", root, "--output", output)
+
+
+def rows_of(output: Path, name: str) -> dict[str, dict[str, float]]:
+    text = (output / f"reduced/{name}/{name}.json").read_text()
+    rows: dict[str, dict[str, float]] = json.loads(text)["rows"]
+    return rows
+
+
+@pytest.fixture(scope="module")
+def table_2(root: Path, output: Path) -> Outcome:
+    outcome = reproduce(root, output, "table2")
+    assert outcome.code == 0, outcome.stderr
+    return outcome
+
+
+def test_table_1_has_ours_the_papers_and_the_deviation(root: Path, output: Path) -> None:
+    outcome = reproduce(root, output, "table1")
+    assert outcome.code == 0, outcome.stderr
+    rows = rows_of(output, "table1")
+    assert tuple(rows["UCSDped1, the paper"].values()) == TABLE_1
+    for column, deviation in rows["UCSDped2, deviation"].items():
+        ours, paper = rows["UCSDped2, ours"][column], rows["UCSDped1, the paper"][column]
+        assert deviation == pytest.approx(ours - paper)
+    report = output / "reduced/table1/evaluation/table_1.json"
+    evaluated = json.loads(report.read_text())["rows"]["UCSDped2, pixel AUROC"]
+    assert list(rows["UCSDped2, ours"].values()) == list(evaluated.values())
+    assert "another camera" in (output / "reduced/table1/table1.md").read_text()
+
+
+def test_table_2_stands_beside_the_paper(table_2: Outcome, output: Path) -> None:
+    rows = rows_of(output, "table2")
+    bottle = rows["bottle, pixel AUROC"]
+    assert list(bottle) == [
+        "ours", "the paper", "deviation", "AE-SSIM", "AE-L2", "AnoGAN", "CNN feature dictionary",
+    ]  # fmt: skip
+    assert bottle["the paper"] == TABLE_2["bottle"].pixel_auroc[-1] == 0.87
+    assert bottle["AE-SSIM"] == 0.93
+    assert bottle["deviation"] == pytest.approx(bottle["ours"] - 0.87)
+    assert rows["bottle, best IoU (oracle)"]["the paper"] == 0.27
+    assert rows["disc, pixel AUROC"]["the paper"] is None
+    assert rows["disc, pixel AUROC"]["ours"] is not None
+    markdown = (output / "reduced/table2/table2.md").read_text()
+    assert "14 of 15 categories are not in this run: carpet" in markdown
+    assert "bottle, pixel AUROC" in table_2.stdout
+
+
+def test_a_reduced_run_is_marked_in_every_place(table_2: Outcome, output: Path) -> None:
+    folder = output / "reduced/table2"
+    for suffix in ("json", "md"):
+        assert REDUCED_MARK in (folder / f"table2.{suffix}").read_text()
+    assert REDUCED_MARK in table_2.stdout
+    assert REDUCED_MARK in table_2.stderr
+    assert not (output / "table2").exists()
+    assert "reduced = true  # flag" in (folder / "settings.toml").read_text()
+
+
+def test_costs_are_told_before_the_training_starts(table_2: Outcome) -> None:
+    told = table_2.stderr
+    assert "table2 needs MVTec AD" in told
+    assert told.index("estimated cost: about ") < told.index("bottle epoch 1/1")
+
+
+@pytest.mark.usefixtures("table_2")
+def test_a_trained_model_is_not_trained_again(
+    root: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor for a figure that needs it too."""
+    model = output / "reduced/runs/mvtec/bottle/model.safetensors"
+    before = (rows_of(output, "table2"), model.stat().st_mtime_ns)
+    monkeypatch.setattr(train, "_train_category", None)  # a training would fail
+    outcome = reproduce(root, output, "table2", "figure6")
+    assert outcome.code == 0, outcome.stderr
+    assert "train mvtec bottle: finished before, about 0 s" in outcome.stderr
+    assert (rows_of(output, "table2"), model.stat().st_mtime_ns) == before
+    assert (output / "reduced/figure6/figure6.png").is_file()
+
+
+@pytest.mark.usefixtures("table_2")
+def test_a_model_of_other_settings_is_not_taken_for_this_one(root: Path, output: Path) -> None:
+    outcome = reproduce(root, output, "table2", "--seed", 1)
+    assert outcome.code == 2
+    assert "bottle was trained with other settings (seed, data)" in outcome.stderr
+
+
+def test_a_category_that_fails_is_named_and_costs_no_other(tmp_path: Path) -> None:
+    """Though it is the first one, on which the others would be timed."""
+    broken = write_category(tmp_path / "mvtec", "bottle", train=6, test=2)
+    write_category(tmp_path / "mvtec", "cable", train=6, test=2)
+    (broken / "train/good/002.png").write_bytes(b"no image")
+    outcome = reproduce(tmp_path, tmp_path / "out", "table2")
+    assert outcome.code == 3
+    assert "train mvtec bottle: not known: " in outcome.stderr
+    assert "error: failed: bottle of table2" in outcome.stderr
+    rows = rows_of(tmp_path / "out", "table2")
+    assert rows["bottle, pixel AUROC"]["ours"] is None
+    assert rows["bottle, pixel AUROC"]["the paper"] == 0.87
+    assert rows["cable, pixel AUROC"]["ours"] > 0
+    assert "bottle failed: " in (tmp_path / "out/reduced/table2/table2.md").read_text()
+
+
+def test_table_3_and_figure_8_share_their_models(
+    root: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome = reproduce(root, output, "table3")
+    assert outcome.code == 0, outcome.stderr
+    rows = rows_of(output, "table3")
+    assert list(rows) == ["beta-vae, beta 4", "factor-vae, gamma 40", "ad-factor-vae, gamma 40"]
+    assert [row["the paper"] for row in rows.values()] == [0.73, 0.82, 0.93]
+    for row in rows.values():
+        assert row["deviation"] == pytest.approx(row["ours, mean over seeds"] - row["the paper"])
+        assert row["ours, sd over seeds"] is not None
+    markdown = (output / "reduced/table3/table3.md").read_text()
+    assert "ad-factor-vae minus factor-vae on the same seeds" in markdown
+    assert (output / "reduced/table3/comparison/comparison.json").is_file()
+    monkeypatch.setattr(disentangle, "_train", None)  # a training would fail
+    assert reproduce(root, output, "figure8").code == 0
+
+
+@pytest.mark.usefixtures("table_2")
+@pytest.mark.parametrize("target", FIGURES)
+def test_each_figure_is_a_picture_with_its_settings(root: Path, output: Path, target: str) -> None:
+    outcome = reproduce(root, output, target)
+    assert outcome.code == 0, outcome.stderr
+    folder = output / "reduced" / target
+    assert {path.name for path in folder.iterdir()} == {f"{target}.png", "settings.toml"}
+    with Image.open(folder / f"{target}.png") as picture:
+        assert min(picture.size) > 300
+        reds = [pixel for _, pixel in picture.convert("RGB").getcolors(2**24) or []]
+        assert (190, 20, 20) in reds  # the mark of a reduced run
+    assert outcome.stdout == ""
+    assert f"{target}.png" in outcome.stderr
+
+
+@pytest.mark.parametrize("flag", ["--estimate", "--dry-run"])
+def test_an_estimate_trains_and_writes_nothing(root: Path, tmp_path: Path, flag: str) -> None:
+    outcome = reproduce(root, tmp_path / "out", "figure4", "table3", flag)
+    assert outcome.code == 0, outcome.stderr
+    assert "train mnist 3" in outcome.stdout
+    assert "train dsprites ad-factor-vae seed 1" in outcome.stdout
+    assert "Estimated cost: about" in outcome.stdout
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_estimate_as_json_adds_up(root: Path, tmp_path: Path) -> None:
+    outcome = reproduce(root, tmp_path, "table1", "--estimate", "--json")
+    document = json.loads(outcome.stdout)
+    stages = document["stages"]
+    assert [row["stage"] for row in stages] == ["train ucsd UCSDped2", "evaluate ucsd UCSDped2"]
+    assert document["seconds"] == pytest.approx(sum(row["seconds"] for row in stages))
+    assert all(row["seconds"] > 0 for row in stages)
+    assert document["reduced"] is True
+
+
+def test_costs_of_epochs_are_steps_held_out_images_and_reading() -> None:
+    """30 steps of 2 s, 3 epochs of 5 held-out images at 0.1 s, 105 images read at 0.01 s."""
+    each = TrainingCost(step=2.0, held_out=0.1, image=0.01)
+    steps, seconds = cost_of_epochs(each, fit=100, held_out=5, batch_size=10, epochs=3)
+    assert steps == 30
+    assert seconds == pytest.approx(60 + 1.5 + 1.05)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (0.0123, "0.012 s"), (45, "45 s"), (150, "2.5 min"), (5400, "1.5 h"),
+     (864000, "10 days"), (math.inf, "n/a")],
+)  # fmt: skip
+def test_durations_have_two_digits(seconds: float, text: str) -> None:
+    assert duration_text(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("target", "place", "command"),
+    [
+        ("table1", "ucsd/UCSDped1/Train", "anomaly-cli download ucsd"),
+        ("table2", "mvtec/<category>/train/good", "anomaly-cli download mvtec"),
+        ("figure4", "MNIST/raw/train-images-idx3-ubyte", "anomaly-cli download mnist"),
+        ("figure5", "ucsd/UCSDped1/Train", "anomaly-cli download ucsd"),
+        ("figure6", "mvtec/<category>/train/good", "anomaly-cli download mvtec"),
+        ("figure1", "MNIST/raw/train-images-idx3-ubyte", "or anomaly-cli download ucsd"),
+    ],
+)
+def test_missing_data_are_one_line_with_the_way_to_get_them(
+    tmp_path: Path, target: str, place: str, command: str
+) -> None:
+    for flags in ([], ["--estimate"]):
+        outcome = run_cli("reproduce", target, "table3", "--data", tmp_path / "none", *flags)
+        assert (outcome.code, outcome.stdout, outcome.stderr.count("\n")) == (3, "", 1)
+        assert f"{target} needs {tmp_path / 'none' / place}" in outcome.stderr
+        assert f"{command} --output {tmp_path / 'none'}" in outcome.stderr
+
+
+def test_pedestrians_are_found_where_download_unpacks_them(tmp_path: Path) -> None:
+    write_ucsd(tmp_path / "ucsd/UCSD_Anomaly_Dataset.v1p2")
+    (stage,) = stages_of(ReproduceConfig(targets=("table1",), data=tmp_path), "table1")
+    assert stage.data == tmp_path / "ucsd/UCSD_Anomaly_Dataset.v1p2"
+
+
+def test_full_runs_train_as_the_presets_say(root: Path) -> None:
+    """The paper preset for MVTec AD, that of the data set for the others, or the tool's own."""
+    config = ReproduceConfig(targets=("table2",), data=root)
+    paper = one_class_stage(config, "mvtec", "bottle")
+    assert (paper.guidance, paper.epochs, paper.batch_size) == ("none", 300, 16)
+    assert (paper.learning_rate, paper.model.image_size, paper.limit) == (1e-4, 256, None)
+    ucsd = one_class_stage(config, "ucsd", "UCSDped2")
+    assert (ucsd.epochs, ucsd.attention, ucsd.model.image_size) == (40, "diff_mahal", 100)
+    guided = one_class_stage(
+        ReproduceConfig(targets=("table2",), data=root, guided=True), "mvtec", "bottle"
+    )
+    assert (guided.guidance, guided.epochs, guided.batch_size) == ("synthetic", 60, 8)
+    assert guided.output != paper.output
+    assert len(seeds(config)) == 5
+    assert len(stages_of(config, "table3")) == 15
+
+
+def test_every_target_is_known_and_others_are_refused(root: Path) -> None:
+    assert set(TARGETS) == {*TABLES, *FIGURES}
+    outcome = run_cli("reproduce", "table4", "--data", root)
+    assert outcome.code == 2
+    assert "no table or figure table4; did you mean table" in outcome.stderr
+    with pytest.raises(ConfigError, match="--guided has no place with figure4"):
+        ReproduceConfig(targets=("figure4",), guided=True)
+    with pytest.raises(DataError, match="anomaly-cli download mnist"):
+        stages_of(ReproduceConfig(targets=("figure4",), data=root / "none"), "figure4")
+
+
+def test_guided_models_lie_apart(root: Path, output: Path) -> None:
+    outcome = reproduce(root, output, "figure6", "--guided")
+    assert outcome.code == 0, outcome.stderr
+    assert (output / "reduced/figure6-guided/figure6-guided.png").is_file()
+    assert (output / "reduced/runs/mvtec-guided/bottle/model.safetensors").is_file()
