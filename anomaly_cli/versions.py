@@ -1,4 +1,7 @@
-"""Versions of what results depend on, for files that keep them."""
+"""Versions of what results depend on, for files that keep them.
+
+That of torch is best taken from torch itself, where it is loaded: it names the build as well.
+"""
 
 import platform
 from collections.abc import Iterable

@@ -209,7 +209,7 @@ def _record(
         "best_epoch": best.epoch,
         "finished_epochs": trainer.epoch,
         "held_out_loss": best.held_out_loss,
-        "versions": library_versions(["torch", "torchvision"]),
+        "versions": library_versions(["torchvision"]) | {"torch": torch.__version__},
     }
     data = {"fingerprint": settings["data"], "fit": len(images.fit), "held_out": count}
     return record_model(trainer.vae, images, config, trainer.device, training=training, data=data)

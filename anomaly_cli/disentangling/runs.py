@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
@@ -136,7 +137,7 @@ def write_scores(
         "mutual_information": information.tolist(),
         "settings": settings,
         "model_sha256": hash_file(folder / MODEL_FILE),
-        "versions": library_versions(["torch", "numpy"]),
+        "versions": library_versions(["numpy"]) | {"torch": torch.__version__},
     }
     text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
     write_text(folder / SCORES_FILE, text + "\n")
