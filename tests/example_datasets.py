@@ -32,9 +32,9 @@ def write_idx(path: Path, array: np.ndarray) -> None:
     path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
 
 
-def write_mnist(root: Path, *, suffix: str = ".gz") -> Path:
-    """Twelve images of 1 and of 7 to train on, two of each digit to test with."""
-    splits = {"train": [1, 7] * 12, "t10k": list(range(10)) * 2}
+def write_mnist(root: Path, *, suffix: str = ".gz", trained: tuple[int, ...] = (1, 7)) -> Path:
+    """Twelve images of each digit to train on, 1 and 7, and two of each of all to test with."""
+    splits = {"train": list(trained) * 12, "t10k": list(range(10)) * 2}
     for split, digits in splits.items():
         images = np.stack([draw_digit(digit, seed) for seed, digit in enumerate(digits)])
         raw = root / "MNIST/raw"

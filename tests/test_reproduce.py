@@ -42,7 +42,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
     write_category(root / "mvtec", "bottle", train=6, test=2)
     write_category(root / "mvtec", "disc", train=6, test=2)
-    write_mnist(root)
+    write_mnist(root, trained=(1, 3))
     write_ucsd(root / "ucsd")
     return root
 

@@ -10,7 +10,7 @@ import numpy as np
 from anomaly_cli.commands import evaluate as evaluation
 from anomaly_cli.commands.paper_results import open_columns
 from anomaly_cli.commands.scoring import Sources, score
-from anomaly_cli.config import EvaluateConfig, MapConfig, TrainConfig
+from anomaly_cli.config import RECONSTRUCTION, EvaluateConfig, MapConfig, TrainConfig
 from anomaly_cli.data.datasets import DATASETS
 from anomaly_cli.data.dsprites import open_dsprites
 from anomaly_cli.disentangling.comparison import compare_runs
@@ -124,7 +124,7 @@ def _figure_1(config: ReproduceConfig, trained: Trained) -> RGBImage:
 
 
 def _teaser_block(config: ReproduceConfig, stage: TrainConfig) -> TeaserBlock:
-    """The latents that deviate most over the samples, in the completed equations 3 and 4."""
+    """The latents with the largest share of the attention (equations 3 and 4) in the samples."""
     settings = MapConfig(source="attention", attention=Attention.GRADCAM, device=config.device)
     localizer = open_localizer(folder_of(stage), settings)
     dataset = DATASETS[stage.dataset]
@@ -143,10 +143,10 @@ def _teaser_block(config: ReproduceConfig, stage: TrainConfig) -> TeaserBlock:
         if isinstance(result, DataError):
             raise result
         images.append(shrink(sample.name, result, FIGURE_TILE))
-    deviations = [abs(image.latents.deviations) for image in images]
+    shares = [np.nan_to_num(image.latents.shares) for image in images]
     selection = select_latents(f"top:{LATENTS}", stage.model.latent_dim, localizer.spec)
-    latents = selection.choose(np.mean(deviations, axis=0))
-    name = f"{SOURCES[stage.dataset]}: {stage.category}"
+    latents = selection.choose(np.mean(shares, axis=0))
+    name = f"{SOURCES[stage.dataset]}, model of {stage.category}"
     return TeaserBlock(name, images, latents, scale_of(localizer))
 
 
@@ -159,10 +159,13 @@ def _figure_5(config: ReproduceConfig, trained: Trained) -> RGBImage:
     settings = _evaluation(config, "figure5", trained.stages)
     columns = open_columns(settings, evaluation.find_models)
     cameras = [stage.category for stage in trained.stages if _is_one_class(stage)]
-    sheets = [
-        frame_sheet({column: models[name]() for column, models in columns.items()})
-        for name in cameras
-    ]
+    sheets = []
+    for name in cameras:
+        sources = {column: models[name]() for column, models in columns.items()}
+        titles = (
+            column if column == RECONSTRUCTION else f"attention {column}" for column in sources
+        )
+        sheets.append(frame_sheet(dict(zip(titles, sources.values(), strict=True))))
     return below(sheets, gap=2 * GAP)
 
 

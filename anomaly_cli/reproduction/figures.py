@@ -36,10 +36,11 @@ SAMPLES = 3  # of each data set
 _MARK = Style(22, (190, 20, 20))
 _LATENTS_IN_WORDS = (
     "A block is one model of normal images, a row a test image with an anomaly. The anomaly map is "
-    "the mean of the maps of all latents; beside it are those of the three latents that deviate "
-    "most from normal images over the three samples. Under each: the value z of the latent and how "
-    "many standard deviations (sd) that lies from normal images. As in the paper, the question is "
-    "whether one latent looks at the same thing in all samples."
+    "the mean of the attention maps of all latents (gradcam); beside it are the three latents with "
+    "the largest share of it in these samples. Under each: the value z of the latent and how many "
+    "standard deviations (sd) that lies from normal images. As in the paper, the question is "
+    "whether one latent looks at the same thing in all samples. Colours of one latent reach as "
+    "much further as a single latent varies more than the mean of all."
 )
 
 
