@@ -11,6 +11,7 @@ from example_datasets import write_mnist, write_ucsd
 from PIL import Image
 
 from anomaly_cli.commands import disentangle, train
+from anomaly_cli.defaults import train_defaults
 from anomaly_cli.errors import ConfigError, DataError
 from anomaly_cli.reports.paper import TABLE_1, TABLE_2
 from anomaly_cli.reproduction import stages
@@ -263,7 +264,9 @@ def test_full_runs_train_as_the_presets_say(root: Path) -> None:
     guided = one_class_stage(
         ReproduceConfig(targets=("table2",), data=root, guided=True), "mvtec", "bottle"
     )
-    assert (guided.guidance, guided.epochs, guided.batch_size) == ("synthetic", 60, 8)
+    own = train_defaults("synthetic", is_fast=False)
+    assert (guided.guidance, guided.epochs, guided.batch_size) == ("synthetic", own.epochs, 8)
+    assert guided.images_seen == own.images_seen
     assert guided.output != paper.output
     assert len(seeds(config)) == 5
     assert len(stages_of(config, "table3")) == 15

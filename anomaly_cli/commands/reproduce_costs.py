@@ -135,7 +135,7 @@ def _time_steps(steps: Iterator[object], device: torch.device) -> float:
 
 def _training_cost(stage: TrainConfig, each: TrainingCost) -> StageCost:
     split = split_training_images(stage)
-    epochs = stage.epochs - _finished_epochs(stage)
+    epochs = stage.epochs_for(len(split.fit)) - _finished_epochs(stage)
     steps, seconds = cost_of_epochs(
         each,
         fit=len(split.fit),
