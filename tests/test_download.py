@@ -328,7 +328,11 @@ def test_interrupt_keeps_the_part_and_says_so(server: FileServer, tmp_path: Path
         "--output", str(tmp_path), "--url", server.url("mvtec.tar"), "--checksum", SHA256,
     ]  # fmt: skip
     part = tmp_path / f"{NAME}.part"
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True,
+        # A shell that runs the tests in the background has told them to ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+    ) as process:  # fmt: skip
         deadline = time.monotonic() + 30
         while not (part.is_file() and part.stat().st_size) and time.monotonic() < deadline:
             time.sleep(0.01)
