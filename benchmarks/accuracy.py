@@ -23,7 +23,6 @@ from anomaly_cli.data.training_set import open_training_set
 from anomaly_cli.device import resolve_device, seed_everything
 from anomaly_cli.drawing import MapMaker
 from anomaly_cli.images import (
-    AnomalyMap,
     Mask,
     RGBImage,
     read_image,
@@ -74,24 +73,6 @@ def random_maker(loaded: LoadedModel, data: Path, device: torch.device) -> MapMa
     vae.eval()
     statistics = normal_statistics(vae.encoder, images.batches(16))
     return MapMaker(vae, statistics, record.model.image_size, device, settings=record.settings)
-
-
-def centre_prior(size: int) -> AnomalyMap:
-    """A Gaussian in the middle of the image, the same for all: what no image has told."""
-    row, column = np.mgrid[:size, :size] - (size - 1) / 2
-    return np.exp(-(row**2 + column**2) / (2 * (size / 4) ** 2)).astype(np.float32)
-
-
-def print_centre_prior(pairs: Sequence[Pair]) -> None:
-    """One Markdown row."""
-    counts = ExactCounts()
-    for image, mask in pairs:
-        counts.update(centre_prior(len(image)), mask)
-    pixels = pixel_metrics(counts.ranking())
-    print(
-        f"| centre prior | {pixels.pixel_auroc:.3f} | {pixels.best_iou:.3f} "
-        f"| {pixels.aupro:.3f} | - |"
-    )
 
 
 class Score(NamedTuple):
@@ -161,7 +142,6 @@ def main() -> None:
     wanted = (options.layers or ",".join(record.model.layers)).split(",")
     specs = [spec for spec in map_specs(record.model) if spec.layer is None or spec.layer in wanted]
     print_table(f"{title}: trained", maker, specs, pairs)
-    print_centre_prior(pairs)
     if options.random:
         maker = random_maker(loaded, options.data, device)
         unfused = [spec for spec in specs if not spec.is_fused]
