@@ -74,6 +74,25 @@ def test_scales_are_the_moments_of_the_logarithms() -> None:
     assert fusions[1.0]["fused"].attention.std < pooled.std
 
 
+def test_with_covariances_only_the_error_is_scaled_by_position() -> None:
+    """The attention is in units of its position already; each has moments of its own logarithm."""
+    spec = MapSpec("fused_covariance", "neck")
+    rng = np.random.default_rng(0)
+    maps = {part: rng.lognormal(0, 1, (6, 8, 8)).astype(np.float32) for part in spec.parts}
+
+    def draw(batch: torch.Tensor, _specs: object) -> dict[MapSpec, torch.Tensor]:
+        return {part: torch.from_numpy(of_part[: len(batch)]) for part, of_part in maps.items()}
+
+    fusion = fit_fusions(draw, [torch.zeros(6, 1)], [spec], [0.0], grid=8)[0.0][spec.source]
+    attention, error = (maps[part].astype(float) for part in spec.parts)
+    assert fusion.attention.mean.shape == (1, 1)
+    np.testing.assert_allclose(
+        fusion.attention.mean, np.log(attention + ATTENTION_FLOOR).mean(), rtol=1e-4, atol=1e-5
+    )
+    by_position = np.log(error + ERROR_FLOOR).mean(axis=0)
+    np.testing.assert_allclose(fusion.reconstruction.mean, by_position, rtol=1e-4, atol=1e-5)
+
+
 def test_a_guided_model_shows_a_map_chosen_without_a_label(guided: Trained) -> None:
     record = load_model(guided.model).record
     assert record.model.neck == "fpn"
