@@ -16,13 +16,14 @@ from anomaly_cli.errors import CheckpointError
 from anomaly_cli.files import atomic_write, hash_file
 from anomaly_cli.fusion import Fusion, MapSettings
 from anomaly_cli.networks import read_network, write_network
+from anomaly_cli.stored_statistics import read_statistics, statistics_tensors
 from anomaly_cli.tensor_file import read_tensor_file, write_tensor_file
-from models.attention import LatentStatistics, LocalStatistics, NormalStatistics
+from models.attention import NormalStatistics
 from models.config import OneClassConfig
 from models.networks import one_class_vae
 from models.vae import VAE
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 _KIND = "anomaly_cli"
 
 
@@ -60,7 +61,7 @@ def save_model(path: Path, weights: Mapping[str, Tensor], record: ModelRecord) -
         OutputError: the file cannot be written.
     """
     tensors = {f"vae.{name}": tensor for name, tensor in weights.items()}
-    tensors |= _statistics_tensors(record.statistics)
+    tensors |= statistics_tensors(record.statistics)
     for name, calibration in record.calibrations.items():
         tensors |= _calibration_tensors(f"calibration.{name}", calibration)
     for name, fusion in record.settings.fusions.items():
@@ -129,7 +130,7 @@ def _read_record(header: dict[str, Any], tensors: dict[str, Tensor]) -> ModelRec
     return ModelRecord(
         category=header["category"],
         model=model,
-        statistics=_read_statistics(model, tensors),
+        statistics=read_statistics(model, tensors),
         calibrations=calibrations,
         default_map=header["default_map"],
         default_threshold=header["default_threshold"],
@@ -141,32 +142,6 @@ def _read_record(header: dict[str, Any], tensors: dict[str, Tensor]) -> ModelRec
         training=header["training"],
         data=header["data"],
     )
-
-
-def _statistics_tensors(statistics: NormalStatistics) -> dict[str, Tensor]:
-    parts = {f"latent.{name}": part for name, part in statistics.latent._asdict().items()}
-    if statistics.local is not None:
-        local = statistics.local._asdict().items()
-        parts |= {f"local.{name}": part for name, part in local if part is not None}
-    return {f"statistics.{name}": part for name, part in parts.items()}
-
-
-def _read_statistics(model: OneClassConfig, tensors: dict[str, Tensor]) -> NormalStatistics:
-    latent = LatentStatistics(
-        *(tensors[f"statistics.latent.{name}"] for name in LatentStatistics._fields)
-    )
-    moments = list(latent)
-    local = None
-    if "statistics.local.mean" in tensors:
-        *names, whitening = (f"statistics.local.{name}" for name in LocalStatistics._fields)
-        moments += [tensors[name] for name in names]
-        local = LocalStatistics(*moments[2:], tensors.get(whitening))  # type: ignore[call-arg]
-        square = (*local.mean.shape[1:], model.latent_dim, model.latent_dim)
-        if local.whitening is not None and local.whitening.shape != square:
-            raise ValueError(f"{whitening} of shape {square} expected")
-    if any(len(part) != model.latent_dim for part in moments):
-        raise ValueError(f"statistics of {model.latent_dim} latents expected")
-    return NormalStatistics(latent, local)
 
 
 def _calibration_tensors(prefix: str, calibration: MapCalibration) -> dict[str, Tensor]:

@@ -1,6 +1,6 @@
 """The anomaly maps of a trained model, drawn for a batch of images, and their calibration."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,8 +22,8 @@ from models.attention import (
     anomaly_attention_maps,
     latent_attention_maps,
 )
-from models.config import Attention, OneClassConfig
-from models.gradients import Encoder, activate
+from models.config import Attention, Layer, OneClassConfig
+from models.gradients import Activation, Encoder, activate
 from models.vae import VAE, Posterior
 
 
@@ -85,7 +85,7 @@ class MapMaker:
         latents: Tensor | None = None
         for layer in dict.fromkeys(part.layer for part in parts if part.layer):
             chosen = {Attention(part.source): part for part in parts if part.layer == layer}
-            activation = activate(self.encoder, images, layer)
+            activation = self._activate(images, layer, chosen)
             latents = activation.posterior.mu.detach()
             drawn = anomaly_attention_maps(
                 activation, chosen, self.statistics, (self.size, self.size)
@@ -95,6 +95,12 @@ class MapMaker:
             if part.layer is None:
                 maps[part] = baseline_map(part.source, self.vae, images, latents)
         return {part: maps[part].detach().float().cpu() for part in parts}
+
+    def _activate(
+        self, images: Tensor, layer: Layer, attentions: Collection[Attention]
+    ) -> Activation:
+        with_half = Attention.EXACT_SCALES in attentions
+        return activate(self.encoder, images, layer, with_half=with_half)
 
     def _finish(self, drawn: dict[MapSpec, Tensor], spec: MapSpec) -> list[tuple[AnomalyMap, ...]]:
         """The parts of the map of each image."""
@@ -121,8 +127,8 @@ class MapMaker:
         if spec.layer is None:
             raise ValueError(f"{spec} has no map for each latent")
         images = images.to(self.device, non_blocking=True)
-        activation = activate(self.encoder, images, spec.layer)
         attention = Attention(spec.parts[0].source)
+        activation = self._activate(images, spec.layer, [attention])
         maps = latent_attention_maps(activation, attention, self.statistics).detach().float()
         size = (self.size, self.size)
         mean = maps.mean(dim=1, keepdim=True)
@@ -147,9 +153,13 @@ def _to(statistics: NormalStatistics, device: torch.device) -> NormalStatistics:
     latent = LatentStatistics(*(part.float().to(device) for part in statistics.latent))
     if statistics.local is None:
         return NormalStatistics(latent)
-    parts = (None if part is None else part.float().to(device) for part in statistics.local)
-    local = LocalStatistics(*parts)  # type: ignore[arg-type] # only the last may be None
-    return NormalStatistics(latent, local)
+    half = None if statistics.half is None else _local_to(statistics.half, device)
+    return NormalStatistics(latent, _local_to(statistics.local, device), half)
+
+
+def _local_to(statistics: LocalStatistics, device: torch.device) -> LocalStatistics:
+    parts = (None if part is None else part.float().to(device) for part in statistics)
+    return LocalStatistics(*parts)  # type: ignore[arg-type] # only the last may be None
 
 
 def calibrate_maps(

@@ -5,10 +5,11 @@
 M is the exact attention and R the reconstruction error, both smoothed; m, s, m', s' are the mean
 and standard deviation of the logarithms over the normal images that fit the model: the same
 everywhere (`fused`), or position by position (`fused_position`, for aligned objects). With
-`exact_covariance`, which is in units of its position already, only the error is scaled position by
-position (`fused_covariance`). The guided attention is calm and round, the error is sharp and noisy;
-both are skewed, and their logarithms are not, which lets them be added. A sum of log-likelihood
-ratios of two independent witnesses would be added the same way.
+`exact_covariance` or `exact_scales`, which are in units of their position already, only the error
+is scaled position by position (`fused_covariance`, `fused_scales`). The guided attention is calm
+and round, the error is sharp and noisy; both are skewed, and their logarithms are not, which lets
+them be added. A sum of log-likelihood ratios of two independent witnesses would be added the same
+way.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,7 +23,7 @@ from torch import Tensor
 from anomaly_cli.calibration import ScoreScale, pooled_scale, position_scale
 from anomaly_cli.config import RECONSTRUCTION
 from anomaly_cli.images import AnomalyMap
-from anomaly_cli.maps import FUSED_COVARIANCE, FUSED_POSITION, MapSpec, parts_of
+from anomaly_cli.maps import FUSED_COVARIANCE, FUSED_POSITION, FUSED_SCALES, MapSpec, parts_of
 from anomaly_cli.normality import Moments
 
 # Added before the logarithm, so that what is nothing in one image is not less in another. Of the
@@ -126,6 +127,8 @@ def _small_log(anomaly_map: AnomalyMap, floor: float, grid: int) -> AnomalyMap:
 def _fit_scale(moments: Moments, fused: MapSpec, part: MapSpec) -> ScoreScale:
     mean, square = moments.mean.numpy(), moments.mean_square.numpy()
     is_error = part.source == RECONSTRUCTION
-    if fused.source == FUSED_POSITION or (fused.source == FUSED_COVARIANCE and is_error):
+    # Attention with covariances is in units of its position already.
+    is_scaled = fused.source in {FUSED_COVARIANCE, FUSED_SCALES}
+    if fused.source == FUSED_POSITION or (is_scaled and is_error):
         return position_scale(mean, moments.variance.numpy(), moments.count)
     return pooled_scale(mean.mean(keepdims=True), square.mean(keepdims=True))

@@ -9,10 +9,12 @@ from models.config import EXACT, SUMMED, Attention, Layer, OneClassConfig
 
 FUSED_POSITION = f"{FUSED}_position"
 FUSED_COVARIANCE = f"{FUSED}_covariance"
+FUSED_SCALES = f"{FUSED}_scales"
 ATTENTION_PART = {
     FUSED: Attention.EXACT,
     FUSED_POSITION: Attention.EXACT_POSITION,
     FUSED_COVARIANCE: Attention.EXACT_COVARIANCE,
+    FUSED_SCALES: Attention.EXACT_SCALES,
 }
 
 
@@ -68,6 +70,8 @@ def map_specs(config: OneClassConfig) -> list[MapSpec]:
     exact = EXACT if config.is_pooled else frozenset()
     if not config.has_covariance:
         exact -= {Attention.EXACT_COVARIANCE}
+    if not config.has_scales:
+        exact -= {Attention.EXACT_SCALES}
     specs = [
         MapSpec(attention.value, layer)
         for layer in config.layers

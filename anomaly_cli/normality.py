@@ -15,42 +15,64 @@ _SMALLEST_VARIANCE = 1e-12  # a latent that never moves
 
 
 @torch.no_grad()
-def normal_statistics(encoder: Encoder, batches: Iterable[Tensor]) -> NormalStatistics:
+def normal_statistics(
+    encoder: Encoder, batches: Iterable[Tensor], *, with_half: bool = False
+) -> NormalStatistics:
     """Statistics of normal images (B, 3, S, S), streamed in float64, on the CPU.
 
     The aggregate posterior follows the law of total variance: its variance is
     E[sigma^2] + Var[mu], not the mean of the variances.
+
+    Args:
+        encoder: in eval mode.
+        batches: the images.
+        with_half: also those of the images at half their side, for `exact_scales`.
     """
     layer = encoder.layers[-1]
     is_pooled = isinstance(encoder.closed_head(layer), PooledHead)
     device = encoder.mu.weight.device
-    mu, spread, local = Moments(), Moments(), Moments()
-    products: Tensor | None = None
+    mu, spread = Moments(), Moments()
+    local, half = _LocalMoments(), _LocalMoments()
     for batch in batches:
-        activation = activate(encoder, batch.to(device), layer)
+        activation = activate(encoder, batch.to(device), layer, with_half=with_half)
         mu.add(activation.posterior.mu)
         spread.add(activation.posterior.logvar.exp())
         if is_pooled:
-            latents = local_latents(activation)
-            local.add(latents)
-            if keeps_covariance(latents.shape[1], latents[0, 0].numel()):
-                of_batch = _products(latents)
-                products = of_batch if products is None else products + of_batch
+            local.add(local_latents(activation))
+        if activation.half is not None:
+            half.add(local_latents(activation.half))
     latent = LatentStatistics(mu.mean, spread.mean + mu.variance)
     if not is_pooled:
         return NormalStatistics(latent)
-    pooled_mean = local.mean.mean(dim=(1, 2))
-    pooled_variance = local.mean_square.mean(dim=(1, 2)) - pooled_mean.square()
-    return NormalStatistics(
-        latent,
-        LocalStatistics(
+    return NormalStatistics(latent, local.statistics(), half.statistics() if with_half else None)
+
+
+class _LocalMoments:
+    """Moments of local latents, and their covariances at each position where they are kept."""
+
+    def __init__(self) -> None:
+        self.moments = Moments()
+        self.products: Tensor | None = None
+
+    def add(self, latents: Tensor) -> None:
+        """Local latents of a batch, (B, D, h, w)."""
+        self.moments.add(latents)
+        if keeps_covariance(latents.shape[1], latents[0, 0].numel()):
+            of_batch = _products(latents)
+            self.products = of_batch if self.products is None else self.products + of_batch
+
+    def statistics(self) -> LocalStatistics:
+        """Of all batches."""
+        local = self.moments
+        pooled_mean = local.mean.mean(dim=(1, 2))
+        pooled_variance = local.mean_square.mean(dim=(1, 2)) - pooled_mean.square()
+        return LocalStatistics(
             local.mean.float(),
             local.variance.float(),
             pooled_mean.float(),
             pooled_variance.float(),
-            None if products is None else _whitening(local, products),
-        ),
-    )
+            None if self.products is None else _whitening(local, self.products),
+        )
 
 
 def _products(latents: Tensor) -> Tensor:

@@ -46,7 +46,11 @@ def record_model(
     """
     batch, model = config.batch_size, config.model
     vae.eval()
-    statistics = normal_statistics(vae.encoder, images.fit.batches(batch))  # type: ignore[arg-type]
+    statistics = normal_statistics(
+        vae.encoder,  # type: ignore[arg-type]
+        images.fit.batches(batch),
+        with_half=model.has_scales,
+    )
     maker = MapMaker(vae, statistics, model.image_size, device)
     selected = _select(maker, images, config)
     maker.settings = selected.settings

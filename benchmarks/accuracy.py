@@ -71,7 +71,8 @@ def random_maker(loaded: LoadedModel, data: Path, device: torch.device) -> MapMa
         for batch in images.batches(16):
             vae(batch)
     vae.eval()
-    statistics = normal_statistics(vae.encoder, images.batches(16))
+    with_half = record.model.has_scales
+    statistics = normal_statistics(vae.encoder, images.batches(16), with_half=with_half)
     return MapMaker(vae, statistics, record.model.image_size, device, settings=record.settings)
 
 

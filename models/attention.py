@@ -17,6 +17,7 @@ maps into an anomaly map. `docs/method.md` tells where each comes from.
 | exact | z_i(p) = sum_k W_ik A_k(p) + b_i; its mean is mu_i | mean_i (z_i - E z_i)^2 / Var z_i |
 | exact_position | the same, with mean and variance of each position | the same |
 | exact_covariance | u(p) = T(p) (z(p) - E z(p)), decorrelated at each position | mean_i u_i^2 |
+| exact_scales | the same, and v(p) of the image at half its side | mean_i (u_i^2 + v_i^2) / 2 |
 
 T(p) is the symmetric square root of the inverse correlation matrix after scaling to unit variance,
 so that the map is the Mahalanobis distance of z(p) divided by D, and u_i is the decorrelated value
@@ -77,6 +78,7 @@ class NormalStatistics(NamedTuple):
 
     latent: LatentStatistics
     local: LocalStatistics | None = None  # None where the last activation is not pooled
+    half: LocalStatistics | None = None  # of images at half their side; None without `exact_scales`
 
 
 class SumOptions(NamedTuple):
@@ -125,7 +127,7 @@ def latent_attention_maps(
         raise ValueError(f"{attention} takes one gradient of a sum: it has no map for each latent")
     with torch.set_grad_enabled(create_graph):
         if attention in EXACT:
-            return _squared_deviation(local_latents(activation), attention, statistics.local)
+            return _squared_deviation(activation, attention, statistics)
         weighting = PER_LATENT[attention]
     if signed is None:
         signed = signed_maps(activation, [weighting], create_graph=create_graph)[weighting]
@@ -137,20 +139,33 @@ def latent_attention_maps(
 
 
 def _squared_deviation(
-    local: Tensor, attention: Attention, statistics: LocalStatistics | None
+    activation: Activation, attention: Attention, normal: NormalStatistics
 ) -> Tensor:
+    statistics, local = normal.local, local_latents(activation)
     if statistics is None:
         raise ValueError(f"{attention} needs the statistics of local latents")
     if attention is Attention.EXACT_COVARIANCE:
-        if statistics.whitening is None:
-            raise ValueError(f"{attention} needs the covariances of local latents")
-        deviation = local - statistics.mean
-        return torch.einsum("hwij,bjhw->bihw", statistics.whitening, deviation).square()
+        return _decorrelated(local, statistics).square()
+    if attention is Attention.EXACT_SCALES:
+        if activation.half is None or normal.half is None:
+            raise ValueError(f"{attention} needs activation and statistics at half the size")
+        fine = _decorrelated(local, statistics).square()
+        coarse = _decorrelated(local_latents(activation.half), normal.half).square()
+        size = (fine.shape[2], fine.shape[3])
+        enlarged = F.interpolate(coarse, size, mode="bilinear", align_corners=False)
+        return (fine + enlarged) / 2
     pooled_variance = statistics.pooled_variance[:, None, None]
     if attention is Attention.EXACT:
         return (local - statistics.pooled_mean[:, None, None]).square() / pooled_variance
     variance = statistics.variance + SHRINKAGE * pooled_variance
     return (local - statistics.mean).square() / variance
+
+
+def _decorrelated(local: Tensor, statistics: LocalStatistics) -> Tensor:
+    if statistics.whitening is None:
+        raise ValueError("this definition needs the covariances of local latents")
+    deviation = local - statistics.mean
+    return torch.einsum("hwij,bjhw->bihw", statistics.whitening, deviation)
 
 
 def anomaly_attention_maps(

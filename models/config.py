@@ -27,10 +27,18 @@ class Attention(StrEnum):
     EXACT = "exact"
     EXACT_POSITION = "exact_position"
     EXACT_COVARIANCE = "exact_covariance"
+    EXACT_SCALES = "exact_scales"
 
 
 # These need a pooled activation.
-EXACT = frozenset({Attention.EXACT, Attention.EXACT_POSITION, Attention.EXACT_COVARIANCE})
+EXACT = frozenset(
+    {
+        Attention.EXACT,
+        Attention.EXACT_POSITION,
+        Attention.EXACT_COVARIANCE,
+        Attention.EXACT_SCALES,
+    }
+)
 SUMMED = frozenset({Attention.OFFICIAL, Attention.DIFF_SAMPLE})  # have no map for each latent
 
 MAX_COVARIANCE = 2**24  # numbers that `exact_covariance` keeps at most: 64 MiB in the model file
@@ -97,6 +105,16 @@ class VAEConfig:
         grid = self.image_size // self.stride(self.layers[-1])
         return self.is_pooled and keeps_covariance(self.latent_dim, grid**2)
 
+    @property
+    def has_scales(self) -> bool:
+        """Whether `exact_scales` exists: the network has to take images of half the side too."""
+        return self.has_covariance and self.can_halve
+
+    @property
+    def can_halve(self) -> bool:
+        """Whether the network also takes images of half the side."""
+        return self.is_pooled and self.image_size % 64 == 0
+
     def stride(self, layer: Layer) -> int:
         """Pixels per position of a target layer."""
         return self.neck_stride if layer == "neck" else 4 * 2 ** STAGES.index(layer)
@@ -160,6 +178,16 @@ class OneClassConvConfig(ConvVAEConfig):
     @property
     def has_covariance(self) -> bool:
         """Whether `exact_covariance` exists at the last layer."""
+        return False
+
+    @property
+    def has_scales(self) -> bool:
+        """Whether `exact_scales` exists."""
+        return False
+
+    @property
+    def can_halve(self) -> bool:
+        """Whether the network also takes images of half the side."""
         return False
 
     def stride(self, layer: Layer) -> int:

@@ -55,10 +55,16 @@ class Activation(NamedTuple):
     features: Tensor  # A (B, K, h, w)
     posterior: Posterior
     head: ClosedHead | None
+    half: "Activation | None" = None  # of the same images at half their side, if asked for
 
 
 def activate(
-    encoder: Encoder, images: Tensor, layer: str, *, create_graph: bool = False
+    encoder: Encoder,
+    images: Tensor,
+    layer: str,
+    *,
+    create_graph: bool = False,
+    with_half: bool = False,
 ) -> Activation:
     """Run the encoder once, and stop at the target layer to watch it.
 
@@ -67,6 +73,7 @@ def activate(
         images: (B, C, H, W) in [0, 1].
         layer: target layer, one of `encoder.layers`.
         create_graph: let gradients flow from the maps into the parameters.
+        with_half: also run it on the images at half their side, at a quarter of the cost.
 
     Raises:
         ValueError: the encoder is in train mode.
@@ -77,8 +84,17 @@ def activate(
         stages = list(encoder.features(images, layer))
     if not create_graph:
         stages[-1] = stages[-1].detach().requires_grad_()
+    half = None
+    if with_half:
+        half = activate(encoder, halve(images), layer, create_graph=create_graph)
     with torch.enable_grad():
-        return Activation(stages[-1], encoder.posterior(stages, layer), encoder.closed_head(layer))
+        posterior = encoder.posterior(stages, layer)
+        return Activation(stages[-1], posterior, encoder.closed_head(layer), half)
+
+
+def halve(images: Tensor) -> Tensor:
+    """Images (B, C, H, W) at half their side, (B, C, H/2, W/2): means of four pixels."""
+    return F.avg_pool2d(images, 2)
 
 
 def signed_maps(

@@ -65,19 +65,26 @@ def draw_images(kind: str, count: int, size: int = 32) -> Tensor:
 
 
 def draw_statistics(encoder: Encoder, images: Tensor, layer: str) -> NormalStatistics:
-    """Random ones, and local ones where there are any."""
+    """Random ones, local ones where there are any, and of half the side from 64 pixels on."""
     latent = LatentStatistics(torch.randn(LATENTS).double(), torch.rand(LATENTS).double() + 0.1)
     if not supports(encoder, Attention.EXACT, layer):
         return NormalStatistics(latent)
-    shape = local_latents(activate(encoder, images, layer)).shape[1:]
-    local = LocalStatistics(
+    with_half = images.shape[-1] >= 64
+    activation = activate(encoder, images, layer, with_half=with_half)
+    half = draw_local(local_latents(activation.half)) if activation.half else None
+    return NormalStatistics(latent, draw_local(local_latents(activation)), half)
+
+
+def draw_local(latents: Tensor) -> LocalStatistics:
+    """Random ones for local latents (B, D, h, w)."""
+    shape = latents.shape[1:]
+    return LocalStatistics(
         torch.randn(shape).double(),
         torch.rand(shape).double() + 0.1,
         torch.randn(LATENTS).double(),
         torch.rand(LATENTS).double() + 0.1,
         torch.randn(*shape[1:], LATENTS, LATENTS).double(),
     )
-    return NormalStatistics(latent, local)
 
 
 def relative_error(ours: Tensor, theirs: Tensor) -> float:
@@ -145,11 +152,12 @@ def test_map_of_a_batch_is_the_map_of_each_image(
     encoder = make_encoder(kind, 1)
     layer = encoder.layers[place]
     assert supports(encoder, attention, layer)
-    images = draw_images(kind, 3)
+    with_half = attention is Attention.EXACT_SCALES
+    images = draw_images(kind, 3, 64 if with_half else 32)
     statistics = draw_statistics(encoder, images, layer)
 
     def draw(batch: Tensor) -> Tensor:
-        activation = activate(encoder, batch, layer)
+        activation = activate(encoder, batch, layer, with_half=with_half)
         return anomaly_attention_maps(activation, [attention], statistics, (32, 32))[attention]
 
     together = draw(images)
@@ -216,21 +224,30 @@ def test_exact_maps_add_up_to_the_latent(kind: str) -> None:
     )
 
 
+def rotated(local: LocalStatistics, z: Tensor) -> Tensor:
+    """T(p) (z(p) - E z(p)), (B, D, h, w)."""
+    return (local.whitening @ (z - local.mean).permute(2, 3, 1, 0)).permute(3, 2, 0, 1)
+
+
 @pytest.mark.parametrize("attention", sorted(EXACT))
 def test_exact_is_the_squared_deviation_in_units_of_normal(attention: Attention) -> None:
     """(z - E z)^2 / Var z, pooled, or per position with 5% of the pooled variance added.
 
-    With covariances, of the decorrelated deviation.
+    With covariances, of the decorrelated deviation; with scales, half of that and half of the one
+    in the image at half its side.
     """
     encoder = make_encoder("gap", 4, 64)
     images = draw_images("gap", 2, 64)
     statistics = draw_statistics(encoder, images, "layer4")
-    activation = activate(encoder, images, "layer4")
+    activation = activate(encoder, images, "layer4", with_half=True)
     local, z = statistics.local, local_latents(activation)
     pooled = local.pooled_variance.view(LATENTS, 1, 1)
     if attention is Attention.EXACT_COVARIANCE:
-        rotated = local.whitening @ (z - local.mean).permute(2, 3, 1, 0)  # (h, w, D, B)
-        expected = rotated.permute(3, 2, 0, 1).square()
+        expected = rotated(local, z).square()
+    elif attention is Attention.EXACT_SCALES:
+        small = images.view(2, 3, 32, 2, 32, 2).mean((3, 5))
+        coarse = rotated(statistics.half, local_latents(activate(encoder, small, "layer4")))
+        expected = (rotated(local, z).square() + coarse.square()) / 2  # of the only position
     elif attention is Attention.EXACT:
         expected = (z - local.pooled_mean.view(LATENTS, 1, 1)) ** 2 / pooled
     else:
@@ -264,10 +281,10 @@ def test_closed_form_trains_like_double_backward(kind: str, weighting: Weighting
 
 def test_maps_carry_gradients_only_where_asked() -> None:
     encoder = make_encoder("gap", 6)
-    images = draw_images("gap", 1)
+    images = draw_images("gap", 1, 64)
     statistics = draw_statistics(encoder, images, "layer4")
     for create_graph in (False, True):
-        activation = activate(encoder, images, "layer4", create_graph=create_graph)
+        activation = activate(encoder, images, "layer4", create_graph=create_graph, with_half=True)
         for attention in (*PER_LATENT, *EXACT):
             maps = latent_attention_maps(
                 activation, attention, statistics, create_graph=create_graph
@@ -368,6 +385,9 @@ def test_what_does_not_exist_is_refused() -> None:
     pooled = activate(make_encoder("gap", 0), images, "layer4")
     with pytest.raises(ValueError, match="statistics of local latents"):
         latent_attention_maps(pooled, Attention.EXACT, statistics)
+    local = draw_statistics(make_encoder("gap", 0), images, "layer4")
+    with pytest.raises(ValueError, match="at half the size"):
+        latent_attention_maps(pooled, Attention.EXACT_SCALES, local)
     with pytest.raises(ValueError, match="eval mode"):
         activate(make_encoder("gap", 0).train(), images, "layer4")
 

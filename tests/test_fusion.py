@@ -98,10 +98,10 @@ def test_a_guided_model_shows_a_map_chosen_without_a_label(guided: Trained) -> N
     assert record.model.neck == "fpn"
     fused = [spec for spec in map_specs(record.model) if spec.is_fused]
     names = {str(spec) for pair in fused for spec in (pair, pair.parts[0])}
-    assert len(names) == 6
+    assert len(names) == 8
     assert record.default_map in names
     reached = record.training["map_selection"]
-    assert len(reached) == 6 * len(SMOOTHINGS)
+    assert len(reached) == 8 * len(SMOOTHINGS)
     chosen = f"{record.default_map}, smoothing {record.settings.smoothing:g} px"
     assert sum(reached[chosen].values()) == max(sum(row.values()) for row in reached.values())
     assert len(record.latent_kinds) == record.model.latent_dim

@@ -25,8 +25,9 @@ CPU = torch.device("cpu")
 
 @pytest.mark.parametrize(
     ("settings", "count", "exact"),
-    [({}, 4 * 7 + 3 + 3 + 3, "layer4"), ({"head": "flatten"}, 4 * 7 + 3, None),
-     ({"neck": "fpn"}, 5 * 7 + 3 + 3 + 3, "neck"),
+    [({}, 4 * 7 + 4 + 3 + 4, "layer4"), ({"head": "flatten"}, 4 * 7 + 3, None),
+     ({"neck": "fpn"}, 5 * 7 + 4 + 3 + 4, "neck"),
+     ({"image_size": 96}, 4 * 7 + 3 + 3 + 3, "layer4"),
      ({"neck": "fpn", "latent_dim": 65}, 5 * 7 + 2 + 3 + 2, "neck")],
 )  # fmt: skip
 def test_a_shape_has_its_maps_and_their_names_come_back(
@@ -34,7 +35,8 @@ def test_a_shape_has_its_maps_and_their_names_come_back(
 ) -> None:
     """Seven definitions at a layer; the exact and the fused at a pooled one; baselines.
 
-    65 x 65 covariances at 64 x 64 positions are too many numbers to keep.
+    65 x 65 covariances at 64 x 64 positions are too many numbers to keep, and half of 96 pixels is
+    no multiple of 32.
     """
     config = VAEConfig(**settings)
     specs = map_specs(config)
@@ -92,6 +94,19 @@ def test_whitening_gives_the_mahalanobis_distance_of_shrunk_covariances() -> Non
     torch.testing.assert_close(maps.detach().double().mean(1), distance, atol=1e-3, rtol=1e-3)
 
 
+def test_statistics_at_half_the_side_are_those_of_smaller_images() -> None:
+    torch.manual_seed(0)
+    vae = resnet18_vae(VAEConfig(image_size=128, latent_dim=3, neck="fpn")).eval()
+    images = torch.rand(5, 3, 128, 128)
+    both = normal_statistics(vae.encoder, images.split(2), with_half=True)
+    small = normal_statistics(vae.encoder, images.view(5, 3, 64, 2, 64, 2).mean((3, 5)).split(5))
+    assert both.half is not None
+    assert both.half.mean.shape == (3, 16, 16)
+    for ours, theirs in zip(both.half[:-1], small.local[:-1], strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(both.half.whitening, small.local.whitening, atol=1e-3, rtol=1e-2)
+
+
 def test_whitening_of_a_latent_that_never_moves_is_finite() -> None:
     torch.manual_seed(0)
     vae = resnet18_vae(VAEConfig(image_size=64, latent_dim=3, neck="fpn")).eval()
@@ -115,8 +130,9 @@ def test_maker_draws_what_the_models_define(trained: Trained) -> None:
         assert maps.shape == (2, 64, 64), spec
         assert maps.dtype == torch.float32
         if spec.layer:
-            activation = activate(maker.encoder, images, spec.layer)
             attention = Attention(spec.source)
+            with_half = attention is Attention.EXACT_SCALES
+            activation = activate(maker.encoder, images, spec.layer, with_half=with_half)
             direct = anomaly_attention_maps(activation, [attention], maker.statistics, (64, 64))
             torch.testing.assert_close(maps, direct[attention].detach())
     rebuilt = torch.sigmoid(loaded.vae.decoder(loaded.vae.encoder(images).mu))

@@ -1,0 +1,49 @@
+"""Statistics of normal images as the named tensors of a model file, and back."""
+
+from torch import Tensor
+
+from models.attention import LatentStatistics, LocalStatistics, NormalStatistics
+from models.config import OneClassConfig
+
+
+def statistics_tensors(statistics: NormalStatistics) -> dict[str, Tensor]:
+    """By name in a model file."""
+    parts = {f"latent.{name}": part for name, part in statistics.latent._asdict().items()}
+    for prefix, local in (("local", statistics.local), ("half", statistics.half)):
+        if local is not None:
+            items = local._asdict().items()
+            parts |= {f"{prefix}.{name}": part for name, part in items if part is not None}
+    return {f"statistics.{name}": part for name, part in parts.items()}
+
+
+def read_statistics(model: OneClassConfig, tensors: dict[str, Tensor]) -> NormalStatistics:
+    """The inverse of `statistics_tensors`.
+
+    Raises:
+        KeyError: a tensor is missing.
+        ValueError: one is of another shape than the network's.
+    """
+    latent = LatentStatistics(
+        *(tensors[f"statistics.latent.{name}"] for name in LatentStatistics._fields)
+    )
+    local, half = (_read_local(model, tensors, f"statistics.{name}") for name in ("local", "half"))
+    moments = [*latent, *(local or ())[:-1], *(half or ())[:-1]]
+    if any(len(part) != model.latent_dim for part in moments):
+        raise ValueError(f"statistics of {model.latent_dim} latents expected")
+    if model.has_scales and half is None:
+        raise KeyError("statistics.half.mean")
+    return NormalStatistics(latent, local, half)
+
+
+def _read_local(
+    model: OneClassConfig, tensors: dict[str, Tensor], prefix: str
+) -> LocalStatistics | None:
+    if f"{prefix}.mean" not in tensors:
+        return None
+    *names, whitening = (f"{prefix}.{name}" for name in LocalStatistics._fields)
+    moments = [tensors[name] for name in names]
+    local = LocalStatistics(*moments, tensors.get(whitening))  # type: ignore[call-arg]
+    square = (*local.mean.shape[1:], model.latent_dim, model.latent_dim)
+    if local.whitening is not None and local.whitening.shape != square:
+        raise ValueError(f"{whitening} of shape {square} expected")
+    return local
