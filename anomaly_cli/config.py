@@ -105,6 +105,7 @@ class TrainConfig:
     augmentation: str = _PLAIN.augmentation  # see `data.augmentation.select_augmentation`
     epochs: int = _PLAIN.epochs
     images_seen: int = _PLAIN.images_seen  # epochs are added until so many were seen
+    half_size: float = _PLAIN.half_size  # share of the epochs, the first, at half the image size
     batch_size: int = _PLAIN.batch_size
     learning_rate: float = _PLAIN.learning_rate  # peak of the one-cycle schedule
     gradient_clip: float = 1.0  # of the norm of the loss per pixel value; 0.05 to 0.3 is usual
@@ -126,6 +127,11 @@ class TrainConfig:
         require(self.epochs >= 1, f"--epochs must be at least 1, got {self.epochs}")
         require(self.images_seen >= 0, f"--images-seen must be >= 0, got {self.images_seen}")
         require(self.batch_size >= 2, f"--batch-size must be at least 2, got {self.batch_size}")
+        require(0 <= self.half_size < 1, f"--half-size must be in [0, 1), got {self.half_size}")
+        can_halve = self.half_size == 0 or self.model.can_halve
+        require(
+            can_halve, "--half-size needs --head gap and an --image-size that is a multiple of 64"
+        )
         require(self.guidance_ratio > 0, f"--guidance-ratio must be > 0, got {self.guidance_ratio}")
         require(
             self.guidance == "none" or self.model.is_pooled,
@@ -146,6 +152,11 @@ class TrainConfig:
     def epochs_for(self, images: int) -> int:
         """Epochs of a training on so many images."""
         return max(self.epochs, -(-self.images_seen // images))
+
+    @property
+    def half_epochs(self) -> int:
+        """Epochs at half the image size, at least one fewer than all."""
+        return min(round(self.half_size * self.epochs), self.epochs - 1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,6 +39,7 @@ class HeldOutLosses(NamedTuple):
     kl: float  # nats per image
     guidance: float  # on the defects drawn into them; 0 without guidance
     selection: float  # the smaller, the better
+    image_size: int  # pixels a side; losses of two sizes cannot be compared
 
 
 class Objective(Protocol):
@@ -71,6 +72,7 @@ class PlainObjective:
         device: torch.device,
     ) -> None:
         self.vae = vae
+        self.size = None if fit.size == config.model.image_size else fit.size  # to be decoded
         self.fit = fit
         self.held_out = held_out
         self.config = config
@@ -103,11 +105,11 @@ class PlainObjective:
             totals += torch.stack([term.double().sum() for term in terms]).cpu()
         reconstruction, kl = (totals / len(self.held_out)).tolist()
         bound = reconstruction + self.config.model.beta * kl
-        return HeldOutLosses(reconstruction, kl, 0.0, bound)
+        return HeldOutLosses(reconstruction, kl, 0.0, bound, self.held_out.size)
 
     def _terms(self, images: Tensor, noise: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.amp):
-            output = self.vae(images, noise)
+            output = self.vae(images, noise, self.size)
         targets = self.vae.targets(images)
         return vae_loss_terms(_in_float32(output), targets, self.config.model.reconstruction)
 
@@ -130,6 +132,7 @@ class GuidedObjective:
         painter: draws defects into the images that are fitted.
         validation: held-out images with drawn defects, which select the model.
         ratio: how hard guidance pulls at the last activation, in terms of the bound.
+        begun: an objective for images of another size, whose state this one goes on with.
     """
 
     def __init__(
@@ -138,6 +141,7 @@ class GuidedObjective:
         painter: Painter,
         validation: Sequence[PaintedImage],
         ratio: float,
+        begun: "GuidedObjective | None" = None,
     ) -> None:
         self.plain = plain
         self.vae = plain.vae
@@ -146,13 +150,15 @@ class GuidedObjective:
         self.validation = validation
         model = plain.config.model
         grid = model.image_size // model.stride(model.layers[-1])
-        self.guidance = Guidance(model.latent_dim, grid).to(plain.device)
-        self.balance = GradientBalance(ratio).to(plain.device)
+        self.guidance: Guidance = Guidance(model.latent_dim, grid).to(plain.device)
+        self.balance: GradientBalance = GradientBalance(ratio).to(plain.device)
+        if begun is not None:
+            self.guidance, self.balance = begun.guidance, begun.balance
         self.state: nn.Module = nn.ModuleList([self.guidance, self.balance])
         self._branches: _Branches | None = None
 
     def loader(self, epoch: int, *, workers: int) -> DataLoader[Any]:
-        """Augmented images, half of them painted: `PaintedBatch`."""
+        """Augmented images, most of them painted: `PaintedBatch`."""
         self.plain.fit.epoch = epoch
         batches = epoch_order(self.plain.fit, epoch, self.plain.config.batch_size)
         return batch_loader(self.images, batches, collate_painted, workers=workers)
@@ -168,7 +174,7 @@ class GuidedObjective:
             for branch in self._branches:
                 branch.retain_grad()
             posterior = self.encoder.posterior([*features[:-1], self._branches.bound], layer)
-            logits = self.vae.decoder(posterior.sample(noise))
+            logits = self.vae.logits(posterior.sample(noise), self.plain.size)
             local = self._local_latents(self._branches.guidance)
         local = local.float()
         output = _in_float32(VAEOutput(posterior, logits))

@@ -25,6 +25,7 @@ class StepStats(NamedTuple):
     step: int  # from 1, within the epoch
     steps: int  # of the epoch
     images: int
+    image_size: int  # pixels a side
     reconstruction: float  # nats per image
     kl: float  # nats per image
     guidance: float  # misfit of the guided attention; 0 without guidance
@@ -45,7 +46,8 @@ class EpochStats(NamedTuple):
     gradient_norm: float  # median over the steps
     learning_rate: float  # at the end of the epoch
     images_per_second: float
-    is_best: bool
+    image_size: int  # pixels a side of what was trained on
+    is_best: bool  # so far, at this size
 
 
 class Trainer:
@@ -83,6 +85,7 @@ class Trainer:
         )
         self.epoch = 0  # finished epochs
         self.best_loss = math.inf
+        self.best_size = 0  # pixels; the best weights of a larger size replace those of a smaller
         self.best_weights: Weights = {}
 
     def run(self) -> Iterator[StepStats | EpochStats]:
@@ -113,8 +116,18 @@ class Trainer:
                     f"{reconstruction:g}, KL {kl:g}, gradient norm {norm:g}); "
                     f"lower --learning-rate (now {self.config.learning_rate:g})"
                 )
-            images = len(batch if isinstance(batch, Tensor) else batch[0])
-            yield StepStats(epoch, step, self.steps, images, reconstruction, kl, guidance, norm)
+            images = batch if isinstance(batch, Tensor) else batch[0]
+            yield StepStats(
+                epoch,
+                step,
+                self.steps,
+                len(images),
+                images.shape[-1],
+                reconstruction,
+                kl,
+                guidance,
+                norm,
+            )
 
     def _step(self, batch: Any, noise: torch.Generator) -> list[float]:
         losses = self.objective.losses(batch, noise)
@@ -132,8 +145,10 @@ class Trainer:
     def _finish_epoch(self, steps: list[StepStats], rate: float) -> EpochStats:
         self.vae.eval()
         held_out = self.objective.held_out_losses()
-        is_best = held_out.selection < self.best_loss
+        is_larger = held_out.image_size > self.best_size
+        is_best = is_larger or held_out.selection < self.best_loss
         if is_best:
+            self.best_size = held_out.image_size
             self.best_loss = held_out.selection
             self.best_weights = clone_weights(self.vae)
         norms = sorted(stats.gradient_norm for stats in steps)
@@ -149,6 +164,7 @@ class Trainer:
             gradient_norm=norms[len(norms) // 2],
             learning_rate=float(self.schedule.get_last_lr()[0]),
             images_per_second=rate,
+            image_size=held_out.image_size,
             is_best=is_best,
         )
 
@@ -161,6 +177,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "best_loss": self.best_loss,
+            "best_size": self.best_size,
             "best_weights": self.best_weights,
         }
 
@@ -176,6 +193,7 @@ class Trainer:
         self.schedule.load_state_dict(state["schedule"])
         self.epoch = int(state["epoch"])
         self.best_loss = float(state["best_loss"])
+        self.best_size = int(state["best_size"])
         self.best_weights = dict(state["best_weights"])
 
 

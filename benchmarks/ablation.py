@@ -69,6 +69,7 @@ def config_of(variant: str, seed: int, options: argparse.Namespace) -> TrainConf
         augmentation=defaults.augmentation,
         epochs=options.epochs or defaults.epochs,
         images_seen=0 if options.epochs else defaults.images_seen,
+        half_size=defaults.half_size,
         batch_size=defaults.batch_size,
         learning_rate=defaults.learning_rate,
         seed=seed,

@@ -30,7 +30,8 @@ class Guidance(nn.Module):
 
     Args:
         latent_dim: number D of latents.
-        grid: positions along a side of the local latents.
+        grid: positions along a side of the local latents; those of smaller images may
+            have fewer, by a whole number.
     """
 
     mean: Tensor  # (D, grid, grid)
@@ -47,25 +48,39 @@ class Guidance(nn.Module):
 
     @torch.no_grad()
     def observe(self, local: Tensor) -> None:
-        """Take local latents (B, D, h, w) of normal images into the moving averages."""
+        """Take local latents (B, D, h, w) of normal images into the moving averages.
+
+        Those of smaller images, on a coarser grid, count for all the positions that they cover.
+        """
         if len(local) == 0:
             return
         self.updates += 1
         share = (1.0 / self.updates).clamp_min(MOMENTUM)
-        self.mean.lerp_(local.mean(dim=0), share)
-        self.variance.lerp_((local - self.mean).square().mean(dim=0), share)
+        finer = self.mean.shape[-1] // local.shape[-1]
+        self.mean.lerp_(_repeat(local.mean(dim=0), finer), share)
+        squares = (local - self._coarse(self.mean, local)).square().mean(dim=0)
+        self.variance.lerp_(_repeat(squares, finer), share)
+
+    @staticmethod
+    def _coarse(statistic: Tensor, local: Tensor) -> Tensor:
+        """A statistic (D, grid, grid) on the grid of the local latents."""
+        return F.avg_pool2d(statistic, statistic.shape[-1] // local.shape[-1])
 
     def forward(self, local: Tensor, size: tuple[int, int]) -> Tensor:
         """Logit of a defect at each pixel, (B, *size), of local latents (B, D, h, w)."""
+        mean, own = self._coarse(self.mean, local), self._coarse(self.variance, local)
         places = (1, 2)
-        pooled = self.variance.mean(places, keepdim=True) + self.mean.var(
-            places, correction=0, keepdim=True
-        )
-        variance = self.variance + SHRINKAGE * pooled + _SMALLEST_VARIANCE
-        distance = ((local - self.mean).square() / variance).mean(1, keepdim=True)
+        pooled = own.mean(places, keepdim=True) + mean.var(places, correction=0, keepdim=True)
+        variance = own + SHRINKAGE * pooled + _SMALLEST_VARIANCE
+        distance = ((local - mean).square() / variance).mean(1, keepdim=True)
         slope, offset = F.softplus(_GAIN * self.slope), _GAIN * self.offset
         logits = slope * torch.log1p(distance) + offset
         return F.interpolate(logits, size, mode="bilinear", align_corners=False)[:, 0]
+
+
+def _repeat(statistic: Tensor, times: int) -> Tensor:
+    """Each position (D, h, w) `times` by `times` over."""
+    return statistic.repeat_interleave(times, 1).repeat_interleave(times, 2)
 
 
 def guidance_loss(logits: Tensor, masks: Tensor) -> Tensor:

@@ -165,7 +165,10 @@ class TopDownNeck(nn.Module):
 
 
 class ConvDecoder(nn.Sequential):
-    """Latents (B, D) -> logits (B, 3, S, S): one affine layer to 8 x 8 (at 256 px), five ConvT."""
+    """Latents (B, D) -> logits (B, 3, S, S): one affine layer to 8 x 8 (at 256 px), five ConvT.
+
+    Smaller images come from the same weights: the average of the affine layer over fewer cells.
+    """
 
     def __init__(self, config: VAEConfig) -> None:
         grid = config.image_size // STRIDE
@@ -180,6 +183,16 @@ class ConvDecoder(nn.Sequential):
             layers += [nn.BatchNorm2d(outer), nn.ReLU()]
         layers.append(nn.ConvTranspose2d(widths[-1], 3, 4, 2, 1))
         super().__init__(*layers)
+
+    def forward(self, latents: Tensor, size: int | None = None) -> Tensor:
+        """Logits (B, 3, size, size): S pixels a side, or fewer, a multiple of 32."""
+        affine, fold, *rest = self
+        hidden: Tensor = fold(affine(latents))
+        if size is not None:
+            hidden = F.adaptive_avg_pool2d(hidden, size // STRIDE)
+        for layer in rest:
+            hidden = layer(hidden)
+        return hidden
 
 
 def resnet18_vae(config: VAEConfig) -> VAE:

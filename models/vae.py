@@ -66,8 +66,17 @@ class VAE(nn.Module):
         """Images (B, C, H, W) rebuilt from their posterior means."""
         return self.decode(self.encode(images).mu)
 
-    def forward(self, images: Tensor, generator: torch.Generator | None = None) -> VAEOutput:
-        """Encode, draw (train mode) or take the mean (eval mode), and decode to logits."""
+    def logits(self, latents: Tensor, size: int | None = None) -> Tensor:
+        """What the decoder gives, (B, C, H, W); `size` for one that can draw smaller images."""
+        return cast("Tensor", self.decoder(latents, *(() if size is None else (size,))))
+
+    def forward(
+        self,
+        images: Tensor,
+        generator: torch.Generator | None = None,
+        size: int | None = None,
+    ) -> VAEOutput:
+        """Encode, draw (train mode) or take the mean (eval mode), and decode to `logits`."""
         posterior = self.encode(images)
         latents = posterior.sample(generator) if self.training else posterior.mu
-        return VAEOutput(posterior, self.decoder(latents))
+        return VAEOutput(posterior, self.logits(latents, size))

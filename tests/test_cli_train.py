@@ -202,6 +202,26 @@ def test_few_images_are_seen_as_often_as_many(mvtec: Path, tmp_path: Path) -> No
     assert train_defaults("synthetic", is_fast=True).images_seen > 0
 
 
+def test_half_size_is_seen_in_the_metrics_and_in_the_record(mvtec: Path, tmp_path: Path) -> None:
+    """Later options win: 64 pixels here. Too few for the default of guidance to halve them."""
+    for name, extra, sizes in (
+        ("asked", ["--half-size", 0.5], [32, 64]),
+        ("default", [], [64, 64]),
+    ):
+        outcome = train(
+            mvtec, tmp_path / name, "--image-size", 64, "--guidance", "synthetic",
+            "--neck", "fpn", *extra,
+        )  # fmt: skip
+        assert outcome.code == 0, outcome.stderr
+        rows = list(csv.DictReader((tmp_path / name / "disc/metrics.csv").open()))
+        assert [int(row["image_size"]) for row in rows] == sizes
+        record = load_model(tmp_path / name / "disc").record
+        assert record.training["best_epoch"] == 2 or not extra
+        assert record.training["half_size"] == (0.5 if extra else 0)
+    assert train_defaults("synthetic", is_fast=False).half_size > 0
+    assert train_defaults("none", is_fast=False).half_size == 0
+
+
 @pytest.mark.parametrize("guidance", ["synthetic", "none"])
 def test_frozen_stages_stay_as_the_file_has_them(
     mvtec: Path, tmp_path: Path, guidance: str
@@ -250,6 +270,8 @@ BAD_INPUT = [
     (["--epochs", "0"], 2, "--epochs must be at least 1"),
     (["--batch-size", "1"], 2, "--batch-size must be at least 2"),
     (["--held-out", "1.5"], 2, "--held-out must be in"),
+    (["--half-size", "1"], 2, "--half-size must be in"),
+    (["--image-size", "96", "--half-size", "0.5"], 2, "--half-size needs .*multiple of 64"),
     (["--freeze", "layer1"], 2, "--freeze layer1 needs --weights"),
     (["--weights", "no/such/file"], 2, "--weights no/such/file is neither"),
     (["--augmentation", "botle"], 2, "--augmentation botle is unknown"),

@@ -24,6 +24,9 @@ CONFIG = TrainConfig(
 
 
 GUIDED = replace(CONFIG, guidance="synthetic")
+# Half of 64 pixels for two of the four epochs.
+HALVED = replace(CONFIG, model=VAEConfig(image_size=64, latent_dim=4), half_size=0.5)
+HALVED_GUIDED = replace(HALVED, guidance="synthetic")
 
 
 @pytest.fixture
@@ -86,18 +89,56 @@ def test_same_seed_same_weights_other_seed_others(make_trainer: Make, config: Tr
     assert not torch.equal(first["encoder.mu.weight"], other["encoder.mu.weight"])
 
 
-@pytest.mark.parametrize("config", [CONFIG, GUIDED], ids=["plain", "guided"])
-def test_resumed_training_ends_in_the_same_weights(make_trainer: Make, config: TrainConfig) -> None:
-    """Stopped after two of four epochs and taken up in a new process's state: bit-identical."""
+@pytest.mark.parametrize("last", [1, 2, 3])
+@pytest.mark.parametrize(
+    "config",
+    [CONFIG, GUIDED, HALVED, HALVED_GUIDED],
+    ids=["plain", "guided", "half-size", "half-size guided"],
+)
+def test_resumed_training_ends_in_the_same_weights(
+    make_trainer: Make, config: TrainConfig, last: int
+) -> None:
+    """Stopped after some of four epochs and taken up in a new process's state: bit-identical."""
+    if last != 2 and not config.half_size:
+        pytest.skip("the epoch of the stop matters where the size changes")
     whole = final_weights(make_trainer(config))
     first = make_trainer(config)
     for stats in first.run():
-        if isinstance(stats, EpochStats) and stats.epoch == 2:
+        if isinstance(stats, EpochStats) and stats.epoch == last:
             break
     second = make_trainer(config)
     second.load_state_dict(first.state_dict())
     assert_same(whole, final_weights(second))
-    assert second.best_loss <= first.best_loss
+    assert second.best_size >= first.best_size
+    if second.best_size == first.best_size:
+        assert second.best_loss <= first.best_loss
+
+
+@pytest.mark.parametrize("config", [HALVED, HALVED_GUIDED], ids=["plain", "guided"])
+def test_small_images_come_first_and_never_select_the_model(
+    make_trainer: Make, config: TrainConfig
+) -> None:
+    trainer = make_trainer(config)
+    seen = list(trainer.run())
+    steps = [(s.epoch, s.image_size) for s in seen if isinstance(s, StepStats)]
+    assert set(steps) == {(1, 32), (2, 32), (3, 64), (4, 64)}
+    epochs = [stats for stats in seen if isinstance(stats, EpochStats)]
+    assert [stats.image_size for stats in epochs] == [32, 32, 64, 64]
+    assert epochs[0].is_best
+    assert epochs[2].is_best  # whatever the first two reached
+    assert trainer.best_size == 64
+    assert trainer.best_loss == min(stats.held_out_loss for stats in epochs[2:])
+    trainer.vae.load_state_dict(trainer.best_weights)
+    assert trainer.objective.held_out_losses().selection == pytest.approx(
+        trainer.best_loss, rel=1e-6
+    )
+
+
+def test_epochs_at_half_the_size_leave_one_at_the_whole() -> None:
+    assert replace(HALVED, epochs=40, half_size=0.75).half_epochs == 30
+    assert replace(HALVED, epochs=1, half_size=0.75).half_epochs == 0
+    assert replace(HALVED, epochs=2, half_size=0.99).half_epochs == 1
+    assert CONFIG.half_epochs == 0
 
 
 def test_divergence_stops_and_keeps_the_last_good_weights(make_trainer: Make) -> None:

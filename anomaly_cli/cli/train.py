@@ -12,6 +12,7 @@ from anomaly_cli.defaults import (
     CHANNELS,
     DatasetName,
     Guidance,
+    gains_by_half,
     preset_options,
     train_defaults,
 )
@@ -56,6 +57,14 @@ def train(
         typer.Option(
             help="Epochs are added until so many images were seen.",
             show_default=f"{_told('images_seen')}; 0 with --epochs",
+        ),
+    ] = None,
+    half_size: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the epochs, the first ones, that see images of half the side: a "
+            "quarter of the cost.",
+            show_default=f"{_told('half_size')}, and below 192 pixels",
         ),
     ] = None,
     batch_size: Annotated[
@@ -153,6 +162,7 @@ def train(
         "batch_size": batch_size,
         "epochs": epochs,
         "images_seen": 0 if epochs is not None and images_seen is None else images_seen,
+        "half_size": half_size,
         "learning_rate": learning_rate,
         "augmentation": augmentation,
     }
@@ -166,21 +176,24 @@ def train(
     if attention is None and "attention" in small:
         attention = Attention(small["attention"])
     _refuse_strangers(dataset, guidance, head=head != MODEL.head, neck=has_neck, fast=fast)
+    model = _model_config(
+        dataset,
+        image_size=chosen.image_size,
+        latent_dim=latent_dim,
+        head=head,
+        neck=chosen.neck,
+        neck_stride=neck_stride,
+        reconstruction=chosen.reconstruction,
+        beta=chosen.beta,
+    )
+    if half_size is None and not gains_by_half(model):
+        chosen = chosen._replace(half_size=0.0)
     config = TrainConfig(
         dataset=dataset,
         data=data,
         category=category,
         output=output,
-        model=_model_config(
-            dataset,
-            image_size=chosen.image_size,
-            latent_dim=latent_dim,
-            head=head,
-            neck=chosen.neck,
-            neck_stride=neck_stride,
-            reconstruction=chosen.reconstruction,
-            beta=chosen.beta,
-        ),
+        model=model,
         guidance=guidance,
         guidance_ratio=guidance_ratio,
         weights=weights,
@@ -188,6 +201,7 @@ def train(
         augmentation=chosen.augmentation,
         epochs=chosen.epochs,
         images_seen=chosen.images_seen,
+        half_size=chosen.half_size,
         batch_size=chosen.batch_size,
         learning_rate=chosen.learning_rate,
         gradient_clip=gradient_clip,

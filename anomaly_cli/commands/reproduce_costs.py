@@ -89,7 +89,7 @@ def _time_training(stage: TrainConfig, device: torch.device) -> TrainingCost:
     steps = WARM_UP + TIMED
     wanted = math.ceil(steps * stage.batch_size / (1 - stage.held_out)) + 1
     limit = min(wanted, stage.limit or wanted)
-    probe = replace(stage, limit=limit, epochs=steps)  # an epoch has a step at least
+    probe = replace(stage, limit=limit, epochs=steps, half_size=0)  # an epoch has a step at least
     start = time.perf_counter()
     images = open_training_set(probe)
     reading = (time.perf_counter() - start) / (len(images.fit) + len(images.held_out))
@@ -135,13 +135,15 @@ def _time_steps(steps: Iterator[object], device: torch.device) -> float:
 
 def _training_cost(stage: TrainConfig, each: TrainingCost) -> StageCost:
     split = split_training_images(stage)
-    epochs = stage.epochs_for(len(split.fit)) - _finished_epochs(stage)
+    stage = replace(stage, epochs=stage.epochs_for(len(split.fit)))
+    finished = _finished_epochs(stage)
     steps, seconds = cost_of_epochs(
         each,
         fit=len(split.fit),
         held_out=len(split.held_out),
         batch_size=stage.batch_size,
-        epochs=epochs,
+        epochs=stage.epochs - finished,
+        half=max(0, stage.half_epochs - finished),
     )
     work = f"{steps:,} steps of {duration_text(each.step)}"
     return StageCost(f"train {name_of(stage)}", work, seconds)

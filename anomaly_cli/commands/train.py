@@ -24,8 +24,8 @@ from anomaly_cli.device import resolve_device, seed_everything
 from anomaly_cli.errors import CheckpointError, ConfigError, OutputError, TrainingError
 from anomaly_cli.files import hash_file, prepare_output_folder, write_text
 from anomaly_cli.maps import candidate_maps
-from anomaly_cli.objectives import GuidedObjective, Objective, PlainObjective
 from anomaly_cli.pretrained import load_encoder_weights
+from anomaly_cli.progressive import make_objective
 from anomaly_cli.recording import record_model
 from anomaly_cli.settings import ResolvedSettings, write_settings
 from anomaly_cli.training import EpochStats, Trainer, to_csv
@@ -133,10 +133,7 @@ def make_trainer(config: TrainConfig, images: TrainingSet, device: torch.device)
         load_encoder_weights(vae.encoder, config.weights)
         vae.encoder.freeze(config.freeze)
     vae = vae.to(device)
-    plain = PlainObjective(vae, images.fit, images.held_out, config, device)
-    objective: Objective = plain
-    if config.guidance == "synthetic" and images.painter is not None:
-        objective = GuidedObjective(plain, images.painter, images.validation, config.guidance_ratio)
+    objective = make_objective(vae, images, config, device)
     steps = max(1, len(images.fit) // config.batch_size)
     return Trainer(vae, objective, config, device, steps=steps)
 
@@ -145,6 +142,7 @@ def training_settings(config: TrainConfig, split: NormalSplit) -> dict[str, Any]
     """What fixes the weights: settings that a resumed training must share with its beginning."""
     kept = {"model", "weights", "augmentation", "epochs", "batch_size", "learning_rate"}
     kept |= {"gradient_clip", "held_out", "seed", "amp", "guidance", "guidance_ratio", "freeze"}
+    kept |= {"half_size"}
     settings = {name: value for name, value in asdict(config).items() if name in kept}
     if config.weights not in {"none", "imagenet"}:
         settings["weights"] = hash_file(Path(config.weights))
@@ -178,9 +176,7 @@ def _train_epochs(
     settings: dict[str, Any],
     config: TrainConfig,
 ) -> None:
-    progress = console.training_progress(
-        config.category, epochs=config.epochs, steps=trainer.steps, done=trainer.epoch
-    )
+    progress = console.training_progress(config, steps=trainer.steps, done=trainer.epoch)
     with progress:
         for stats in trainer.run():
             progress.update(stats)
@@ -203,7 +199,7 @@ def _record(
     count = len(images.held_out)
     console.note(f"{config.category}: calibrating on {count} held-out normal images")
     trainer.vae.load_state_dict(trainer.best_weights)
-    best = min(history, key=lambda stats: stats.held_out_loss)
+    best = next(stats for stats in reversed(history) if stats.is_best)
     training = {name: value for name, value in settings.items() if name not in {"model", "data"}}
     training |= {
         "best_epoch": best.epoch,

@@ -9,6 +9,7 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     Task,
+    TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -16,9 +17,11 @@ from rich.progress import (
 from rich.text import Text
 
 from anomaly_cli.console.streams import Settings, make_console
+from anomaly_cli.defaults import HALF_SAVES
 from anomaly_cli.reports.numbers import loss_text
 
 if TYPE_CHECKING:
+    from anomaly_cli.config import TrainConfig
     from anomaly_cli.training import EpochStats, StepStats
 
 
@@ -53,19 +56,25 @@ class Bar:
 class TrainingProgress(Bar):
     """A bar over the steps on a terminal, one line for each epoch elsewhere."""
 
-    def __init__(self, category: str, *, epochs: int, steps: int, done: int) -> None:
-        self._category = category
-        self._epochs = epochs
+    def __init__(self, config: "TrainConfig", *, steps: int, done: int) -> None:
+        self._category = config.category
+        self._epochs = config.epochs
+        self._size = config.model.image_size
+        half = config.half_epochs
+        # In steps of whole images; those of half their size cost a quarter.
+        total = steps * (self._epochs - HALF_SAVES * half)
+        completed = steps * (done - HALF_SAVES * min(done, half))
         super().__init__(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
-            MofNCompleteColumn(),
+            TaskProgressColumn(),
             TimeElapsedColumn(),
             TextColumn("ETA"),
             TimeRemainingColumn(),
             _Rate(),
         )
-        self._task = self._bar.add_task(category, total=epochs * steps, completed=done * steps)
+        self._task = self._bar.add_task(config.category, total=total)
+        self._bar.advance(self._task, completed)
 
     def update(self, stats: "StepStats | EpochStats") -> None:
         """Advance by one step, or report one epoch."""
@@ -73,7 +82,8 @@ class TrainingProgress(Bar):
             # Short, so that the line fits 80 columns.
             status = f"loss {stats.reconstruction + stats.kl:,.0f}, KL {stats.kl:.0f}"
             name = f"{self._category} epoch {stats.epoch}/{self._epochs}"
-            self._bar.update(self._task, advance=1, status=status, description=name)
+            cost = (stats.image_size / self._size) ** 2
+            self._bar.update(self._task, advance=cost, status=status, description=name)
         else:
             self._bar.update(self._task, description=self._category)
             self._report(stats)
@@ -94,9 +104,9 @@ class TrainingProgress(Bar):
         )
 
 
-def training_progress(category: str, *, epochs: int, steps: int, done: int) -> TrainingProgress:
-    """Progress of one training, as a context manager."""
-    return TrainingProgress(category, epochs=epochs, steps=steps, done=done)
+def training_progress(config: "TrainConfig", *, steps: int, done: int) -> TrainingProgress:
+    """Progress of one training, of so many steps an epoch, as a context manager."""
+    return TrainingProgress(config, steps=steps, done=done)
 
 
 class CountingProgress(Bar):

@@ -12,7 +12,7 @@ from anomaly_cli.data.defects import DefectKind, DefectPainter, SyntheticDefect
 from anomaly_cli.data.normal import NormalImages, to_tensor
 from anomaly_cli.images import Mask, RGBImage
 
-PAINTED_SHARE = 0.5  # of the images of an epoch; the others keep the network calm
+PAINTED_SHARE = 0.75  # of the images of an epoch; the others keep the network calm
 MAX_VALIDATION = 40  # defects for validation; more tell little, and each epoch draws their maps
 _STREAM = 1  # of random numbers, apart from that of the augmentation
 
@@ -41,7 +41,7 @@ class PaintedBatch(NamedTuple):
 
 
 class PaintedImages(Dataset[PaintedImage]):
-    """Normal images as augmented, half of them with a defect, drawn by (seed, epoch, index).
+    """Normal images as augmented, most of them with a defect, drawn by (seed, epoch, index).
 
     Args:
         images: the normal images.

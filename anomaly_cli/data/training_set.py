@@ -23,6 +23,7 @@ class TrainingSet(NamedTuple):
     held_out: NormalImages
     painter: TrainingPainter | None  # draws with pieces of `fit`; None where nothing is drawn
     validation: list[PaintedImage]  # of `held_out`, with and without a drawn defect
+    half: "TrainingSet | None" = None  # the same at half the size, if training begins with it
 
 
 def split_training_images(config: TrainConfig) -> NormalSplit:
@@ -43,9 +44,14 @@ def open_training_set(config: TrainConfig) -> TrainingSet:
         ConfigError: there is no such augmentation.
         DataError: there are too few images, or one cannot be read.
     """
-    dataset = DATASETS[config.dataset]
     split = split_training_images(config)
     size = config.model.image_size
+    images = _read(config, split, size)
+    return images._replace(half=_read(config, split, size // 2)) if config.half_size else images
+
+
+def _read(config: TrainConfig, split: NormalSplit, size: int) -> TrainingSet:
+    dataset = DATASETS[config.dataset]
     augmentation = select_augmentation(config.augmentation, config.category)
     fit = NormalImages(split.fit, size, augmentation, config.seed, dataset.read_image)
     held_out = NormalImages(split.held_out, size, read=dataset.read_image)

@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from anomaly_cli.defaults import HALF_SAVES
+
 WARM_UP, TIMED = 1, 4  # steps
 MOST_SECONDS = 30.0  # of the timing of one kind of training
 
@@ -47,12 +49,17 @@ class TrainingCost(NamedTuple):
 
 
 def cost_of_epochs(
-    each: TrainingCost, *, fit: int, held_out: int, batch_size: int, epochs: int
+    each: TrainingCost, *, fit: int, held_out: int, batch_size: int, epochs: int, half: int = 0
 ) -> tuple[int, float]:
-    """Steps and seconds of epochs over `fit` images, with the held-out ones after each."""
-    steps = max(1, fit // batch_size) * epochs
+    """Steps and seconds of epochs over `fit` images, with the held-out ones after each.
+
+    `half` of the epochs are of images of half the side.
+    """
+    steps = max(1, fit // batch_size)
+    whole = epochs - HALF_SAVES * half
     reading = (fit + held_out) * each.image
-    return steps, steps * each.step + epochs * held_out * each.held_out + reading
+    seconds = whole * (steps * each.step + held_out * each.held_out) + reading
+    return steps * epochs, seconds
 
 
 def duration_text(seconds: float) -> str:

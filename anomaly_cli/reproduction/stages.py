@@ -164,7 +164,7 @@ def one_class_stage(config: ReproduceConfig, dataset: DatasetName, category: str
     else:
         preset = read_preset(dataset).items()
         options |= {name.replace("-", "_"): value for name, value in preset}
-    options |= {**_REDUCED[dataset], "images_seen": 0} if config.reduced else {}
+    options |= {**_REDUCED[dataset], "images_seen": 0, "half_size": 0.0} if config.reduced else {}
     options["attention"] = Attention(options["attention"]) if "attention" in options else None
     options |= {"dataset": dataset, "data": data_root(config, dataset) or config.data}
     of_model = {
