@@ -128,10 +128,8 @@ class TrainConfig:
         require(self.images_seen >= 0, f"--images-seen must be >= 0, got {self.images_seen}")
         require(self.batch_size >= 2, f"--batch-size must be at least 2, got {self.batch_size}")
         require(0 <= self.half_size < 1, f"--half-size must be in [0, 1), got {self.half_size}")
-        can_halve = self.half_size == 0 or self.model.can_halve
-        require(
-            can_halve, "--half-size needs --head gap and an --image-size that is a multiple of 64"
-        )
+        fits = self.half_size == 0 or self.model.can_halve
+        require(fits, "--half-size needs --head gap and an --image-size that is a multiple of 64")
         require(self.guidance_ratio > 0, f"--guidance-ratio must be > 0, got {self.guidance_ratio}")
         require(
             self.guidance == "none" or self.model.is_pooled,
