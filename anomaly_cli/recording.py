@@ -20,6 +20,7 @@ from anomaly_cli.images import Mask
 from anomaly_cli.maps import MapSpec, candidate_maps, map_specs
 from anomaly_cli.normality import normal_statistics
 from anomaly_cli.selection import SelectedMap, select_map
+from models.config import Attention
 from models.vae import VAE
 
 SMOOTHINGS = (0.0, 1 / 128, 1 / 64, 1 / 32)  # tried with guidance, as shares of the image's side
@@ -77,7 +78,16 @@ def _select(maker: MapMaker, images: TrainingSet, config: TrainConfig) -> Select
     candidates, settings = _candidates(config), _settings(maker, images, config)
     if not images.validation:
         return SelectedMap(candidates[0], settings[0], {})
-    return select_map(maker, candidates, settings, images.validation, batch_size=config.batch_size)
+    # Most drawn defects are small, real ones need not be.
+    both_sizes = MapSpec(Attention.EXACT_SCALES.value, config.model.layers[-1])
+    return select_map(
+        maker,
+        candidates,
+        settings,
+        images.validation,
+        batch_size=config.batch_size,
+        favoured=both_sizes if config.guidance == "synthetic" else None,
+    )
 
 
 def _candidates(config: TrainConfig) -> list[MapSpec]:

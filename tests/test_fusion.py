@@ -23,6 +23,7 @@ from anomaly_cli.fusion import (
 from anomaly_cli.localization import open_localizer
 from anomaly_cli.maps import MapSpec, map_specs
 from anomaly_cli.recording import SMOOTHINGS
+from anomaly_cli.selection import MARGIN
 from models.config import Attention
 
 FUSED = [MapSpec("fused", "neck"), MapSpec("fused_position", "neck")]
@@ -103,7 +104,9 @@ def test_a_guided_model_shows_a_map_chosen_without_a_label(guided: Trained) -> N
     reached = record.training["map_selection"]
     assert len(reached) == 8 * len(SMOOTHINGS)
     chosen = f"{record.default_map}, smoothing {record.settings.smoothing:g} px"
-    assert sum(reached[chosen].values()) == max(sum(row.values()) for row in reached.values())
+    best = max(sum(row.values()) for row in reached.values())
+    is_favoured = record.default_map == "exact_scales@neck"
+    assert sum(reached[chosen].values()) >= best - (2 * MARGIN if is_favoured else 0)
     assert len(record.latent_kinds) == record.model.latent_dim
 
 

@@ -1,10 +1,12 @@
 """The map is chosen by synthetic defects in held-out normal images, never by a label."""
 
 import numpy as np
+import pytest
 import torch
 from conftest import Trained
 from sklearn.metrics import roc_auc_score
 
+from anomaly_cli import selection
 from anomaly_cli.checkpoint import load_model
 from anomaly_cli.data.defects import DefectKind, DefectPainter
 from anomaly_cli.data.mvtec import split_normal, training_images
@@ -73,6 +75,26 @@ def test_the_best_on_drawn_defects_is_chosen(trained: Trained) -> None:
         expected = (pixel_metrics(counts.ranking()).pixel_auroc, roc_auc_score(labels, maxima))
         name = f"gradcam@layer4, smoothing {setting.smoothing:g} px"
         np.testing.assert_allclose(selected.reached[name], expected, atol=1e-3)
+
+
+def test_a_favoured_map_is_taken_unless_another_is_clearly_better(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a margin of 0 it has to be the best; with one of 1 any is taken, as it suits it best."""
+    loaded = load_model(trained.model)
+    maker = MapMaker(loaded.vae, loaded.record.statistics, 64, torch.device("cpu"))
+    validation = validation_of(held_out_images(trained))
+    candidates = candidate_maps(loaded.record.model)
+    settings = [MapSettings(), MapSettings(2.0)]
+    plain = select_map(maker, candidates, settings, validation, batch_size=5)
+    other = next(spec for spec in candidates if spec.source[:5] != plain.spec.source[:5])
+    for margin, expected in ((0.0, plain.spec), (1.0, other)):
+        monkeypatch.setattr(selection, "MARGIN", margin)
+        chosen = select_map(maker, candidates, settings, validation, batch_size=5, favoured=other)
+        assert chosen.spec == expected
+        own = {n: v.mean for n, v in chosen.reached.items() if n.startswith(f"{chosen.spec},")}
+        name = f"{chosen.spec}, smoothing {chosen.settings.smoothing:g} px"
+        assert own[name] == max(own.values())
 
 
 def test_the_model_file_tells_how_its_map_was_chosen(trained: Trained) -> None:
