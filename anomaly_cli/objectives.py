@@ -150,9 +150,12 @@ class GuidedObjective:
         self.validation = validation
         model = plain.config.model
         grid = model.image_size // model.stride(model.layers[-1])
-        self.guidance: Guidance = Guidance(model.latent_dim, grid).to(plain.device)
-        self.balance: GradientBalance = GradientBalance(ratio).to(plain.device)
-        if begun is not None:
+        self.guidance: Guidance
+        self.balance: GradientBalance
+        if begun is None:
+            self.guidance = Guidance(model.latent_dim, grid).to(plain.device)
+            self.balance = GradientBalance(ratio).to(plain.device)
+        else:
             self.guidance, self.balance = begun.guidance, begun.balance
         self.state: nn.Module = nn.ModuleList([self.guidance, self.balance])
         self._branches: _Branches | None = None

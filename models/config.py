@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 Layer = Literal["layer1", "layer2", "layer3", "layer4", "neck", "conv1", "conv2", "conv3", "conv4"]
 STAGES: tuple[Layer, ...] = ("layer1", "layer2", "layer3", "layer4")  # strides 4, 8, 16, 32
@@ -158,6 +158,12 @@ class OneClassConvConfig(ConvVAEConfig):
         ValueError: a value is out of range.
     """
 
+    # A hidden layer lies above the last activation, and its weights fix the size of the images.
+    is_pooled: ClassVar[bool] = False
+    has_covariance: ClassVar[bool] = False
+    has_scales: ClassVar[bool] = False
+    can_halve: ClassVar[bool] = False
+
     reconstruction: Reconstruction = "bce"
     beta: float = 1.0  # weight of the KL term; 1 is the paper's
 
@@ -169,26 +175,6 @@ class OneClassConvConfig(ConvVAEConfig):
         if self.beta < 0:
             raise ValueError(f"beta must not be negative, got {self.beta}")
         _check_choice("reconstruction", self.reconstruction, get_args(Reconstruction))
-
-    @property
-    def is_pooled(self) -> bool:
-        """Whether the posterior is an affine function of the average of the last activation."""
-        return False
-
-    @property
-    def has_covariance(self) -> bool:
-        """Whether `exact_covariance` exists at the last layer."""
-        return False
-
-    @property
-    def has_scales(self) -> bool:
-        """Whether `exact_scales` exists."""
-        return False
-
-    @property
-    def can_halve(self) -> bool:
-        """Whether the network also takes images of half the side."""
-        return False
 
     def stride(self, layer: Layer) -> int:
         """Pixels per position of a target layer."""
