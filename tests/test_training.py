@@ -101,7 +101,8 @@ def test_resumed_training_ends_in_the_same_weights(
     """Stopped after some of four epochs and taken up in a new process's state: bit-identical."""
     if last != 2 and not config.half_size:
         pytest.skip("the epoch of the stop matters where the size changes")
-    whole = final_weights(make_trainer(config))
+    undisturbed = make_trainer(config)
+    whole = final_weights(undisturbed)
     first = make_trainer(config)
     for stats in first.run():
         if isinstance(stats, EpochStats) and stats.epoch == last:
@@ -109,6 +110,8 @@ def test_resumed_training_ends_in_the_same_weights(
     second = make_trainer(config)
     second.load_state_dict(first.state_dict())
     assert_same(whole, final_weights(second))
+    assert second.best_loss == undisturbed.best_loss
+    assert_same(undisturbed.best_weights, second.best_weights)
     assert second.best_size >= first.best_size
     if second.best_size == first.best_size:
         assert second.best_loss <= first.best_loss
