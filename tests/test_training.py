@@ -117,6 +117,20 @@ def test_resumed_training_ends_in_the_same_weights(
         assert second.best_loss <= first.best_loss
 
 
+def test_a_resumed_training_keeps_better_weights_of_the_same_size(make_trainer: Make) -> None:
+    """No epoch reaches the loss that the state remembers, so none may replace its weights."""
+    first = make_trainer(HALVED)
+    for stats in first.run():
+        if isinstance(stats, EpochStats) and stats.epoch == 3:
+            break
+    first.best_loss = 0.0
+    second = make_trainer(HALVED)
+    second.load_state_dict(first.state_dict())
+    final_weights(second)
+    assert second.best_loss == 0
+    assert_same(first.best_weights, second.best_weights)
+
+
 @pytest.mark.parametrize("config", [HALVED, HALVED_GUIDED], ids=["plain", "guided"])
 def test_small_images_come_first_and_never_select_the_model(
     make_trainer: Make, config: TrainConfig
