@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from anomaly_cli import console
 from anomaly_cli.commands import train
 from anomaly_cli.config import TrainConfig
 from anomaly_cli.data.training_set import open_training_set
@@ -115,6 +116,21 @@ def test_resumed_training_ends_in_the_same_weights(
     assert second.best_size >= first.best_size
     if second.best_size == first.best_size:
         assert second.best_loss <= first.best_loss
+
+
+@pytest.mark.parametrize("done", [0, 1, 3])
+def test_progress_weighs_steps_by_their_cost_and_ends_at_its_total(
+    make_trainer: Make, done: int
+) -> None:
+    """Two epochs at a quarter of the cost and two whole ones, whatever was done before."""
+    trainer = make_trainer(HALVED)
+    progress = console.training_progress(HALVED, steps=trainer.steps, done=done)
+    (task,) = progress._bar.tasks
+    assert task.total == 2.5 * trainer.steps
+    for stats in trainer.run():
+        if isinstance(stats, StepStats) and stats.epoch > done:
+            progress.update(stats)
+    assert task.completed == pytest.approx(task.total)
 
 
 def test_a_resumed_training_keeps_better_weights_of_the_same_size(make_trainer: Make) -> None:
