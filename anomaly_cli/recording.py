@@ -78,7 +78,8 @@ def _select(maker: MapMaker, images: TrainingSet, config: TrainConfig) -> Select
     candidates, settings = _candidates(config), _settings(maker, images, config)
     if not images.validation:
         return SelectedMap(candidates[0], settings[0], {})
-    # Most drawn defects are small, real ones need not be.
+    # Most drawn defects are small, real ones need not be. A network that has not seen images of half
+    # the side draws wide halos there, and nothing is to be preferred.
     both_sizes = MapSpec(Attention.EXACT_SCALES.value, config.model.layers[-1])
     return select_map(
         maker,
@@ -86,7 +87,7 @@ def _select(maker: MapMaker, images: TrainingSet, config: TrainConfig) -> Select
         settings,
         images.validation,
         batch_size=config.batch_size,
-        favoured=both_sizes if config.guidance == "synthetic" else None,
+        favoured=both_sizes if config.guidance == "synthetic" and config.half_size else None,
     )
 
 
