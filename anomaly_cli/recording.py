@@ -78,8 +78,8 @@ def _select(maker: MapMaker, images: TrainingSet, config: TrainConfig) -> Select
     candidates, settings = _candidates(config), _settings(maker, images, config)
     if not images.validation:
         return SelectedMap(candidates[0], settings[0], {})
-    # Most drawn defects are small, real ones need not be. A network that has not seen images of half
-    # the side draws wide halos there, and nothing is to be preferred.
+    # Most drawn defects are small, real ones need not be. But a network that has not seen images of
+    # half the side draws wide halos there.
     both_sizes = MapSpec(Attention.EXACT_SCALES.value, config.model.layers[-1])
     return select_map(
         maker,
