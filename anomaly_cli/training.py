@@ -73,7 +73,7 @@ class Trainer:
         self.workers = config.workers if config.workers is not None else 4 * (device.type == "cuda")
         parameters = [*vae.parameters(), *objective.state.parameters()]
         self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
-        self.optimizer = torch.optim.Adam(self.parameters, lr=config.learning_rate)
+        self.optimizer = torch.optim.Adam(self.parameters, lr=config.learning_rate, fused=True)
         total = max(2, config.epochs * self.steps)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer,
