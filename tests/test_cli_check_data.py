@@ -248,3 +248,69 @@ def test_real_tiles_have_no_errors_but_differ_in_size(real_data: Path) -> None:
     }
     assert set(kinds) == {"mixed-size", "small", "near-duplicate"}
     assert kinds["near-duplicate"] == 9
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """Someone's images: normal ones in `good`, others in `bad`, no masks, a stray one above."""
+    root = tmp_path / "parts"
+    images = [draw_part(seed) for seed in range(24)]
+    for number, image in enumerate(images[:20]):
+        write_png(root / "good" / f"{number}.png", image)
+    for number, image in enumerate(images[20:23]):
+        write_png(root / "bad" / f"{number}.png", image)
+    write_png(root / "stray.png", images[23])
+    return root
+
+
+def kinds(outcome: Outcome) -> dict[str, list[list[str]]]:
+    found = json.loads(outcome.stdout)["findings"]
+    return {row["kind"]: [place["paths"] for place in row["places"]] for row in found}
+
+
+def test_own_images_are_counted_and_what_they_lack_is_told(own: Path) -> None:
+    outcome = check(own, "--dataset", "folder", "--json")
+    assert outcome.code == 0, outcome.stderr
+    counts = {(c["split"], c["defect_type"]): c for c in json.loads(outcome.stdout)["counts"]}
+    assert {name: row["images"] for name, row in counts.items()} == {
+        ("train", "good"): 20,
+        ("test", "good"): 0,
+        ("test", "bad"): 3,
+    }
+    assert {row["category"] for row in counts.values()} == {"parts"}
+    found = kinds(outcome)
+    assert found == {
+        "no-normal-test": [["test/good"]],  # those of `good` are trained on
+        "stray": [["stray.png"]],
+        "no-masks": [["."]],
+    }
+    assert check(own, "--dataset", "folder", "--strict").code == 3
+
+
+def test_own_masks_are_checked_once_there_are_some(own: Path) -> None:
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    mask[5:9, 5:9] = 255
+    write_png(own / "ground_truth/bad/0.png", mask)
+    write_png(own / "ground_truth/bad/9.png", mask)
+    write_png(own / "test/good/0.png", draw_part(90))
+    shutil.move(own / "bad", own / "test/bad")
+    outcome = check(own, "--dataset", "folder", "--json")
+    assert outcome.code == 3
+    found = kinds(outcome)
+    assert found["mask-missing"] == [["test/bad/1.png"], ["test/bad/2.png"]]
+    assert found["mask-orphan"] == [["ground_truth/bad/9.png"]]
+    assert "no-normal-test" not in found
+
+
+def test_a_list_of_own_images_is_checked_as_it_is(own: Path, tmp_path: Path) -> None:
+    names = [f"parts/good/{number}.png" for number in range(20)]
+    (tmp_path / "some.txt").write_text("\n".join(names))
+    (own / "good/0.png").write_bytes(b"no image")
+    outcome = check(tmp_path / "some.txt", "--dataset", "folder", "--json")
+    found = kinds(outcome)
+    assert set(found) == {"unreadable", "few-normal", "no-test"}  # the others are not named by it
+    assert found["unreadable"] == [["parts/good/0.png"]]
+    (tmp_path / "some.txt").write_text("some.txt")
+    outcome = check(tmp_path / "some.txt", "--dataset", "folder")
+    assert outcome.code == 3
+    assert "is not an image by its name" in outcome.stderr

@@ -106,3 +106,16 @@ def test_unknown_category_is_a_data_error(mvtec: Path, tmp_path: Path) -> None:
     assert outcome.code == 3
     assert "did you mean disc?" in outcome.stderr
     assert list(tmp_path.glob("*.png")) == []
+
+
+def test_own_images_need_no_category(mvtec: Path, tmp_path: Path) -> None:
+    parts = mvtec / "disc/train/good"
+    output = tmp_path / "sheet.png"
+    options = ["--output", output, "--image-size", SIZE, "--examples", 1]
+    outcome = run_cli("preview-defects", "--dataset", "folder", "--data", parts, *options, "--json")
+    assert outcome.code == 0, outcome.stderr
+    assert json.loads(outcome.stdout)["category"] == "good"
+    assert output.is_file()
+    outcome = run_cli("preview-defects", "--data", mvtec, "--output", tmp_path / "other.png")
+    assert outcome.code == 2
+    assert outcome.stderr == "error: --category must name one category: a sheet shows one\n"

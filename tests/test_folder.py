@@ -127,6 +127,16 @@ def test_labels_beside_good_are_a_test_split(tmp_path: Path) -> None:
     assert kinds == ["bad"] * 3 + ["good"] * 3
 
 
+def test_normal_images_that_are_trained_on_and_scored_are_told(tmp_path: Path) -> None:
+    write_mixed(tmp_path / "good")
+    write_mixed(tmp_path / "bad")
+    (gap,) = folder.explain_gaps(tmp_path, "any", folder.test_samples(tmp_path, "any"))
+    assert "the 3 normal images" in gap
+    assert "too good" in gap
+    write_mixed(tmp_path / "train/good")  # then those of `good` are for the test alone
+    assert folder.explain_gaps(tmp_path, "any", folder.test_samples(tmp_path, "any")) == []
+
+
 def test_a_list_is_taken_where_a_folder_is(tmp_path: Path) -> None:
     write_mixed(tmp_path / "images")
     listed = tmp_path / "train.txt"

@@ -6,13 +6,14 @@ import typer
 
 from anomaly_cli import console
 from anomaly_cli.cli import options as option
-from anomaly_cli.config import CheckDataConfig
+from anomaly_cli.data.config import CheckDataConfig
 from anomaly_cli.errors import DataError
 
 CHECK = CheckDataConfig()
 
 
 def check_data(
+    dataset: option.PhotographsOption = CHECK.dataset,
     data: option.Data = CHECK.data,
     category: option.Category = CHECK.category,
     image_size: Annotated[
@@ -30,7 +31,12 @@ def check_data(
     from anomaly_cli.commands import check_data as command
 
     config = CheckDataConfig(
-        data=data, category=category, image_size=image_size, strict=strict, workers=workers
+        dataset=dataset,
+        data=data,
+        category=category,
+        image_size=image_size,
+        strict=strict,
+        workers=workers,
     )
     report = command.run(config)
     if json:

@@ -8,6 +8,7 @@ import typer
 
 from anomaly_cli.cli.configuration import load_config, load_preset
 from anomaly_cli.config import DATA_VARIABLE, MapConfig, MapSource, Scores
+from anomaly_cli.data.config import Photographs
 from anomaly_cli.defaults import DatasetName
 from anomaly_cli.presets import preset_names
 from models.config import Attention, Layer
@@ -24,6 +25,12 @@ DatasetOption = Annotated[
         "--dataset",
         help="Layout of --data. mnist: --category is a digit. ucsd: UCSDped1 or UCSDped2. folder: "
         "your own images, see docs/datasets.md.",
+    ),
+]
+PhotographsOption = Annotated[
+    Photographs,
+    typer.Option(
+        "--dataset", help="Layout of --data. folder: your own images, see docs/datasets.md."
     ),
 ]
 Category = Annotated[str, typer.Option(help="Name of a category, or all.")]

@@ -7,13 +7,19 @@ import typer
 
 from anomaly_cli import console
 from anomaly_cli.cli import options as option
-from anomaly_cli.config import PreviewDefectsConfig
+from anomaly_cli.data.config import PreviewDefectsConfig
 
-PREVIEW = PreviewDefectsConfig(category="")
+PREVIEW = PreviewDefectsConfig(dataset="folder")  # of the other, a category has to be named
 
 
 def preview_defects(
-    category: Annotated[str, typer.Option(help="Name of a category.")],
+    category: Annotated[
+        str,
+        typer.Option(
+            help="Name of a category.", show_default="with --dataset folder, that of the folder"
+        ),
+    ] = PREVIEW.category,
+    dataset: option.PhotographsOption = "mvtec",
     data: option.Data = PREVIEW.data,
     output: Annotated[Path, typer.Option(help="PNG file to write.")] = PREVIEW.output,
     image_size: Annotated[int, typer.Option(help="Side in pixels.")] = PREVIEW.image_size,
@@ -30,6 +36,7 @@ def preview_defects(
     from anomaly_cli.commands import preview_defects as command
 
     config = PreviewDefectsConfig(
+        dataset=dataset,
         data=data,
         category=category,
         output=output,

@@ -6,11 +6,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from anomaly_cli import console
-from anomaly_cli.config import CheckDataConfig
 from anomaly_cli.data.checks import check_category, check_root
+from anomaly_cli.data.config import CheckDataConfig
+from anomaly_cli.data.datasets import DATASETS
 from anomaly_cli.data.findings import Finding, Severity
-from anomaly_cli.data.inspection import CategoryFacts, collect, inspect_files, list_category
-from anomaly_cli.data.mvtec import GOOD, select_categories
+from anomaly_cli.data.inspection import (
+    CategoryFacts,
+    CategoryFiles,
+    collect,
+    inspect_files,
+    list_category,
+    list_own_images,
+)
+from anomaly_cli.data.mvtec import GOOD
 
 SCHEMA_VERSION = 1
 
@@ -46,17 +54,24 @@ class DataReport(NamedTuple):
         return bool(self.number_of(Severity.ERROR) or (strict and self.number_of(Severity.WARNING)))
 
     def name(self, path: Path) -> str:
-        """The path below the data set."""
-        return path.relative_to(self.data).as_posix()
+        """The path below the data set, or for what a list names elsewhere, as it is."""
+        root = self.data if self.data.is_dir() else self.data.parent
+        return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
 def run(config: CheckDataConfig) -> DataReport:
-    """Decode every image and mask of the categories once and collect what is wrong."""
-    categories = select_categories(config.data, config.category)
-    findings = check_root(config.data) if config.category == "all" else []
+    """Decode every image and mask of the categories once and collect what is wrong.
+
+    Raises:
+        DataError: there is no such category, folder or list.
+    """
+    is_own = config.dataset == "folder"
+    categories = DATASETS[config.dataset].select_categories(config.data, config.category)
+    findings = check_root(config.data) if config.category == "all" and not is_own else []
     counts: list[Counts] = []
     for category in categories:
-        facts = _inspect(config.data / category, workers=config.workers)
+        own = list_own_images(config.data, category) if is_own else None
+        facts = _inspect(own or list_category(config.data / category), workers=config.workers)
         counts += count_images(facts)
         findings += check_category(facts, image_size=config.image_size)
     order = list(Severity)
@@ -64,10 +79,9 @@ def run(config: CheckDataConfig) -> DataReport:
     return DataReport(config.data, config.image_size, tuple(counts), tuple(findings))
 
 
-def _inspect(folder: Path, *, workers: int) -> CategoryFacts:
-    files = list_category(folder)
+def _inspect(files: CategoryFiles, *, workers: int) -> CategoryFacts:
     inspected = []
-    with console.counting_progress(f"checking {folder.name}", files.total) as advance:
+    with console.counting_progress(f"checking {files.category}", files.total) as advance:
         for facts in inspect_files(files, workers=workers):
             inspected.append(facts)
             advance()
@@ -92,7 +106,7 @@ def _count(facts: CategoryFacts, split: str, defect_type: str, paths: Sequence[P
     sizes = [(image.width, image.height) for image in images]
     colours = Counter(image.is_grey for image in images)
     return Counts(
-        facts.files.folder.name,
+        facts.files.category,
         split,
         defect_type,
         images=len(paths),

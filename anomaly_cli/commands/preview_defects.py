@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from anomaly_cli.config import PreviewDefectsConfig
+from anomaly_cli.data.config import PreviewDefectsConfig
+from anomaly_cli.data.datasets import DATASETS
 from anomaly_cli.data.defects import (
     DefectKind,
     DefectPainter,
     SyntheticDefect,
     TrainingPainter,
 )
-from anomaly_cli.data.mvtec import select_categories, training_images
 from anomaly_cli.data.painted import Painter
 from anomaly_cli.data.textures import load_donors
 from anomaly_cli.errors import OutputError
@@ -56,8 +56,9 @@ def run(config: PreviewDefectsConfig) -> PreviewResult:
     Raises:
         OutputError: the file is there already.
     """
-    (category,) = select_categories(config.data, config.category)
-    paths = training_images(config.data, category)
+    dataset = DATASETS[config.dataset]
+    (category,) = dataset.select_categories(config.data, config.category)
+    paths = dataset.training_images(config.data, category)
     if config.output.exists() and not config.overwrite:
         raise OutputError(f"{config.output} exists; choose another file or add --overwrite")
     size = config.image_size
@@ -71,10 +72,10 @@ def run(config: PreviewDefectsConfig) -> PreviewResult:
         normal, defects = _draw_examples(draw, normals, name, config)
         rows.append(_draw_row(name, normal, defects))
         areas[str(name)] = [float(defect.mask.mean()) for defect in defects]
-    title = f"{config.category}: normal, and with synthetic defects (seed {config.seed})"
+    title = f"{category}: normal, and with synthetic defects (seed {config.seed})"
     heading = paragraph(title, TITLE, width=rows[0].shape[1])
     write_png(config.output, margin(below([heading, *rows])))
-    return PreviewResult(config.output, config.category, painter.has_foreground, areas)
+    return PreviewResult(config.output, category, painter.has_foreground, areas)
 
 
 def _draw_examples(

@@ -45,7 +45,7 @@ def check_category(facts: CategoryFacts, *, image_size: int) -> list[Finding]:
         | check_equal(facts)
         | check_near(facts)
     )
-    category = facts.files.folder.name
+    category = facts.files.category
     return [Finding(kind, category, tuple(places)) for kind, places in found.items() if places]
 
 
@@ -63,7 +63,8 @@ def check_counts(facts: CategoryFacts) -> Places:
     normal = sum(path in facts.images for path in files.train)
     if normal < FEW_NORMAL:
         kind = "too-few-normal" if normal < MIN_NORMAL else "few-normal"
-        found[kind] = [Place((files.folder / "train" / GOOD,), f"{normal} readable")]
+        place = files.train[0].parent if files.train else files.folder / "train" / GOOD
+        found[kind] = [Place((place,), f"{normal} readable")]
     defects = sum(len(paths) for name, paths in files.test.items() if name != GOOD)
     if not any(files.test.values()):
         found["no-test"] = [Place((files.folder / "test",))]
@@ -96,7 +97,10 @@ def pair_masks(files: CategoryFiles) -> dict[Path, Path | None]:
 def check_masks(facts: CategoryFacts) -> Places:
     """Masks of defects that are missing, empty, full, of another size, or lossy."""
     found: Places = defaultdict(list)
-    for image, mask in pair_masks(facts.files).items():
+    pairs = pair_masks(facts.files)
+    if pairs and not facts.files.needs_masks:
+        return {"no-masks": [Place((facts.files.folder,))]}
+    for image, mask in pairs.items():
         if mask is None:
             expected = f"ground_truth/{image.parent.name}/{image.stem}_mask.png"
             found["mask-missing"].append(Place((image,), f"expected {expected}"))

@@ -157,6 +157,11 @@ RULES = {
         "16-bit image; the network sees 8 bits of it",
         "fine where 256 levels show the defects",
     ),
+    "no-masks": Rule(
+        Severity.NOTE,
+        "no masks: evaluate gives image metrics alone",
+        "a mask of each image with a defect, where pixel metrics are wanted",
+    ),
     "mask-needless": Rule(
         Severity.NOTE,
         "empty mask of a normal image, never read",

@@ -43,7 +43,7 @@ def training_images(root: Path, category: str) -> list[Path]:  # noqa: ARG001 - 
     Raises:
         DataError: there are fewer than three.
     """
-    paths, place = _normal_images(root)
+    paths, place = normal_images(root)
     if len(paths) < 3:
         raise DataError(
             f"{place} holds {len(paths)} images; training needs at least 3 normal ones, in "
@@ -52,8 +52,12 @@ def training_images(root: Path, category: str) -> list[Path]:  # noqa: ARG001 - 
     return paths
 
 
-def _normal_images(root: Path) -> tuple[list[Path], Path]:
-    """Normal images, and where they lie."""
+def normal_images(root: Path) -> tuple[list[Path], Path]:
+    """The normal images, however few, and the folder or list that names them.
+
+    Raises:
+        DataError: a list cannot be read, or names something else than images.
+    """
     if is_file_list(root):
         return _listed(root), root
     for folder in (root / TRAIN / GOOD, root / TRAIN, root / GOOD):
@@ -71,9 +75,9 @@ def test_samples(root: Path, category: str) -> list[Sample]:  # noqa: ARG001 - a
     Raises:
         DataError: there are no images at all.
     """
-    samples = _labelled(root)
+    samples = labelled_samples(root)
     if not samples:
-        samples = [Sample(path, GOOD, None) for path in _normal_images(root)[0]]
+        samples = [Sample(path, GOOD, None) for path in normal_images(root)[0]]
     if not samples:
         raise DataError(f"no images under {root}; expected test/good and test/<kind of defect>")
     return samples
@@ -82,8 +86,12 @@ def test_samples(root: Path, category: str) -> list[Sample]:  # noqa: ARG001 - a
 test_samples.__test__ = False  # type: ignore[attr-defined] # pytest would collect it
 
 
-def _labelled(root: Path) -> list[Sample]:
-    """Images whose folder is a label; none where all that is there is one folder of normal ones."""
+def labelled_samples(root: Path) -> list[Sample]:
+    """Images whose folder is a label; none where all that is there is one folder of normal ones.
+
+    Raises:
+        DataError: a list cannot be read, or names something else than images.
+    """
     if is_file_list(root):
         paths = _listed(root)
         is_split = any(path.parent.parent.name == TEST for path in paths)
@@ -120,10 +128,15 @@ def explain_gaps(root: Path, category: str, samples: Sequence[Sample]) -> list[s
     gaps = []
     anomalous = [sample for sample in samples if sample.is_anomalous]
     normal = len(samples) - len(anomalous)
-    if not _labelled(root):
+    if not labelled_samples(root):
         gaps.append(
             f"{root} has no test images: the {normal} normal images are scored instead, most of "
             "which the model was trained on"
+        )
+    elif trained := len({s.path for s in samples} & {*normal_images(root)[0]}):
+        gaps.append(
+            f"the {trained} normal images of {root} are scored too, most of which the model was "
+            f"trained on, so that image metrics are too good; they need others in {TEST}/{GOOD}"
         )
     if not anomalous:
         gaps.append(

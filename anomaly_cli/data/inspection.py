@@ -1,7 +1,7 @@
 """A category on disk -> what is in each of its files, decoded once. Nothing unreadable stops it."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from anomaly_cli.data import folder as folder_data
 from anomaly_cli.data.mvtec import GOOD, list_masks
 from anomaly_cli.errors import DataError
 from anomaly_cli.images import RGBImage, is_image, list_folder, read_image, read_mask
@@ -23,12 +24,14 @@ T = TypeVar("T")
 class CategoryFiles(NamedTuple):
     """Which files a category holds, by the place they lie in."""
 
+    category: str
     folder: Path
     train: list[Path]
     test: Mapping[str, list[Path]]  # by defect type
     masks: Mapping[str, Mapping[str, Path]]  # by defect type and stem
     stray: list[Path]  # images in none of these places, so that no command reads them
     foreign: list[Path]  # files among the images that are none
+    needs_masks: bool = True  # of each image with a defect
 
     @property
     def images(self) -> list[Path]:
@@ -94,13 +97,43 @@ def list_category(folder: Path) -> CategoryFiles:
     tests, truths = _subfolders(folder / "test"), _subfolders(folder / "ground_truth")
     test = {kind.name: list_folder(kind) for kind in tests}
     masks = {kind.name: list_masks(kind) for kind in truths}
-    files = CategoryFiles(folder, list_folder(train), test, masks, [], [])
+    files = CategoryFiles(folder.name, folder, list_folder(train), test, masks, [], [])
+    return _with_needless_files(files, [train, *tests, *truths])
+
+
+def list_own_images(root: Path, category: str) -> CategoryFiles:
+    """The same of the user's own images, a folder or a list, as `--dataset folder` takes them.
+
+    Raises:
+        DataError: a list cannot be read, or names something else than images.
+    """
+    train, _place = folder_data.normal_images(root)
+    test: dict[str, list[Path]] = {}
+    for sample in folder_data.labelled_samples(root):
+        if sample.path not in train:  # those of `good` are, where there is no other split
+            test.setdefault(sample.defect_type, []).append(sample.path)
+    homes = {path.parent.parent for paths in test.values() for path in paths}
+    homes = {home.parent if home.name == folder_data.TEST else home for home in homes} or {root}
+    truths = sorted(kind for home in homes for kind in _subfolders(home / folder_data.TRUTH))
+    masks = {kind.name: list_masks(kind) for kind in truths}
+    needs_masks = any(masks.values())
+    place = root if root.is_dir() else root.parent
+    files = CategoryFiles(category, place, train, test, masks, [], [], needs_masks=needs_masks)
+    if place != root:
+        return files  # a list leaves out what it wants to
+    places = {path.parent for path in files.images}
+    return _with_needless_files(files, [*sorted(places), *truths])
+
+
+def _with_needless_files(files: CategoryFiles, places: Sequence[Path]) -> CategoryFiles:
+    """With what lies in the folder, and in the places of its images, without being read."""
     known = {*files.images, *files.all_masks}
+    found = _visible_files(files.folder)
     return files._replace(
-        stray=[path for path in _visible_files(folder) if is_image(path) and path not in known],
+        stray=[path for path in found if is_image(path) and path not in known],
         foreign=[
             path
-            for place in (train, *tests, *truths)
+            for place in places
             for path in sorted(place.glob("*"))
             if not is_image(path) and not path.name.startswith(".") and path.is_file()
         ],
