@@ -1,6 +1,6 @@
 """Attention and reconstruction error in one map, each in standard deviations of normal images.
 
-    fused(p) = (log M(p) - m(p)) / s(p) + (log R(p) - m'(p)) / s'(p)
+    fused(p) = (log M(p) - m(p)) / s(p) + w (log R(p) - m'(p)) / s'(p),    w = 1/2
 
 M is the exact attention and R the reconstruction error, both smoothed; m, s, m', s' are the mean
 and standard deviation of the logarithms over the normal images that fit the model: the same
@@ -9,7 +9,7 @@ everywhere (`fused`), or position by position (`fused_position`, for aligned obj
 is scaled position by position (`fused_covariance`, `fused_scales`). The guided attention is calm
 and round, the error is sharp and noisy; both are skewed, and their logarithms are not, which lets
 them be added. A sum of log-likelihood ratios of two independent witnesses would be added the same
-way.
+way; the error counts half, because it is the worse witness of where a defect is.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,6 +29,7 @@ from anomaly_cli.normality import Moments
 # Added before the logarithm, so that what is nothing in one image is not less in another. Of the
 # error it is 2.5 of 255 grey levels: below lies noise, and not how well the image was rebuilt.
 ATTENTION_FLOOR, ERROR_FLOOR = 1e-4, 1e-2
+ERROR_WEIGHT = 0.5  # docs/decisions/0011
 
 
 class Fusion(NamedTuple):
@@ -42,7 +43,7 @@ class Fusion(NamedTuple):
         attention, error = maps
         return (
             self.attention(np.log(attention + ATTENTION_FLOOR)),
-            self.reconstruction(np.log(error + ERROR_FLOOR)),
+            np.float32(ERROR_WEIGHT) * self.reconstruction(np.log(error + ERROR_FLOOR)),
         )
 
 

@@ -17,7 +17,7 @@ from anomaly_cli.data.training_set import TrainingSet
 from anomaly_cli.drawing import MapMaker, calibrate_maps
 from anomaly_cli.fusion import MapSettings, fit_fusions
 from anomaly_cli.images import Mask
-from anomaly_cli.maps import MapSpec, candidate_maps, map_specs
+from anomaly_cli.maps import MapSpec, candidate_maps, fuse_with, map_specs
 from anomaly_cli.normality import normal_statistics
 from anomaly_cli.selection import SelectedMap, select_map
 from models.config import Attention
@@ -80,14 +80,15 @@ def _select(maker: MapMaker, images: TrainingSet, config: TrainConfig) -> Select
         return SelectedMap(candidates[0], settings[0], {})
     # Most drawn defects are small, real ones need not be. But a network that has not seen images of
     # half the side draws wide halos there.
-    both_sizes = MapSpec(Attention.EXACT_SCALES.value, config.model.layers[-1])
+    attention = MapSpec(Attention.EXACT_SCALES.value, config.model.layers[-1])
+    both_sizes = (attention, fuse_with(attention))
     return select_map(
         maker,
         candidates,
         settings,
         images.validation,
         batch_size=config.batch_size,
-        favoured=both_sizes if config.guidance == "synthetic" and config.half_size else None,
+        favoured=both_sizes if config.guidance == "synthetic" and config.half_size else (),
     )
 
 

@@ -1,6 +1,6 @@
 """Choose a model's map without a label: by defects drawn into held-out normal images."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import product
 from typing import NamedTuple
 
@@ -47,12 +47,12 @@ def select_map(
     validation: Sequence[PaintedImage],
     *,
     batch_size: int,
-    favoured: MapSpec | None = None,
+    favoured: Collection[MapSpec] = (),
 ) -> SelectedMap:
     """The candidate with the highest mean of pixel and image AUROC on drawn defects.
 
-    The first of equal ones; the favoured one, with what suits it best, unless another is better by
-    more than `MARGIN`.
+    The first of equal ones; the best of the favoured ones, unless another is better than it by more
+    than `MARGIN`.
 
     Args:
         maker: draws the maps.
@@ -60,7 +60,7 @@ def select_map(
         settings: what can be done to them, each tried with every map.
         validation: held-out normal images with and without a drawn defect.
         batch_size: images at once.
-        favoured: one of `specs`.
+        favoured: some of `specs`.
     """
     drawn = _draw_parts(maker, specs, validation, batch_size)
     labels = np.array([image.mask.any() for image in validation])
@@ -79,7 +79,7 @@ def select_map(
         reached[f"{spec}, smoothing {setting.smoothing:g} px"] = value
         found.append((value, spec, setting))
     best = max(found, key=lambda row: row[0].mean)
-    own = [row for row in found if row[1] == favoured]
+    own = [row for row in found if row[1] in favoured]
     suits = max(own, key=lambda row: row[0].mean, default=best)
     if suits[0].mean >= best[0].mean - MARGIN:
         best = suits

@@ -90,7 +90,7 @@ def test_a_favoured_map_is_taken_unless_another_is_clearly_better(
     other = next(spec for spec in candidates if spec.source[:5] != plain.spec.source[:5])
     for margin, expected in ((0.0, plain.spec), (1.0, other)):
         monkeypatch.setattr(selection, "MARGIN", margin)
-        chosen = select_map(maker, candidates, settings, validation, batch_size=5, favoured=other)
+        chosen = select_map(maker, candidates, settings, validation, batch_size=5, favoured=[other])
         assert chosen.spec == expected
         own = {n: v.mean for n, v in chosen.reached.items() if n.startswith(f"{chosen.spec},")}
         name = f"{chosen.spec}, smoothing {chosen.settings.smoothing:g} px"
