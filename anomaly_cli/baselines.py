@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
@@ -20,7 +21,8 @@ def baseline_map(source: str, vae: VAE, images: Tensor, latents: Tensor | None =
     Bergmann et al. 2019), in [0, 2]. `centre_prior` is a Gaussian in the middle, the same for all
     images: what a map reaches by knowing where defects use to lie.
 
-    x is what the network sees: the grey of the images, if it has one channel.
+    x is what the network sees: the grey of the images, if it has one channel. Where the decoder
+    draws smaller images than these, x is shrunk to their size and the map enlarged.
 
     Args:
         source: the name.
@@ -35,9 +37,12 @@ def baseline_map(source: str, vae: VAE, images: Tensor, latents: Tensor | None =
         return torch.exp(-squares / (2 * PRIOR_WIDTH**2)).expand(len(images), -1, -1)
     rebuilt = vae.reconstruct(images) if latents is None else vae.decode(latents)
     seen = vae.targets(images)
-    if source == SSIM:
-        return _dissimilarity(seen, rebuilt)
-    return (seen - rebuilt).abs().mean(dim=1)
+    is_ssim = source == SSIM
+    error = _dissimilarity(seen, rebuilt) if is_ssim else (seen - rebuilt).abs().mean(dim=1)
+    if error.shape[1:] == images.shape[2:]:
+        return error
+    size = (images.shape[2], images.shape[3])
+    return F.interpolate(error[:, None], size, mode="bilinear", align_corners=False)[:, 0]
 
 
 def _dissimilarity(seen: Tensor, rebuilt: Tensor) -> Tensor:

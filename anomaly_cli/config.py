@@ -1,18 +1,12 @@
 """Settings of the commands: each default lives here once, and `cli` reads it. Loads no torch."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from anomaly_cli.defaults import DatasetName, Guidance, TrainDefaults
 from anomaly_cli.errors import require
-from models.config import (
-    Attention,
-    Freeze,
-    Layer,
-    OneClassConfig,
-    VAEConfig,
-)
+from models.config import Attention, Freeze, Layer, OneClassConfig, VAEConfig
 
 MODEL_FILE = "model.safetensors"
 STATE_FILE = "training_state.pt"
@@ -29,61 +23,6 @@ SSIM = "ssim"  # 1 - structural similarity of x and x^
 CENTRE_PRIOR = "centre_prior"  # a Gaussian in the middle: what can be had without looking
 BASELINES = (RECONSTRUCTION, SSIM, CENTRE_PRIOR)
 FUSED = "fused"  # the sum of both, in standard deviations of normal images
-
-
-@dataclass(frozen=True, kw_only=True)
-class SampleConfig:
-    """Settings of `sample`."""
-
-    destination: Path
-    category: str = "all"  # brick, grass, gravel or all
-    image_size: int = 256  # pixels, square
-    count: int = 40  # normal training images per category
-    seed: int = 0
-    overwrite: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse nonsense when built."""
-        require(self.image_size >= 32, f"--image-size must be at least 32, got {self.image_size}")
-        require(self.seed >= 0, f"--seed must not be negative, got {self.seed}")
-        require(self.count >= 3, f"--count must be at least 3, got {self.count}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class PreviewDefectsConfig:
-    """Settings of `preview-defects`."""
-
-    data: Path = Path("data/mvtec")
-    category: str
-    output: Path = Path("defects.png")
-    image_size: int = 256  # pixels, square
-    examples: int = 6  # defects of each kind
-    seed: int = 0
-    overwrite: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse nonsense when built."""
-        require(self.image_size >= 32, f"--image-size must be at least 32, got {self.image_size}")
-        require(self.category != "all", "--category must name one category: a sheet shows one")
-        require(self.examples >= 1, f"--examples must be at least 1, got {self.examples}")
-        require(self.seed >= 0, f"--seed must not be negative, got {self.seed}")
-        require(self.output.suffix.lower() == ".png", f"--output must end in .png: {self.output}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckDataConfig:
-    """Settings of `check-data`."""
-
-    data: Path = Path("data/mvtec")
-    category: str = "all"
-    image_size: int = 256  # pixels; smaller images are named
-    strict: bool = False  # warnings fail too
-    workers: int = 4  # threads that decode
-
-    def __post_init__(self) -> None:
-        """Refuse nonsense when built."""
-        require(self.image_size >= 1, f"--image-size must be at least 1, got {self.image_size}")
-        require(self.workers >= 1, f"--workers must be at least 1, got {self.workers}")
 
 
 _PLAIN = TrainDefaults()
@@ -130,6 +69,8 @@ class TrainConfig:
         require(0 <= self.half_size < 1, f"--half-size must be in [0, 1), got {self.half_size}")
         fits = self.half_size == 0 or self.model.can_halve
         require(fits, "--half-size needs --head gap and an --image-size that is a multiple of 64")
+        if isinstance(self.model, VAEConfig) and self.half_size:  # the size that it learns for long
+            object.__setattr__(self, "model", replace(self.model, rebuilds_half=True))
         require(self.guidance_ratio > 0, f"--guidance-ratio must be > 0, got {self.guidance_ratio}")
         require(
             self.guidance == "none" or self.model.is_pooled,

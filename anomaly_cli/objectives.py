@@ -72,7 +72,6 @@ class PlainObjective:
         device: torch.device,
     ) -> None:
         self.vae = vae
-        self.size = None if fit.size == config.model.image_size else fit.size  # to be decoded
         self.fit = fit
         self.held_out = held_out
         self.config = config
@@ -109,7 +108,7 @@ class PlainObjective:
 
     def _terms(self, images: Tensor, noise: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.amp):
-            output = self.vae(images, noise, self.size)
+            output = self.vae(images, noise)
         targets = self.vae.targets(images)
         return vae_loss_terms(_in_float32(output), targets, self.config.model.reconstruction)
 
@@ -177,12 +176,13 @@ class GuidedObjective:
             for branch in self._branches:
                 branch.retain_grad()
             posterior = self.encoder.posterior([*features[:-1], self._branches.bound], layer)
-            logits = self.vae.logits(posterior.sample(noise), self.plain.size)
+            logits = self.vae.decoder(posterior.sample(noise))
             local = self._local_latents(self._branches.guidance)
         local = local.float()
         output = _in_float32(VAEOutput(posterior, logits))
-        reconstruction, kl = vae_loss_terms(output, batch.normal, config.model.reconstruction)
-        bound = (reconstruction + config.model.beta * kl).mean() / batch.normal[0].numel()
+        targets = self.vae.targets(batch.normal)
+        reconstruction, kl = vae_loss_terms(output, targets, config.model.reconstruction)
+        bound = (reconstruction + config.model.beta * kl).mean() / targets[0].numel()
         self.guidance.observe(local[~batch.masks.any(dim=(1, 2))])
         misfit = guidance_loss(self.guidance(local, batch.masks.shape[1:]), batch.masks)
         total = SCALE * (self.balance.weight * bound + misfit)

@@ -70,6 +70,7 @@ class VAEConfig:
     neck_channels: int = 128
     reconstruction: Reconstruction = "bce"
     beta: float = 1.0  # weight of the KL term; 1 is the paper's
+    rebuilds_half: bool = False  # the decoder draws images of half the side
 
     def __post_init__(self) -> None:
         """Refuse nonsense when built."""
@@ -88,6 +89,8 @@ class VAEConfig:
             raise ValueError(f"neck_channels must be at least 1, got {self.neck_channels}")
         if self.neck == "fpn" and self.head == "flatten":
             raise ValueError("head must be gap with a neck: the fused activation is averaged")
+        if self.rebuilds_half and not self.can_halve:
+            raise ValueError("rebuilds_half needs head gap and an image_size that 64 divides")
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -114,6 +117,11 @@ class VAEConfig:
     def can_halve(self) -> bool:
         """Whether the network also takes images of half the side."""
         return self.is_pooled and self.image_size % 64 == 0
+
+    @property
+    def rebuilt_size(self) -> int:
+        """Side of the images that the decoder draws, in pixels."""
+        return self.image_size // 2 if self.rebuilds_half else self.image_size
 
     def stride(self, layer: Layer) -> int:
         """Pixels per position of a target layer."""

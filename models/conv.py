@@ -90,4 +90,4 @@ class ConvTDecoder(nn.Module):
 
 def conv_vae(config: ConvVAEConfig) -> VAE:
     """The VAE of `config`, freshly initialised."""
-    return VAE(ConvEncoder(config), ConvTDecoder(config))
+    return VAE(ConvEncoder(config), ConvTDecoder(config), rebuilt_size=config.image_size)

@@ -3,6 +3,7 @@
 from typing import NamedTuple, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 LUMA = (0.299, 0.587, 0.114)  # grey of red, green and blue, ITU-R BT.601
@@ -34,7 +35,7 @@ class VAEOutput(NamedTuple):
     """What one pass through the VAE gives."""
 
     posterior: Posterior
-    logits: Tensor  # (B, C, H, W), before the sigmoid
+    logits: Tensor  # (B, C, S, S), before the sigmoid
 
 
 class VAE(nn.Module):
@@ -42,11 +43,13 @@ class VAE(nn.Module):
 
     Args:
         encoder: images (B, C, H, W) in [0, 1] -> `Posterior`.
-        decoder: latents (B, D) -> logits (B, C, H, W).
+        decoder: latents (B, D) -> logits (B, C, S, S).
+        rebuilt_size: S, which is the side of the images, or less; they are shrunk to be compared.
     """
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, *, rebuilt_size: int) -> None:
         super().__init__()
+        self.rebuilt_size = rebuilt_size
         self.encoder = encoder
         self.decoder = decoder
 
@@ -55,28 +58,26 @@ class VAE(nn.Module):
         return cast("Posterior", self.encoder(images))
 
     def targets(self, images: Tensor) -> Tensor:
-        """What the decoder has to rebuild of images (B, C, H, W): what the encoder sees of them."""
-        return to_channels(images, cast("int", self.encoder.image_channels))
+        """What the decoder has to rebuild of images (B, C, H, W): what the encoder sees of them.
+
+        Returns:
+            (B, C', S, S), of S pixels a side, as the decoder draws them.
+        """
+        seen = to_channels(images, cast("int", self.encoder.image_channels))
+        if seen.shape[-1] == self.rebuilt_size:
+            return seen
+        return F.adaptive_avg_pool2d(seen, self.rebuilt_size)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Images (B, C, H, W) in [0, 1] of latents (B, D)."""
+        """Images (B, C, S, S) in [0, 1] of latents (B, D)."""
         return torch.sigmoid(cast("Tensor", self.decoder(latents)))
 
     def reconstruct(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) rebuilt from their posterior means."""
         return self.decode(self.encode(images).mu)
 
-    def logits(self, latents: Tensor, size: int | None = None) -> Tensor:
-        """What the decoder gives, (B, C, H, W); `size` for one that can draw smaller images."""
-        return cast("Tensor", self.decoder(latents, *(() if size is None else (size,))))
-
-    def forward(
-        self,
-        images: Tensor,
-        generator: torch.Generator | None = None,
-        size: int | None = None,
-    ) -> VAEOutput:
+    def forward(self, images: Tensor, generator: torch.Generator | None = None) -> VAEOutput:
         """Encode, draw (train mode) or take the mean (eval mode), and decode to `logits`."""
         posterior = self.encode(images)
         latents = posterior.sample(generator) if self.training else posterior.mu
-        return VAEOutput(posterior, self.logits(latents, size))
+        return VAEOutput(posterior, self.decoder(latents))

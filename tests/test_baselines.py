@@ -11,6 +11,8 @@ from conftest import Trained, run_cli
 from anomaly_cli.baselines import PRIOR_WIDTH, baseline_map
 from anomaly_cli.checkpoint import load_model
 from anomaly_cli.config import BASELINES
+from models.config import VAEConfig
+from models.resnet import resnet18_vae
 from models.vae import VAE
 
 
@@ -49,6 +51,22 @@ def test_what_is_rebuilt_exactly_is_normal_and_what_is_not_lies_where_it_differs
     assert anomaly_map[20:30, 40:50].mean() > 0.3
     assert anomaly_map[:10].abs().max() < 1e-5
     assert rebuilt.shape == same.shape
+
+
+@pytest.mark.parametrize("source", ["reconstruction", "ssim"])
+def test_a_decoder_of_half_the_side_has_maps_of_the_whole_one(source: str) -> None:
+    vae = resnet18_vae(VAEConfig(image_size=64, latent_dim=4, rebuilds_half=True)).eval()
+    latents = torch.randn(2, 4)
+    with torch.no_grad():
+        rebuilt = vae.decode(latents)
+    enlarged = rebuilt.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    same = baseline_map(source, vae, enlarged, latents)
+    torch.testing.assert_close(same, torch.zeros(2, 64, 64), atol=1e-5, rtol=0)
+    enlarged[:, :, 20:30, 40:50] = 1 - enlarged[:, :, 20:30, 40:50].round()
+    anomaly_map = baseline_map(source, vae, enlarged, latents)
+    assert anomaly_map.shape == (2, 64, 64)
+    assert anomaly_map[:, 21:29, 41:49].mean() > 0.3
+    assert anomaly_map[:, :8].abs().max() < 1e-5
 
 
 def test_centre_prior_is_a_gaussian_and_has_seen_nothing(vae: VAE) -> None:

@@ -218,6 +218,7 @@ def test_half_size_is_seen_in_the_metrics_and_in_the_record(mvtec: Path, tmp_pat
         record = load_model(tmp_path / name / "disc").record
         assert record.training["best_epoch"] == 2 or not extra
         assert record.training["half_size"] == (0.5 if extra else 0)
+        assert record.model.rebuilds_half == bool(extra)
     assert train_defaults("synthetic", is_fast=False).half_size > 0
     assert train_defaults("none", is_fast=False).half_size == 0
 

@@ -1,5 +1,7 @@
 """The VAE: shapes, stages, heads, sampling."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torchvision.models import resnet18
@@ -48,6 +50,18 @@ def test_decoder_gives_images_of_the_input_size() -> None:
     assert rebuilt.shape == (2, 3, 64, 64)
     assert rebuilt.min() > 0
     assert rebuilt.max() < 1
+
+
+def test_decoder_of_half_the_side_has_means_of_four_pixels_to_rebuild() -> None:
+    vae = resnet18_vae(replace(SMALL, rebuilds_half=True)).eval()
+    images = torch.rand(2, 3, 64, 64)
+    assert vae.reconstruct(images).shape == (2, 3, 32, 32)
+    means = images.unflatten(2, (32, 2)).unflatten(4, (32, 2)).mean(dim=(3, 5))
+    torch.testing.assert_close(vae.targets(images), means)
+    assert torch.equal(vae.targets(means), means)  # images of that size are as they are
+    for size, head in ((96, "gap"), (64, "flatten")):
+        with pytest.raises(ValueError, match="rebuilds_half needs head gap"):
+            VAEConfig(image_size=size, head=head, rebuilds_half=True)
 
 
 def test_eval_mode_decodes_the_mean_and_train_mode_a_draw() -> None:
