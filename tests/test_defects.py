@@ -13,7 +13,6 @@ from anomaly_cli.data.defects import (
     DefectKind,
     SyntheticDefect,
     draw_defect,
-    draw_random_defect,
 )
 from anomaly_cli.images import RGBImage
 
@@ -170,14 +169,6 @@ def test_patch_without_donor_is_refused() -> None:
             donors=[],
             generator=np.random.default_rng(0),
         )
-
-
-@pytest.mark.parametrize("has_donor", [True, False])
-def test_random_kinds_are_all_drawn_but_no_patch_without_donor(has_donor: bool) -> None:
-    image, generator = make_ground(48, 48), np.random.default_rng(0)
-    donors = [make_ground(30, 30, seed=9)] if has_donor else []
-    drawn = {draw_random_defect(image, donors=donors, generator=generator).kind for _ in range(150)}
-    assert drawn == set(DefectKind) - (set() if has_donor else {DefectKind.PATCH})
 
 
 def test_no_pinhole_is_left_where_the_new_texture_meets_the_old_level() -> None:

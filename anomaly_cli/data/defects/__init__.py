@@ -11,7 +11,6 @@ from anomaly_cli.data.defects.painter import (
     DefectPainter,
     TrainingPainter,
     draw_defect,
-    draw_random_defect,
 )
 from anomaly_cli.data.defects.visibility import MIN_AREA, MIN_DIFFERENCE
 
@@ -24,6 +23,5 @@ __all__ = [
     "SyntheticDefect",
     "TrainingPainter",
     "draw_defect",
-    "draw_random_defect",
     "foreground_mask",
 ]

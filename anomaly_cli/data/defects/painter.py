@@ -55,15 +55,6 @@ _DRAWERS: dict[DefectKind, Callable[[Canvas], Change]] = {
 }
 
 
-def draw_random_defect(
-    image: RGBImage, *, donors: Sequence[RGBImage], generator: np.random.Generator
-) -> SyntheticDefect:
-    """Draw a defect of any kind, all equally likely; no patch where there is no donor."""
-    kinds = [kind for kind in DefectKind if donors or kind is not DefectKind.PATCH]
-    kind = kinds[int(generator.integers(len(kinds)))]
-    return draw_defect(image, kind=kind, donors=donors, generator=generator)
-
-
 def draw_defect(
     image: RGBImage,
     *,
