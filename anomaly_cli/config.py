@@ -57,7 +57,7 @@ class TrainConfig:
     seed: int = 0
     workers: int | None = None  # processes that read images; None: 0 on CPU, 4 on a GPU
     device: str = "auto"
-    amp: bool = False  # bfloat16 autocast
+    amp: bool | None = None  # bfloat16 autocast; None: with guidance, where it is faster
     resume: bool = False
     overwrite: bool = False
 

@@ -106,8 +106,12 @@ class PlainObjective:
         bound = reconstruction + self.config.model.beta * kl
         return HeldOutLosses(reconstruction, kl, 0.0, bound, self.held_out.size)
 
+    def autocast(self) -> torch.autocast:
+        """Within it the network computes in bfloat16, if the settings say so."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=bool(self.config.amp))
+
     def _terms(self, images: Tensor, noise: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.amp):
+        with self.autocast():
             output = self.vae(images, noise)
         targets = self.vae.targets(images)
         return vae_loss_terms(_in_float32(output), targets, self.config.model.reconstruction)
@@ -170,7 +174,7 @@ class GuidedObjective:
         batch = batch.to(self.plain.device)
         config = self.plain.config
         layer = self.encoder.layers[-1]
-        with torch.autocast(self.plain.device.type, torch.bfloat16, enabled=config.amp):
+        with self.plain.autocast():
             features = self.encoder.features(batch.painted, layer)
             self._branches = _Branches(*(features[-1].view_as(features[-1]) for _ in range(2)))
             for branch in self._branches:
@@ -201,13 +205,14 @@ class GuidedObjective:
     def held_out_losses(self) -> HeldOutLosses:
         """The bound of the normal images, and the guidance of the painted ones, which selects."""
         bound = self.plain.held_out_losses()
-        layer, size = self.encoder.layers[-1], self.plain.config.batch_size
+        layer, config = self.encoder.layers[-1], self.plain.config
         logits, masks = [], []
-        for start in range(0, len(self.validation), size):
-            batch = collate_painted(list(self.validation[start : start + size]))
+        for start in range(0, len(self.validation), config.batch_size):
+            batch = collate_painted(list(self.validation[start : start + config.batch_size]))
             batch = batch.to(self.plain.device)
-            local = self._local_latents(self.encoder.features(batch.painted, layer)[-1])
-            logits.append(self.guidance(local, batch.masks.shape[1:]).cpu())
+            with self.plain.autocast():
+                local = self._local_latents(self.encoder.features(batch.painted, layer)[-1])
+            logits.append(self.guidance(local.float(), batch.masks.shape[1:]).cpu())
             masks.append(batch.masks.cpu())
         misfit = float(guidance_loss(torch.cat(logits), torch.cat(masks)))
         return bound._replace(guidance=misfit, selection=misfit)

@@ -127,6 +127,6 @@ class GradientBalance(nn.Module):
         """Take the two gradients of a step, the first one as `weight` has scaled it."""
         self.updates += 1
         share = (1.0 / self.updates).clamp_min(0.05)
-        self.first.lerp_(weighted_first.norm() / self.weight, share)
-        self.second.lerp_(second.norm(), share)
+        self.first.lerp_(weighted_first.norm().float() / self.weight, share)
+        self.second.lerp_(second.norm().float(), share)
         self.weight.copy_(self.second / (self.ratio * self.first).clamp_min(1e-12))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from anomaly_cli.device import resolve_device, seed_everything
+from anomaly_cli.device import is_fast_in_bfloat16, resolve_device, seed_everything
 from anomaly_cli.errors import DeviceError
 
 CUDA = torch.cuda.device_count()
@@ -108,3 +108,17 @@ def test_workspace_of_cublas_is_fixed_unless_the_user_fixed_it(
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
     seed_everything(0)
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
+
+
+def test_bfloat16_is_fast_where_the_processor_has_instructions_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cpu = torch.device("cpu")
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: False, raising=False)
+    assert not is_fast_in_bfloat16(cpu)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    assert is_fast_in_bfloat16(cpu)
+    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")  # as in another version
+    assert not is_fast_in_bfloat16(cpu)
+    assert not is_fast_in_bfloat16(torch.device("mps"))

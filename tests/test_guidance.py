@@ -10,6 +10,7 @@ import torch
 from conftest import TRAIN_OPTIONS, run_cli
 from torch import Tensor
 
+from anomaly_cli.checkpoint import load_model
 from anomaly_cli.commands import train
 from anomaly_cli.config import TrainConfig
 from anomaly_cli.data.painted import PAINTED_SHARE, PaintedImages, collate_painted
@@ -139,6 +140,41 @@ def test_gradients_of_both_losses_reach_the_encoder_and_their_norms_are_balanced
     expected = branches.guidance.grad.norm() / SCALE / (CONFIG.guidance_ratio * pulled.norm())
     objective.after_backward()
     torch.testing.assert_close(objective.balance.weight, expected, rtol=1e-4, atol=0)
+
+
+def test_bfloat16_trains_to_about_the_same_losses(mvtec: Path) -> None:
+    """The norms that balance the losses are kept in float32, whatever the activation is of."""
+    losses = {}
+    for amp in (False, True):
+        config = replace(CONFIG, data=mvtec, epochs=3, amp=amp)
+        trainer = train.make_trainer(config, open_training_set(config), torch.device("cpu"))
+        losses[amp] = [stats for stats in trainer.run() if isinstance(stats, EpochStats)]
+        assert all(p.dtype == torch.float32 for p in trainer.vae.parameters())
+    assert losses[True] != losses[False]
+    for half, full in zip(losses[True], losses[False], strict=True):
+        assert half.guidance == pytest.approx(full.guidance, rel=0.1)
+        assert half.held_out_guidance == pytest.approx(full.held_out_guidance, rel=0.2)
+        assert half.reconstruction == pytest.approx(full.reconstruction, rel=0.1)
+
+
+@pytest.mark.parametrize("is_fast", [False, True])
+def test_bfloat16_is_taken_where_it_is_faster_but_not_in_the_papers_training(
+    mvtec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_fast: bool
+) -> None:
+    monkeypatch.setattr(train, "is_fast_in_bfloat16", lambda _device: is_fast)
+    used = {}
+    for guidance in ("synthetic", "none"):
+        for given in (None, True, False):
+            config = replace(
+                CONFIG, data=mvtec, epochs=1, output=tmp_path / f"{guidance}{given}",
+                guidance=guidance, amp=given, device="cpu",
+            )  # fmt: skip
+            (trained,) = train.run(config)
+            used[guidance, given] = load_model(trained.model).record.training["amp"]
+    assert [used[g, True] for g in ("synthetic", "none")] == [True, True]
+    assert [used[g, False] for g in ("synthetic", "none")] == [False, False]
+    assert used["synthetic", None] == is_fast
+    assert used["none", None] is False
 
 
 def test_guidance_falls_in_training_and_selects_the_epoch(mvtec: Path) -> None:

@@ -257,6 +257,7 @@ def test_every_command_with_an_output_folder_reads_files() -> None:
 ROUND_TRIPS = [
     ["train", "--epochs", 3, "--latent-dim", 4, "--beta", 1e-05, "--data", 'a "b" \\c'],
     ["train", "--fast", "--guidance", "none", "--attention", "gradcam", "--amp"],
+    ["train", "--category", "one", "--no-amp"],
     ["train", "--preset", "paper", "--workers", 2],
     ["train", "--dataset", "mnist", "--category", 3, "--epochs", 2],
     ["train", "--dataset", "ucsd", "--image-size", 50],

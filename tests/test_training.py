@@ -93,8 +93,8 @@ def test_same_seed_same_weights_other_seed_others(make_trainer: Make, config: Tr
 @pytest.mark.parametrize("last", [1, 2, 3])
 @pytest.mark.parametrize(
     "config",
-    [CONFIG, GUIDED, HALVED, HALVED_GUIDED],
-    ids=["plain", "guided", "half-size", "half-size guided"],
+    [CONFIG, GUIDED, HALVED, HALVED_GUIDED, replace(HALVED_GUIDED, amp=True)],
+    ids=["plain", "guided", "half-size", "half-size guided", "half-size guided bfloat16"],
 )
 def test_resumed_training_ends_in_the_same_weights(
     make_trainer: Make, config: TrainConfig, last: int

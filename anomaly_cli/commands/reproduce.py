@@ -13,6 +13,7 @@ from anomaly_cli.commands.reproduce_results import Trained, make_figure, make_ta
 from anomaly_cli.config import TrainConfig
 from anomaly_cli.console.reproduction import show_estimate
 from anomaly_cli.data.training_set import split_training_images
+from anomaly_cli.device import resolve_device
 from anomaly_cli.errors import AnomalyCliError, ConfigError, DeviceError
 from anomaly_cli.files import write_text
 from anomaly_cli.images import write_png
@@ -93,7 +94,9 @@ def _require_same_training(stage: Stage) -> None:
     if not (isinstance(stage, TrainConfig) and is_trained(stage)):
         return
     record = load_model(folder_of(stage)).record
-    wanted = train.training_settings(stage, split_training_images(stage))
+    split = split_training_images(stage)
+    settled = train.settle(stage, len(split.fit), resolve_device(stage.device))
+    wanted = train.training_settings(settled, split)
     found = {**record.training, "data": record.data["fingerprint"]}
     changed = [n for n, value in wanted.items() if n != "model" and found.get(n) != value]
     changed += ["model"] if record.model != stage.model else []
