@@ -14,7 +14,7 @@ PRIOR_WIDTH = 1 / 4  # standard deviation of the Gaussian, in sides of the image
 
 @torch.no_grad()
 def baseline_map(source: str, vae: VAE, images: Tensor, latents: Tensor | None = None) -> Tensor:
-    """The map of one of `config.BASELINES`, (B, H, W), for images (B, 3, H, W) in [0, 1].
+    """The map of a baseline of the VAE, (B, H, W), for images (B, 3, H, W) in [0, 1].
 
     `reconstruction` is |x - x^|, mean over channels, the baseline of the paper. `ssim` is 1 - SSIM
     of x and x^ in Gaussian windows of 1.5 pixels (Wang et al. 2004; the residual of AE-SSIM,

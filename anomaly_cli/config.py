@@ -13,16 +13,17 @@ STATE_FILE = "training_state.pt"
 MANIFEST_FILE = "manifest.jsonl"
 DATA_VARIABLE = "ANOMALY_CLI_DATA"
 
-MapSource = Literal["attention", "reconstruction", "ssim", "centre_prior", "fused"]
+MapSource = Literal["attention", "appearance", "reconstruction", "ssim", "centre_prior", "fused"]
 Scores = Literal["raw", "global", "position"]
 Layout = Literal["mirror", "mvtec"]
 Resolution = Literal["network", "original"]  # at which maps and masks are compared
 Counting = Literal["exact", "streaming"]  # of pixels
+APPEARANCE = "appearance"  # how unusual brightness, contrast, edges and colour are
 RECONSTRUCTION = "reconstruction"  # the map |x - x^|, beside those of attention
 SSIM = "ssim"  # 1 - structural similarity of x and x^
 CENTRE_PRIOR = "centre_prior"  # a Gaussian in the middle: what can be had without looking
-BASELINES = (RECONSTRUCTION, SSIM, CENTRE_PRIOR)
-FUSED = "fused"  # the sum of both, in standard deviations of normal images
+BASELINES = (APPEARANCE, RECONSTRUCTION, SSIM, CENTRE_PRIOR)
+FUSED = "fused"  # attention, appearance and error, in standard deviations of normal images
 
 
 _PLAIN = TrainDefaults()

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from anomaly_cli.baselines import baseline_map
 from anomaly_cli.calibration import MapCalibration, ScoreScale, calibrate_map
-from anomaly_cli.config import RECONSTRUCTION
+from anomaly_cli.config import APPEARANCE
 from anomaly_cli.data.normal import NormalImages
 from anomaly_cli.fusion import MapSettings, add_parts, finish_parts
 from anomaly_cli.images import AnomalyMap
 from anomaly_cli.maps import MapSpec, map_specs, parts_of
+from models.appearance import AppearanceStatistics, appearance_map, appearance_maps
 from models.attention import (
     LatentStatistics,
     LocalStatistics,
@@ -33,7 +34,8 @@ class LatentMaps(NamedTuple):
     anomaly_maps: Tensor  # (B, S, S) float32
     latent_maps: Tensor  # (B, D, h, w) float32; their mean is the attention, before it is smoothed
     posterior: Posterior
-    parts: tuple[Tensor, ...] = ()  # of a fused map: attention and error, (B, S, S); their sum
+    parts: tuple[Tensor, ...] = ()  # of a fused map, which is their sum, (B, S, S) each
+    appearance_maps: Tensor | None = None  # of a fused map, (B, 6, g, g): `appearance.KINDS`
 
 
 class MapMaker:
@@ -93,8 +95,19 @@ class MapMaker:
             maps |= {chosen[attention]: drawn[attention] for attention in chosen}
         for part in parts:
             if part.layer is None:
-                maps[part] = baseline_map(part.source, self.vae, images, latents)
+                maps[part] = self._baseline(part, images, latents)
         return {part: maps[part].detach().float().cpu() for part in parts}
+
+    def _baseline(self, spec: MapSpec, images: Tensor, latents: Tensor | None) -> Tensor:
+        if spec.source == APPEARANCE:
+            return appearance_map(images, self._normal_appearance)
+        return baseline_map(spec.source, self.vae, images, latents)
+
+    @property
+    def _normal_appearance(self) -> AppearanceStatistics:
+        if self.statistics.appearance is None:
+            raise ValueError("maps of appearance need that of normal images")
+        return self.statistics.appearance
 
     def _activate(
         self, images: Tensor, layer: Layer, attentions: Collection[Attention]
@@ -135,10 +148,11 @@ class MapMaker:
         enlarged = F.interpolate(mean, size, mode="bilinear", align_corners=False)[:, 0]
         posterior = Posterior(*(part.detach().float() for part in activation.posterior))
         drawn = {spec.parts[0]: enlarged.cpu()}
+        looks = None
         if spec.is_fused:
-            drawn[spec.parts[1]] = baseline_map(
-                RECONSTRUCTION, self.vae, images, posterior.mu
-            ).cpu()
+            looks = appearance_maps(images, self._normal_appearance).cpu()
+            for part in spec.parts[1:]:
+                drawn[part] = self._baseline(part, images, posterior.mu).detach().cpu()
         finished = self._finish(drawn, spec)
         parts = zip(*finished, strict=True) if spec.is_fused else ()
         return LatentMaps(
@@ -146,18 +160,24 @@ class MapMaker:
             maps.cpu(),
             Posterior(*(part.cpu() for part in posterior)),
             tuple(torch.from_numpy(np.stack(part)) for part in parts),
+            looks,
         )
 
 
 def _to(statistics: NormalStatistics, device: torch.device) -> NormalStatistics:
     latent = LatentStatistics(*(part.float().to(device) for part in statistics.latent))
-    if statistics.local is None:
-        return NormalStatistics(latent)
-    half = None if statistics.half is None else _local_to(statistics.half, device)
-    return NormalStatistics(latent, _local_to(statistics.local, device), half)
+    looks = statistics.appearance
+    return NormalStatistics(
+        latent,
+        _local_to(statistics.local, device),
+        _local_to(statistics.half, device),
+        None if looks is None else AppearanceStatistics(*(part.to(device) for part in looks)),
+    )
 
 
-def _local_to(statistics: LocalStatistics, device: torch.device) -> LocalStatistics:
+def _local_to(statistics: LocalStatistics | None, device: torch.device) -> LocalStatistics | None:
+    if statistics is None:
+        return None
     parts = (None if part is None else part.float().to(device) for part in statistics)
     return LocalStatistics(*parts)  # type: ignore[arg-type] # only the last may be None
 

@@ -1,15 +1,16 @@
-"""Attention and reconstruction error in one map, each in standard deviations of normal images.
+"""Attention, appearance and error in one map, each in standard deviations of normal images.
 
-    fused(p) = (log M(p) - m(p)) / s(p) + w (log R(p) - m'(p)) / s'(p),    w = 1/2
+    fused(p) = z(log M(p)) + z(log A(p)) + z(log R(p)) / 2,    z(x) = (x - m(p)) / s(p)
 
-M is the exact attention and R the reconstruction error, both smoothed; m, s, m', s' are the mean
-and standard deviation of the logarithms over the normal images that fit the model: the same
-everywhere (`fused`), or position by position (`fused_position`, for aligned objects). With
-`exact_covariance` or `exact_scales`, which are in units of their position already, only the error
-is scaled position by position (`fused_covariance`, `fused_scales`). The guided attention is calm
-and round, the error is sharp and noisy; both are skewed, and their logarithms are not, which lets
-them be added. A sum of log-likelihood ratios of two independent witnesses would be added the same
-way; the error counts half, because it is the worse witness of where a defect is.
+M is the exact attention, A the appearance (`models.appearance`) and R the reconstruction error, all
+smoothed; m and s are the mean and standard deviation of the logarithm over the normal images that
+fit the model: the same everywhere (`fused`), or position by position (`fused_position`, for aligned
+objects). With `exact_covariance` or `exact_scales`, which are in units of their position already as
+the appearance is, only the error is scaled position by position (`fused_covariance`,
+`fused_scales`). The guided attention is calm and round, the error is sharp and noisy; all are
+skewed, and their logarithms are not, which lets them be added. A sum of log-likelihood ratios of
+independent witnesses would be added the same way; the error counts half, because it is the worst
+witness of where a defect is.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,28 +22,31 @@ import torch
 from torch import Tensor
 
 from anomaly_cli.calibration import ScoreScale, pooled_scale, position_scale
-from anomaly_cli.config import RECONSTRUCTION
+from anomaly_cli.config import APPEARANCE, RECONSTRUCTION
 from anomaly_cli.images import AnomalyMap
 from anomaly_cli.maps import FUSED_COVARIANCE, FUSED_POSITION, FUSED_SCALES, MapSpec, parts_of
 from anomaly_cli.normality import Moments
 
-# Added before the logarithm, so that what is nothing in one image is not less in another. Of the
-# error it is 2.5 of 255 grey levels: below lies noise, and not how well the image was rebuilt.
-ATTENTION_FLOOR, ERROR_FLOOR = 1e-4, 1e-2
+# Added before the logarithm, so that what is nothing in one image is not less in another. Distances
+# are 1 on average in normal images, and guidance trains log(1 + M). Of the error it is 2.5 of 255
+# grey levels: below lies noise, and not how well the image was rebuilt.
+DISTANCE_FLOOR, ERROR_FLOOR = 1.0, 1e-2
 ERROR_WEIGHT = 0.5  # docs/decisions/0011
 
 
 class Fusion(NamedTuple):
-    """The scales of the two parts, of their logarithms."""
+    """The scales of the parts, of their logarithms."""
 
     attention: ScoreScale
+    appearance: ScoreScale
     reconstruction: ScoreScale
 
-    def parts(self, maps: Sequence[AnomalyMap]) -> tuple[AnomalyMap, AnomalyMap]:
-        """The two terms of the fused map of smoothed maps (S, S) of attention and error."""
-        attention, error = maps
+    def parts(self, maps: Sequence[AnomalyMap]) -> tuple[AnomalyMap, ...]:
+        """The terms of the fused map of smoothed maps (S, S), in the order of the scales."""
+        attention, looks, error = maps
         return (
-            self.attention(np.log(attention + ATTENTION_FLOOR)),
+            self.attention(np.log(attention + DISTANCE_FLOOR)),
+            self.appearance(np.log(looks + DISTANCE_FLOOR)),
             np.float32(ERROR_WEIGHT) * self.reconstruction(np.log(error + ERROR_FLOOR)),
         )
 
@@ -106,7 +110,7 @@ def fit_fusions(
     for images in batches:
         drawn = draw(images, specs)
         for (sigma, part), of_part in moments.items():
-            floor = ERROR_FLOOR if part.source == RECONSTRUCTION else ATTENTION_FLOOR
+            floor = ERROR_FLOOR if part.source == RECONSTRUCTION else DISTANCE_FLOOR
             small = [_small_log(smooth(m, sigma), floor, grid) for m in drawn[part].numpy()]
             of_part.add(torch.from_numpy(np.stack(small)))
     return {
@@ -127,9 +131,12 @@ def _small_log(anomaly_map: AnomalyMap, floor: float, grid: int) -> AnomalyMap:
 
 def _fit_scale(moments: Moments, fused: MapSpec, part: MapSpec) -> ScoreScale:
     mean, square = moments.mean.numpy(), moments.mean_square.numpy()
-    is_error = part.source == RECONSTRUCTION
-    # Attention with covariances is in units of its position already.
-    is_scaled = fused.source in {FUSED_COVARIANCE, FUSED_SCALES}
-    if fused.source == FUSED_POSITION or (is_scaled and is_error):
+    # Appearance, and attention with covariances, are in units of their position already.
+    by_position = {
+        FUSED_POSITION: part.source != APPEARANCE,
+        FUSED_COVARIANCE: part.source == RECONSTRUCTION,
+        FUSED_SCALES: part.source == RECONSTRUCTION,
+    }
+    if by_position.get(fused.source, False):
         return position_scale(mean, moments.variance.numpy(), moments.count)
     return pooled_scale(mean.mean(keepdims=True), square.mean(keepdims=True))

@@ -2,18 +2,20 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from anomaly_cli.drawing import LatentMaps
 from anomaly_cli.errors import ConfigError
-from anomaly_cli.fusion import smooth
+from anomaly_cli.fusion import Fusion, smooth
 from anomaly_cli.images import resize_map
 from anomaly_cli.maps import MapSpec
 from anomaly_cli.rendering import ColourRange
+from models.appearance import KINDS
 from models.attention import LatentStatistics
 from models.config import SUMMED, Attention
 from models.vae import VAE
@@ -78,14 +80,18 @@ class Peak(NamedTuple):
 
     row: int  # in pixels of the network's input
     column: int
-    parts: tuple[float, ...]  # of a fused map: attention and reconstruction, which add up to it
+    parts: tuple[float, ...]  # of a fused map, which is their sum, in the order of `Fusion`
     shares: NDArray[np.float64]  # (D,), of each latent in the attention there; sum 1, or NaN
+    looks: NDArray[np.float64]  # (6,), of each of `KINDS` in the appearance; empty if not fused
 
-    def record(self) -> dict[str, float]:
+    def record(self) -> dict[str, Any]:
         """Plain JSON values."""
-        names = ("attention", "reconstruction")
-        place = {"row": self.row, "column": self.column}
-        return place | dict(zip(names, self.parts, strict=False))
+        place: dict[str, Any] = {"row": self.row, "column": self.column}
+        place |= dict(zip(Fusion._fields, self.parts, strict=False))
+        if len(self.looks):
+            shares = map(_finite, self.looks.tolist())
+            place["appearance_shares"] = dict(zip(KINDS, shares, strict=True))
+        return place
 
 
 class ImageLatents(NamedTuple):
@@ -129,20 +135,21 @@ def describe_latents(
 
 
 def _find_peak(drawn: LatentMaps, place: int, smoothing: float) -> Peak:
-    """Each latent's map enlarged and smoothed as the anomaly map was, at its highest pixel."""
+    """What is at the highest pixel, and the shares of what it is made of."""
     anomaly_map = drawn.anomaly_maps[place].numpy()
-    row, column = np.unravel_index(int(anomaly_map.argmax()), anomaly_map.shape)
-    values = np.array(
-        [
-            smooth(resize_map(latent_map, *anomaly_map.shape), smoothing)[row, column]
-            for latent_map in drawn.latent_maps[place].numpy()
-        ],
-        float,
-    )
-    total = values.sum()
-    shares = values / total if total > 0 else np.full_like(values, np.nan)
+    row, column = (int(i) for i in np.unravel_index(int(anomaly_map.argmax()), anomaly_map.shape))
+
+    def shares(maps: Tensor) -> NDArray[np.float64]:
+        """Of maps (D, h, w) in their sum, each enlarged and smoothed as the anomaly map was."""
+        enlarged = (resize_map(one, *anomaly_map.shape) for one in maps.numpy())
+        values = np.array([smooth(one, smoothing)[row, column] for one in enlarged], float)
+        total = values.sum()
+        return values / total if total > 0 else np.full_like(values, np.nan)
+
     parts = tuple(float(part[place, row, column]) for part in drawn.parts)
-    return Peak(int(row), int(column), parts, shares)
+    looks = drawn.appearance_maps
+    of_looks = np.zeros(0) if looks is None else shares(looks[place])
+    return Peak(row, column, parts, shares(drawn.latent_maps[place]), of_looks)
 
 
 def _finite(value: float) -> float | None:

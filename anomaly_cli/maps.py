@@ -1,9 +1,9 @@
-"""Anomaly maps by name: every definition of attention, the residual, and both together."""
+"""Anomaly maps by name: every definition of attention, the baselines, and what is fused of them."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from anomaly_cli.config import BASELINES, FUSED, RECONSTRUCTION
+from anomaly_cli.config import APPEARANCE, BASELINES, FUSED, RECONSTRUCTION
 from anomaly_cli.errors import ConfigError
 from models.config import EXACT, SUMMED, Attention, Layer, OneClassConfig
 
@@ -19,7 +19,7 @@ ATTENTION_PART = {
 
 
 class MapSpec(NamedTuple):
-    """One way to draw an anomaly map: attention at a layer, the residual, or both of them fused."""
+    """One way to draw an anomaly map: attention at a layer, a baseline, or both of them fused."""
 
     source: str  # a value of `Attention`, one of `BASELINES`, or one of `ATTENTION_PART`
     layer: Layer | None = None  # target layer of attention
@@ -30,7 +30,7 @@ class MapSpec(NamedTuple):
 
     @property
     def is_fused(self) -> bool:
-        """Whether the map is a sum of two others."""
+        """Whether the map is a sum of others."""
         return self.source in ATTENTION_PART
 
     @property
@@ -44,7 +44,8 @@ class MapSpec(NamedTuple):
         """The maps that this one is made of; itself, where it is none of the fused."""
         if not self.is_fused:
             return (self,)
-        return MapSpec(ATTENTION_PART[self.source].value, self.layer), MapSpec(RECONSTRUCTION)
+        attention = MapSpec(ATTENTION_PART[self.source].value, self.layer)
+        return attention, MapSpec(APPEARANCE), MapSpec(RECONSTRUCTION)
 
 
 def parts_of(specs: Iterable[MapSpec]) -> list[MapSpec]:

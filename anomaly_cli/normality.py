@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from models.appearance import AppearanceStatistics, appearance
 from models.attention import LatentStatistics, LocalStatistics, NormalStatistics
 from models.config import keeps_covariance
 from models.gradients import Encoder, activate, local_latents
@@ -12,6 +13,7 @@ from models.heads import PooledHead
 
 _SMALLEST_EIGENVALUE = 1e-3  # of a correlation matrix: latents that copy each other
 _SMALLEST_VARIANCE = 1e-12  # a latent that never moves
+_APPEARANCE_NOISE = 1e-3  # standard deviation: a quarter of a grey level tells nothing
 
 
 @torch.no_grad()
@@ -32,9 +34,11 @@ def normal_statistics(
     is_pooled = isinstance(encoder.closed_head(layer), PooledHead)
     device = encoder.mu.weight.device
     mu, spread = Moments(), Moments()
-    local, half = _LocalMoments(), _LocalMoments()
+    local, half, looks = _LocalMoments(), _LocalMoments(), _LocalMoments()
     for batch in batches:
-        activation = activate(encoder, batch.to(device), layer, with_half=with_half)
+        images = batch.to(device)
+        activation = activate(encoder, images, layer, with_half=with_half)
+        looks.add(appearance(images))
         mu.add(activation.posterior.mu)
         spread.add(activation.posterior.logvar.exp())
         if is_pooled:
@@ -42,9 +46,11 @@ def normal_statistics(
         if activation.half is not None:
             half.add(local_latents(activation.half))
     latent = LatentStatistics(mu.mean, spread.mean + mu.variance)
+    seen = looks.appearance()
     if not is_pooled:
-        return NormalStatistics(latent)
-    return NormalStatistics(latent, local.statistics(), half.statistics() if with_half else None)
+        return NormalStatistics(latent, appearance=seen)
+    small = half.statistics() if with_half else None
+    return NormalStatistics(latent, local.statistics(), small, seen)
 
 
 class _LocalMoments:
@@ -74,6 +80,12 @@ class _LocalMoments:
             None if self.products is None else _whitening(local, self.products),
         )
 
+    def appearance(self) -> AppearanceStatistics:
+        """Of all batches, where what was added is the appearance of images."""
+        assert self.products is not None  # noqa: S101 - 18 statistics on 64 x 64 places are few
+        whitening = _whitening(self.moments, self.products, noise=_APPEARANCE_NOISE)
+        return AppearanceStatistics(self.moments.mean.float(), whitening)
+
 
 def _products(latents: Tensor) -> Tensor:
     """Of each pair of latents (B, D, h, w), summed over images: (h, w, D, D) float64."""
@@ -82,11 +94,12 @@ def _products(latents: Tensor) -> Tensor:
     return products
 
 
-def _whitening(local: "Moments", products: Tensor) -> Tensor:
+def _whitening(local: "Moments", products: Tensor, *, noise: float = 0.0) -> Tensor:
     """What decorrelates the local latents at each position, (h, w, D, D) float32.
 
     A few hundred images do not tell 32 x 32 covariances: each matrix is mixed with the mean over
-    positions, which counts as D + 1 images, the least that has an inverse.
+    positions, which counts as D + 1 images, the least that has an inverse. `noise` is a standard
+    deviation that each value has besides.
     """
     mean = local.mean.permute(1, 2, 0)  # (h, w, D)
     own = products / local.count - mean[..., :, None] * mean[..., None, :]
@@ -94,6 +107,7 @@ def _whitening(local: "Moments", products: Tensor) -> Tensor:
     common = own.mean(dim=(0, 1), keepdim=True)
     share = (dimensions + 1) / (local.count + dimensions + 1)
     mixed = (1 - share) * own + share * common
+    mixed = mixed + noise**2 * torch.eye(dimensions, dtype=mixed.dtype)
     scale = mixed.diagonal(dim1=-2, dim2=-1).clamp_min(_SMALLEST_VARIANCE).rsqrt()
     correlation = mixed * scale[..., :, None] * scale[..., None, :]
     values, vectors = torch.linalg.eigh(correlation)

@@ -78,17 +78,18 @@ def _select(maker: MapMaker, images: TrainingSet, config: TrainConfig) -> Select
     candidates, settings = _candidates(config), _settings(maker, images, config)
     if not images.validation:
         return SelectedMap(candidates[0], settings[0], {})
-    # Most drawn defects are small, real ones need not be. But a network that has not seen images of
-    # half the side draws wide halos there.
-    attention = MapSpec(Attention.EXACT_SCALES.value, config.model.layers[-1])
-    both_sizes = (attention, fuse_with(attention))
+    # Attention has learned from such defects, so they flatter it beside appearance and error, which
+    # have not; and most are small, which real ones need not be. But a network that has not seen
+    # images of half the side draws wide halos there.
+    own = Attention.EXACT_SCALES if config.half_size else Attention.EXACT_COVARIANCE
+    robust = fuse_with(MapSpec(own.value, config.model.layers[-1]))
     return select_map(
         maker,
         candidates,
         settings,
         images.validation,
         batch_size=config.batch_size,
-        favoured=both_sizes if config.guidance == "synthetic" and config.half_size else (),
+        favoured=(robust,) if config.guidance == "synthetic" else (),
     )
 
 

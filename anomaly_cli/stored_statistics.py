@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from models.appearance import KINDS, REACHES, AppearanceStatistics
 from models.attention import LatentStatistics, LocalStatistics, NormalStatistics
 from models.config import OneClassConfig
 
@@ -9,9 +10,13 @@ from models.config import OneClassConfig
 def statistics_tensors(statistics: NormalStatistics) -> dict[str, Tensor]:
     """By name in a model file."""
     parts = {f"latent.{name}": part for name, part in statistics.latent._asdict().items()}
-    for prefix, local in (("local", statistics.local), ("half", statistics.half)):
-        if local is not None:
-            items = local._asdict().items()
+    for prefix, own in (
+        ("local", statistics.local),
+        ("half", statistics.half),
+        ("appearance", statistics.appearance),
+    ):
+        if own is not None:
+            items = own._asdict().items()
             parts |= {f"{prefix}.{name}": part for name, part in items if part is not None}
     return {f"statistics.{name}": part for name, part in parts.items()}
 
@@ -32,7 +37,17 @@ def read_statistics(model: OneClassConfig, tensors: dict[str, Tensor]) -> Normal
         raise ValueError(f"statistics of {model.latent_dim} latents expected")
     if model.has_scales and half is None:
         raise KeyError("statistics.half.mean")
-    return NormalStatistics(latent, local, half)
+    return NormalStatistics(latent, local, half, _read_appearance(tensors))
+
+
+def _read_appearance(tensors: dict[str, Tensor]) -> AppearanceStatistics:
+    count = len(REACHES) * len(KINDS)
+    names = (f"statistics.appearance.{name}" for name in AppearanceStatistics._fields)
+    seen = AppearanceStatistics(*(tensors[name] for name in names))
+    grid = tuple(seen.mean.shape[1:])
+    if seen.mean.shape[0] != count or seen.whitening.shape != (*grid, count, count):
+        raise ValueError(f"statistics of {count} values of appearance expected")
+    return seen
 
 
 def _read_local(

@@ -36,6 +36,7 @@ from anomaly_cli.images import write_png
 from anomaly_cli.maps import map_specs
 from anomaly_cli.objectives import PlainObjective
 from anomaly_cli.training import StepStats, Trainer
+from models.appearance import AppearanceStatistics
 from models.attention import LatentStatistics, LocalStatistics, NormalStatistics
 from models.config import VAEConfig
 from models.losses import vae_loss_terms
@@ -128,6 +129,9 @@ def save_untrained(path: Path) -> VAEConfig:
         statistics=NormalStatistics(
             LatentStatistics(0 * ones, ones),
             LocalStatistics(torch.zeros(32, 8, 8), torch.ones(32, 8, 8), 0 * ones, ones),
+            appearance=AppearanceStatistics(
+                torch.zeros(18, 64, 64), torch.eye(18).expand(64, 64, 18, 18)
+            ),
         ),
         calibrations={str(spec): calibration for spec in map_specs(config)},
         default_map="exact_position@layer4",

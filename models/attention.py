@@ -33,6 +33,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.appearance import AppearanceStatistics
 from models.config import EXACT, SUMMED, Attention, GradNorm
 from models.gradients import (
     Activation,
@@ -79,6 +80,7 @@ class NormalStatistics(NamedTuple):
     latent: LatentStatistics
     local: LocalStatistics | None = None  # None where the last activation is not pooled
     half: LocalStatistics | None = None  # of images at half their side; None without `exact_scales`
+    appearance: AppearanceStatistics | None = None  # None: no map of it is drawn
 
 
 class SumOptions(NamedTuple):

@@ -20,6 +20,7 @@ from anomaly_cli.checkpoint import (
 )
 from anomaly_cli.errors import CheckpointError, OutputError
 from anomaly_cli.fusion import Fusion, MapSettings
+from models.appearance import AppearanceStatistics
 from models.attention import LatentStatistics, LocalStatistics, NormalStatistics
 from models.config import VAEConfig
 from models.resnet import resnet18_vae
@@ -28,7 +29,7 @@ from models.vae import VAE
 CONFIG = VAEConfig(image_size=32, latent_dim=3)
 MAP = "diff_mahal@layer4"
 ONE, TWO = np.ones((1, 1), np.float32), np.full((2, 2), 2, np.float32)
-FUSION = Fusion(ScoreScale(ONE, TWO), ScoreScale(TWO, ONE))
+FUSION = Fusion(ScoreScale(ONE, TWO), ScoreScale(ONE, ONE), ScoreScale(TWO, ONE))
 
 
 @pytest.fixture
@@ -52,6 +53,7 @@ def record() -> ModelRecord:
                 torch.rand(3),
                 torch.rand(1, 1, 3, 3),
             ),
+            appearance=AppearanceStatistics(torch.rand(18, 2, 2), torch.rand(2, 2, 18, 18)),
         ),
         calibrations={MAP: calibrate_map(maps, 2)},
         default_map=MAP,
@@ -135,13 +137,15 @@ def rewrite(path: Path, change: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("change", "value", "message"),
     [
-        ("format_version", 99, "format version 99.*reads 5"),
+        ("format_version", 99, "format version 99.*reads 6"),
         ("drop", "vae.encoder.mu.weight", "encoder.mu.weight"),
         ("drop", "statistics.latent.mean", "statistics.latent.mean"),
         ("drop", "statistics.local.variance", "statistics.local.variance"),
+        ("drop", "statistics.appearance.whitening", "statistics.appearance.whitening"),
         ("drop", f"calibration.{MAP}.raw.maxima", "maxima"),
         ("reshape", "vae.encoder.mu.bias", "encoder.mu.bias"),
         ("reshape", "statistics.latent.variance", "3 latents"),
+        ("reshape", "statistics.appearance.mean", "18 values of appearance"),
         ("reshape", f"calibration.{MAP}.raw.quantiles", "wrong size"),
         ("default_map", "gradcam@layer1", "gradcam@layer1"),
         ("model", {"image_size": 31}, "multiple of 32"),

@@ -1,4 +1,4 @@
-"""The fused map: two witnesses in standard deviations, and what the parts of it add up to."""
+"""The fused map: witnesses in standard deviations, and what the parts of it add up to."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from anomaly_cli.calibration import PRIOR_IMAGES, ScoreScale
 from anomaly_cli.checkpoint import load_model
 from anomaly_cli.config import MapConfig
 from anomaly_cli.fusion import (
-    ATTENTION_FLOOR,
+    DISTANCE_FLOOR,
     ERROR_FLOOR,
     Fusion,
     MapSettings,
@@ -24,6 +24,7 @@ from anomaly_cli.localization import open_localizer
 from anomaly_cli.maps import MapSpec, map_specs
 from anomaly_cli.recording import SMOOTHINGS
 from anomaly_cli.selection import MARGIN
+from models.appearance import KINDS
 from models.config import Attention
 
 FUSED = [MapSpec("fused", "neck"), MapSpec("fused_position", "neck")]
@@ -33,14 +34,19 @@ def one(value: float) -> np.ndarray:
     return np.full((1, 1), value, np.float32)
 
 
-def test_fused_map_is_the_sum_of_two_scores_by_hand() -> None:
+def test_fused_map_is_the_sum_of_three_scores_by_hand() -> None:
     spec = FUSED[0]
-    fusion = Fusion(ScoreScale(one(1.0), one(2.0)), ScoreScale(one(-1.0), one(0.5)))
-    drawn = {spec.parts[0]: np.full((8, 8), np.e, np.float32)}
-    drawn[spec.parts[1]] = np.ones((8, 8), np.float32)
+    scales = ((1.0, 2.0), (3.0, 4.0), (-1.0, 0.5))
+    fusion = Fusion(*(ScoreScale(one(mean), one(std)) for mean, std in scales))
+    values = (np.e, np.e**2, 1.0)
+    drawn = {
+        part: np.full((8, 8), value, np.float32)
+        for part, value in zip(spec.parts, values, strict=True)
+    }
     fused = finish_map(drawn, spec, MapSettings(0.0, {"fused": fusion}))
     error = (np.log(1 + ERROR_FLOOR) + 1) / 0.5
-    expected = (np.log(np.e + ATTENTION_FLOOR) - 1) / 2 + error / 2  # it counts half
+    distances = (np.log(np.e + DISTANCE_FLOOR) - 1) / 2 + (np.log(np.e**2 + DISTANCE_FLOOR) - 3) / 4
+    expected = distances + error / 2  # it counts half
     np.testing.assert_allclose(fused, expected, rtol=1e-5)
 
 
@@ -64,11 +70,11 @@ def test_scales_are_the_moments_of_the_logarithms() -> None:
     batches = torch.arange(6.0)[:, None].split(4)
     fusions = fit_fusions(draw, batches, FUSED, [0.0, 1.0], grid=8)
     assert set(fusions) == {0.0, 1.0}
-    logs = np.log(maps[FUSED[0].parts[0]].astype(float) + ATTENTION_FLOOR)
+    logs = np.log(maps[FUSED[0].parts[0]].astype(float) + DISTANCE_FLOOR)
     pooled = fusions[0.0]["fused"].attention
     np.testing.assert_allclose(pooled.mean, logs.mean(), rtol=1e-4)
     np.testing.assert_allclose(pooled.std, logs.std(), rtol=1e-4)
-    logs = np.log(maps[FUSED[1].parts[0]].astype(float) + ATTENTION_FLOOR)
+    logs = np.log(maps[FUSED[1].parts[0]].astype(float) + DISTANCE_FLOOR)
     position = fusions[0.0]["fused_position"].attention
     np.testing.assert_allclose(position.mean, logs.mean(axis=0), rtol=1e-4)
     variance = (6 * logs.var(0) + PRIOR_IMAGES * logs.var(0).mean()) / (6 + PRIOR_IMAGES)
@@ -86,11 +92,11 @@ def test_with_covariances_only_the_error_is_scaled_by_position() -> None:
         return {part: torch.from_numpy(of_part[: len(batch)]) for part, of_part in maps.items()}
 
     fusion = fit_fusions(draw, [torch.zeros(6, 1)], [spec], [0.0], grid=8)[0.0][spec.source]
-    attention, error = (maps[part].astype(float) for part in spec.parts)
-    assert fusion.attention.mean.shape == (1, 1)
-    np.testing.assert_allclose(
-        fusion.attention.mean, np.log(attention + ATTENTION_FLOOR).mean(), rtol=1e-4, atol=1e-5
-    )
+    *distances, error = (maps[part].astype(float) for part in spec.parts)
+    for scale, distance in zip((fusion.attention, fusion.appearance), distances, strict=True):
+        assert scale.mean.shape == (1, 1)
+        expected = np.log(distance + DISTANCE_FLOOR).mean()
+        np.testing.assert_allclose(scale.mean, expected, rtol=1e-4, atol=1e-5)
     by_position = np.log(error + ERROR_FLOOR).mean(axis=0)
     np.testing.assert_allclose(fusion.reconstruction.mean, by_position, rtol=1e-4, atol=1e-5)
 
@@ -106,19 +112,19 @@ def test_a_guided_model_shows_a_map_chosen_without_a_label(guided: Trained) -> N
     assert len(reached) == 8 * len(SMOOTHINGS)
     chosen = f"{record.default_map}, smoothing {record.settings.smoothing:g} px"
     best = max(sum(row.values()) for row in reached.values())
-    is_favoured = record.default_map in {"exact_scales@neck", "fused_scales@neck"}
+    is_favoured = record.default_map in {"fused_covariance@neck", "fused_scales@neck"}
     assert sum(reached[chosen].values()) >= best - (2 * MARGIN if is_favoured else 0)
     assert len(record.latent_kinds) == record.model.latent_dim
 
 
-@pytest.mark.parametrize("source", [None, "fused", "attention", "reconstruction"])
+@pytest.mark.parametrize("source", [None, "fused", "attention", "appearance", "reconstruction"])
 def test_map_option_chooses_the_sum_or_a_part(guided: Trained, source: str | None) -> None:
     localizer = open_localizer(guided.model, MapConfig(source=source))  # type: ignore[arg-type]
     default = load_model(guided.model).record.default_map
     exact = default.replace("fused", "exact")
     fused = exact.replace("exact", "fused")
     expected = {None: default, "fused": fused, "attention": exact}
-    assert str(localizer.spec) == expected.get(source, "reconstruction")
+    assert str(localizer.spec) == expected.get(source, source)
 
 
 def test_named_attention_has_its_fused_map(guided: Trained) -> None:
@@ -138,7 +144,7 @@ def test_named_attention_has_its_fused_map(guided: Trained) -> None:
 
 
 def test_parts_and_latents_add_up_to_the_score(guided: Trained, tmp_path: Path) -> None:
-    """At the highest pixel, attention + reconstruction is the score, and shares are 1 in sum."""
+    """At the highest pixel the three parts add up to the score, and shares to 1."""
     localizer = open_localizer(guided.model, MapConfig(source="fused"))
     images = torch.rand(3, 3, 64, 64)
     drawn = localizer.maker.with_latents(images, localizer.spec)
@@ -153,8 +159,11 @@ def test_parts_and_latents_add_up_to_the_score(guided: Trained, tmp_path: Path) 
     assert outcome.code == 0, outcome.stderr
     for line in (out / "manifest.jsonl").read_text().splitlines():
         record = json.loads(line)
-        total = record["peak"]["attention"] + record["peak"]["reconstruction"]
+        total = sum(record["peak"][name] for name in Fusion._fields)
         assert total == pytest.approx(record["score"], rel=1e-4)
         shares = [latent["share_at_peak"] for latent in record["latents"]]
         assert sum(shares) == pytest.approx(1)
+        looks = record["peak"]["appearance_shares"]
+        assert list(looks) == list(KINDS)
+        assert sum(looks.values()) == pytest.approx(1)
         assert all(latent["kind"] for latent in record["latents"])

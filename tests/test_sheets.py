@@ -192,15 +192,14 @@ def test_words_of_a_colour_bar_stay_within_its_ends() -> None:
 def explained(*, height: int = 40, width: int = 40, latents: int = 9) -> ExplainedImage:
     """A blue image; latent i has the value i everywhere, and so does its deviation."""
     values = np.arange(latents, dtype=np.float32)
+    shares = values / values.sum()
     maps = np.ones((latents, 2, 2), np.float32) * values[:, None, None]
     return ExplainedImage(
         name="folder/part.png",
         tile=fit(block(height, width), *SHEET_TILE),
         anomaly_map=np.zeros((8, 8), np.float32),
         score=0.0,
-        latents=ImageLatents(
-            values, values, values / values.sum(), maps, Peak(0, 0, (), values / values.sum())
-        ),
+        latents=ImageLatents(values, values, shares, maps, Peak(0, 0, (), shares, np.zeros(0))),
     )
 
 

@@ -174,9 +174,8 @@ def train(
         "augmentation": augmentation,
     }
     given = {name: value for name, value in given.items() if value is not None}
-    small = preset_options(
-        dataset, {"guidance", "attention"}
-    )  # of the paper's experiments on small images
+    # Of the paper's experiments on small images.
+    small = preset_options(dataset, {"guidance", "attention"})
     guidance = guidance or small.get("guidance", TRAIN.guidance)
     chosen = train_defaults(guidance, is_fast=fast, dataset=dataset)._replace(**given)
     has_neck = chosen.neck != "none"

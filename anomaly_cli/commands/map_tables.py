@@ -23,7 +23,8 @@ _METRICS = ("pixel_auroc", "best_iou", "aupro", "image_auroc")
 _NAMES = ("pixel AUROC", "best IoU (oracle)", "AU-PRO 0.3", "image AUROC")
 
 _BASELINES_IN_WORDS = (
-    "reconstruction: |x - x^|. ssim: 1 - structural similarity of x and x^. "
+    "appearance: local brightness, contrast, edges and colour against those of normal images, "
+    "without a network. reconstruction: |x - x^|. ssim: 1 - structural similarity of x and x^. "
     "centre_prior: a Gaussian in the middle, the same for all images."
 )
 

@@ -1,0 +1,78 @@
+"""How each place of an image looks: brightness, contrast, edges and colour, without a network.
+
+Guided latents know best what drawn defects have in common, and overlook what no drawing had: a
+place that is merely lighter, rougher or smoother than it should be. Eighteen plain statistics of
+the pixels around a place see that. They are compared with those of normal images at the same place
+as local latents are: by the Mahalanobis distance, decorrelated, one term for each statistic.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+GRID = 64  # cells along a side of the image, or as many as it has pixels
+REACHES = (1, 3, 9)  # cells along a side of what is averaged around a place
+KINDS = ("brightness", "contrast", "edges_across", "edges_along", "red", "blue")
+_LUMA = (0.299, 0.587, 0.114)  # grey of red, green and blue, ITU-R BT.601
+_FLOOR = 1 / 255  # a grey level, added before logarithms: differences below it are noise
+
+
+class AppearanceStatistics(NamedTuple):
+    """Appearance of normal images, C = 18 statistics on a grid of G x G places."""
+
+    mean: Tensor  # (C, G, G), over images
+    whitening: Tensor  # (G, G, C, C), what decorrelates the deviations from it at each place
+
+
+def appearance(images: Tensor) -> Tensor:
+    """What the surroundings of each place look like, at three sizes.
+
+    Of the grey Y: its mean, and the logarithms of its standard deviation and of its mean steps
+    from left to right and from top to bottom; of the colours: the means of R - Y and B - Y.
+
+    Args:
+        images: shape (B, 3, H, W) in [0, 1].
+
+    Returns:
+        (B, C, G, G), the `KINDS` of the smallest surroundings first.
+    """
+    cells = _cell_means(images)
+    kinds = []
+    for reach in REACHES:
+        around = F.avg_pool2d(cells, reach, 1, reach // 2, count_include_pad=False)
+        grey, square, across, along, red, blue = around.unbind(1)
+        contrast = (square - grey.square()).clamp_min(0.0).sqrt()
+        kinds += [grey, *((_FLOOR + part).log() for part in (contrast, across, along)), red, blue]
+    return torch.stack(kinds, dim=1)
+
+
+def _cell_means(images: Tensor) -> Tensor:
+    """Y, Y^2, |dY/dx|, |dY/dy|, R - Y and B - Y, averaged over cells, (B, 6, G, G)."""
+    red, green, blue = images.unbind(1)
+    grey = _LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue
+    wide = F.pad(grey[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
+    across = (wide[:, 1:-1, 2:] - wide[:, 1:-1, :-2]).abs() / 2
+    along = (wide[:, 2:, 1:-1] - wide[:, :-2, 1:-1]).abs() / 2
+    pixels = torch.stack([grey, grey.square(), across, along, red - grey, blue - grey], dim=1)
+    size = (min(GRID, images.shape[2]), min(GRID, images.shape[3]))
+    return F.adaptive_avg_pool2d(pixels, size)
+
+
+def appearance_maps(images: Tensor, normal: AppearanceStatistics) -> Tensor:
+    """How unusual each kind of statistic is, (B, 6, G, G), in the order of `KINDS`; not negative.
+
+    Their mean is the Mahalanobis distance of the appearance from that of normal images at the same
+    place, squared, over C; each statistic counts with its decorrelated deviation (ZCA-cor).
+    """
+    deviation = appearance(images) - normal.mean
+    squares = torch.einsum("hwij,bjhw->bihw", normal.whitening, deviation).square()
+    return squares.view(len(images), len(REACHES), len(KINDS), *squares.shape[2:]).mean(dim=1)
+
+
+def appearance_map(images: Tensor, normal: AppearanceStatistics) -> Tensor:
+    """The mean of `appearance_maps`, enlarged to the images, (B, H, W)."""
+    drawn = appearance_maps(images, normal).mean(dim=1, keepdim=True)
+    size = (images.shape[2], images.shape[3])
+    return F.interpolate(drawn, size, mode="bilinear", align_corners=False)[:, 0]
