@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.whitening import decorrelate
+
 GRID = 64  # cells along a side of the image, or as many as it has pixels
 REACHES = (1, 3, 9)  # cells along a side of what is averaged around a place
 KINDS = ("brightness", "contrast", "edges_across", "edges_along", "red", "blue")
@@ -67,8 +69,8 @@ def appearance_maps(images: Tensor, normal: AppearanceStatistics) -> Tensor:
     place, squared, over C; each statistic counts with its decorrelated deviation (ZCA-cor).
     """
     deviation = appearance(images) - normal.mean
-    squares = torch.einsum("hwij,bjhw->bihw", normal.whitening, deviation).square()
-    return squares.view(len(images), len(REACHES), len(KINDS), *squares.shape[2:]).mean(dim=1)
+    squares = decorrelate(deviation, normal.whitening).square()
+    return squares.reshape(len(images), len(REACHES), len(KINDS), *squares.shape[2:]).mean(dim=1)
 
 
 def appearance_map(images: Tensor, normal: AppearanceStatistics) -> Tensor:

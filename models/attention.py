@@ -45,6 +45,7 @@ from models.gradients import (
 )
 from models.heads import PooledHead
 from models.vae import Posterior
+from models.whitening import decorrelate
 
 SHRINKAGE = 0.05  # of the variances per position towards the pooled one
 
@@ -167,7 +168,7 @@ def _decorrelated(local: Tensor, statistics: LocalStatistics) -> Tensor:
     if statistics.whitening is None:
         raise ValueError("this definition needs the covariances of local latents")
     deviation = local - statistics.mean
-    return torch.einsum("hwij,bjhw->bihw", statistics.whitening, deviation)
+    return decorrelate(deviation, statistics.whitening)
 
 
 def anomaly_attention_maps(
