@@ -82,7 +82,7 @@ class _LocalMoments:
 
     def appearance(self) -> AppearanceStatistics:
         """Of all batches, where what was added is the appearance of images."""
-        assert self.products is not None  # noqa: S101 - 18 statistics on 64 x 64 places are few
+        assert self.products is not None  # noqa: S101 - 12 statistics on 64 x 64 places are few
         whitening = _whitening(self.moments, self.products, noise=_APPEARANCE_NOISE)
         return AppearanceStatistics(self.moments.mean.float(), whitening)
 

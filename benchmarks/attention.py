@@ -107,7 +107,7 @@ def bench_appearance(images: Tensor, repeats: int) -> None:
     normal = AppearanceStatistics(torch.zeros(count, GRID, GRID, device=images.device), whitening)
     bare = torch.no_grad()(lambda: encoder(images))
     cost = ratio(lambda: appearance_map(images, normal), bare, repeats)
-    # 20 operations a pixel and 18 x 18 at each of 4096 places, of 4.8 GFLOP: the bytes tell.
+    # 20 operations a pixel and 12 x 12 at each of 4096 places, of 4.8 GFLOP: the bytes tell.
     floor, bar = 0.001, 0.15
     verdict = "ok" if cost <= bar else "over"
     print(f"| appearance | {cost:.2f} | {floor} | {bar} | {verdict} |")

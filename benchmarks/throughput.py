@@ -130,7 +130,7 @@ def save_untrained(path: Path) -> VAEConfig:
             LatentStatistics(0 * ones, ones),
             LocalStatistics(torch.zeros(32, 8, 8), torch.ones(32, 8, 8), 0 * ones, ones),
             appearance=AppearanceStatistics(
-                torch.zeros(18, 64, 64), torch.eye(18).expand(64, 64, 18, 18)
+                torch.zeros(12, 64, 64), torch.eye(12).expand(64, 64, 12, 12)
             ),
         ),
         calibrations={str(spec): calibration for spec in map_specs(config)},

@@ -1,8 +1,8 @@
 """How each place of an image looks: brightness, contrast, edges and colour, without a network.
 
 Guided latents know best what drawn defects have in common, and overlook what no drawing had: a
-place that is merely lighter, rougher or smoother than it should be. Eighteen plain statistics of
-the pixels around a place see that. They are compared with those of normal images at the same place
+place that is merely lighter, rougher or smoother than it should be. Twelve plain statistics of the
+pixels around a place see that. They are compared with those of normal images at the same place
 as local latents are: by the Mahalanobis distance, decorrelated, one term for each statistic.
 """
 
@@ -15,21 +15,23 @@ from torch import Tensor
 from models.whitening import decorrelate
 
 GRID = 64  # cells along a side of the image, or as many as it has pixels
-REACHES = (1, 3, 9)  # cells along a side of what is averaged around a place
+# Cells along a side of what is averaged around a place. More would put a wide halo around defects:
+# surroundings that merely touch one are unusual as well.
+REACHES = (1, 3)
 KINDS = ("brightness", "contrast", "edges_across", "edges_along", "red", "blue")
 _LUMA = (0.299, 0.587, 0.114)  # grey of red, green and blue, ITU-R BT.601
 _FLOOR = 1 / 255  # a grey level, added before logarithms: differences below it are noise
 
 
 class AppearanceStatistics(NamedTuple):
-    """Appearance of normal images, C = 18 statistics on a grid of G x G places."""
+    """Appearance of normal images, C = 12 statistics on a grid of G x G places."""
 
     mean: Tensor  # (C, G, G), over images
     whitening: Tensor  # (G, G, C, C), what decorrelates the deviations from it at each place
 
 
 def appearance(images: Tensor) -> Tensor:
-    """What the surroundings of each place look like, at three sizes.
+    """What the surroundings of each place look like, at two sizes.
 
     Of the grey Y: its mean, and the logarithms of its standard deviation and of its mean steps
     from left to right and from top to bottom; of the colours: the means of R - Y and B - Y.
