@@ -1,23 +1,29 @@
 """The map is chosen by synthetic defects in held-out normal images, never by a label."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from conftest import Trained
 from sklearn.metrics import roc_auc_score
 
-from anomaly_cli import selection
+from anomaly_cli import recording, selection
 from anomaly_cli.checkpoint import load_model
+from anomaly_cli.config import TrainConfig
 from anomaly_cli.data.defects import DefectKind, DefectPainter
 from anomaly_cli.data.mvtec import split_normal, training_images
 from anomaly_cli.data.normal import NormalImages, to_tensor
 from anomaly_cli.data.painted import MAX_VALIDATION, PaintedImage, draw_validation
+from anomaly_cli.data.training_set import open_training_set
+from anomaly_cli.defaults import Guidance
 from anomaly_cli.drawing import MapMaker
 from anomaly_cli.fusion import MapSettings
 from anomaly_cli.maps import MapSpec, candidate_maps
 from anomaly_cli.metrics.counts import ExactCounts
 from anomaly_cli.metrics.detection import pixel_metrics
 from anomaly_cli.selection import select_map
+from models.config import VAEConfig
 
 
 def held_out_images(trained: Trained) -> NormalImages:
@@ -104,3 +110,34 @@ def test_the_model_file_tells_how_its_map_was_chosen(trained: Trained) -> None:
     assert set(reached) == names
     best = max(reached, key=lambda name: sum(reached[name].values()))
     assert f"{record.default_map}, smoothing 0 px" == best
+
+
+@pytest.mark.parametrize(
+    ("guidance", "half_size", "expected"),
+    [
+        ("synthetic", 0.5, ["fused_scales@neck"]),
+        ("synthetic", 0.0, ["fused_covariance@neck"]),
+        ("none", 0.0, []),
+    ],
+)
+def test_a_guided_model_favours_the_fused_map_of_the_sizes_that_it_saw(
+    monkeypatch: pytest.MonkeyPatch,
+    trained: Trained,
+    guidance: Guidance,
+    half_size: float,
+    expected: list[str],
+) -> None:
+    """Drawn defects flatter attention, which has learned from them."""
+    favoured: list[str] = []
+
+    def record(*_arguments: object, **options: Any) -> None:
+        favoured.extend(map(str, options["favoured"]))
+
+    monkeypatch.setattr(recording, "select_map", record)
+    monkeypatch.setattr(recording, "_settings", lambda *_arguments: [MapSettings()])
+    model = VAEConfig(image_size=64, latent_dim=4, neck="fpn")
+    config = TrainConfig(
+        data=trained.data, category="disc", model=model, guidance=guidance, half_size=half_size
+    )
+    recording._select(None, open_training_set(config), config)  # type: ignore[arg-type]
+    assert favoured == expected
