@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from anomaly_cli.baselines import baseline_map
@@ -15,7 +14,7 @@ from anomaly_cli.data.normal import NormalImages
 from anomaly_cli.fusion import MapSettings, add_parts, finish_parts
 from anomaly_cli.images import AnomalyMap
 from anomaly_cli.maps import MapSpec, map_specs, parts_of
-from models.appearance import AppearanceStatistics, appearance_map, appearance_maps
+from models.appearance import AppearanceStatistics, appearance_map, appearance_maps, mean_map
 from models.attention import (
     LatentStatistics,
     LocalStatistics,
@@ -144,15 +143,14 @@ class MapMaker:
         activation = self._activate(images, spec.layer, [attention])
         maps = latent_attention_maps(activation, attention, self.statistics).detach().float()
         size = (self.size, self.size)
-        mean = maps.mean(dim=1, keepdim=True)
-        enlarged = F.interpolate(mean, size, mode="bilinear", align_corners=False)[:, 0]
         posterior = Posterior(*(part.detach().float() for part in activation.posterior))
-        drawn = {spec.parts[0]: enlarged.cpu()}
+        drawn = {spec.parts[0]: mean_map(maps, size).cpu()}
         looks = None
         if spec.is_fused:
+            _attention, appearance, error = spec.parts
             looks = appearance_maps(images, self._normal_appearance).cpu()
-            for part in spec.parts[1:]:
-                drawn[part] = self._baseline(part, images, posterior.mu).detach().cpu()
+            drawn[appearance] = mean_map(looks, size)
+            drawn[error] = self._baseline(error, images, posterior.mu).cpu()
         finished = self._finish(drawn, spec)
         parts = zip(*finished, strict=True) if spec.is_fused else ()
         return LatentMaps(

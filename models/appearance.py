@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.vae import to_channels
 from models.whitening import decorrelate
 
 GRID = 64  # cells along a side of the image, or as many as it has pixels
@@ -19,7 +20,6 @@ GRID = 64  # cells along a side of the image, or as many as it has pixels
 # surroundings that merely touch one are unusual as well.
 REACHES = (1, 3)
 KINDS = ("brightness", "contrast", "edges_across", "edges_along", "red", "blue")
-_LUMA = (0.299, 0.587, 0.114)  # grey of red, green and blue, ITU-R BT.601
 _FLOOR = 1 / 255  # a grey level, added before logarithms: differences below it are noise
 
 
@@ -54,8 +54,8 @@ def appearance(images: Tensor) -> Tensor:
 
 def _cell_means(images: Tensor) -> Tensor:
     """Y, Y^2, |dY/dx|, |dY/dy|, R - Y and B - Y, averaged over cells, (B, 6, G, G)."""
-    red, green, blue = images.unbind(1)
-    grey = _LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue
+    red, _green, blue = images.unbind(1)
+    grey = to_channels(images, 1)[:, 0]
     wide = F.pad(grey[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
     across = (wide[:, 1:-1, 2:] - wide[:, 1:-1, :-2]).abs() / 2
     along = (wide[:, 2:, 1:-1] - wide[:, :-2, 1:-1]).abs() / 2
@@ -77,6 +77,10 @@ def appearance_maps(images: Tensor, normal: AppearanceStatistics) -> Tensor:
 
 def appearance_map(images: Tensor, normal: AppearanceStatistics) -> Tensor:
     """The mean of `appearance_maps`, enlarged to the images, (B, H, W)."""
-    drawn = appearance_maps(images, normal).mean(dim=1, keepdim=True)
-    size = (images.shape[2], images.shape[3])
-    return F.interpolate(drawn, size, mode="bilinear", align_corners=False)[:, 0]
+    return mean_map(appearance_maps(images, normal), (images.shape[2], images.shape[3]))
+
+
+def mean_map(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """The mean of the terms (B, D, h, w) of a map, enlarged bilinearly, (B, *size)."""
+    mean = maps.mean(dim=1, keepdim=True)
+    return F.interpolate(mean, size, mode="bilinear", align_corners=False)[:, 0]
