@@ -426,7 +426,7 @@ def test_altered_copy_is_found_among_different_pictures(tmp_path: Path, how: str
     save(tmp_path / "copy.jpg", alter(draw_print(6), how), quality=50 if how == "jpeg" else 95)
     images, paths = looks_of(tmp_path)
     looks = describe(images)
-    (pair,) = near_copies(looks, usual=usual_distance(looks))
+    (pair,) = near_copies(looks, usual=usual_distance(looks.thumbnails))
     assert pair[:2] == (paths["6"], paths["copy"])
     assert pair.distance <= 12
 
@@ -441,11 +441,11 @@ def test_parts_with_one_fixed_print_are_no_copies_of_each_other(tmp_path: Path) 
     hashes = [perceptual_hash(image.thumbnail) for image in images]
     distances = [int((a != b).sum()) for a in hashes for b in hashes]
     assert max(distances) <= 12
-    assert near_copies(looks, usual=usual_distance(looks)) == []
+    assert near_copies(looks, usual=usual_distance(looks.thumbnails)) == []
     save(tmp_path / "copy.png", alter(draw_print(0) + noise[5] * 0.02, "brighter"))
     images, paths = looks_of(tmp_path)
     looks = describe(images)
-    (pair,) = near_copies(looks, usual=usual_distance(looks))
+    (pair,) = near_copies(looks, usual=usual_distance(looks.thumbnails))
     assert pair[:2] == (paths["05"], paths["copy"])
 
 
@@ -477,7 +477,7 @@ def test_copies_are_searched_block_by_block(
         save(tmp_path / f"x{number}.png", draw_print(original) + number)
     images, _ = looks_of(tmp_path)
     looks = describe(images)
-    usual = usual_distance(looks)
+    usual = usual_distance(looks.thumbnails)
     expected = near_copies(looks, usual=usual)
     assert {(p.first.stem, p.second.stem) for p in expected} >= {("1", "x10"), ("8", "x11")}
     assert [p.second.stem for p in sorted(expected, key=lambda p: p.second)] == [
@@ -494,7 +494,7 @@ def test_fewer_than_two_images_have_no_copies(count: int) -> None:
     thumbnail = np.eye(64, dtype=np.float32)
     facts = ImageFacts(Path("a"), 9, 9, True, False, 0, 9, "digest", thumbnail)
     looks = describe([facts] * count)
-    assert usual_distance(looks) == 0
+    assert usual_distance(looks.thumbnails) == 0
     assert near_copies(looks, usual=0) == []
     assert near_copies(looks, describe([]), usual=0) == []
 

@@ -13,8 +13,8 @@ from anomaly_cli.commands.train import make_trainer
 from anomaly_cli.config import STATE_FILE, TrainConfig
 from anomaly_cli.data.datasets import DATASETS
 from anomaly_cli.data.dsprites import IMAGE_COUNT, RenderedSprites
-from anomaly_cli.data.mvtec import spread_samples
-from anomaly_cli.data.training_set import open_training_set, split_training_images
+from anomaly_cli.data.mvtec import count_held_out, spread_samples
+from anomaly_cli.data.training_set import list_training_images, open_training_set
 from anomaly_cli.device import resolve_device, seed_everything
 from anomaly_cli.disentangling.config import DisentangleConfig
 from anomaly_cli.disentangling.scoring import BATCH, encode_images, select_images
@@ -134,13 +134,14 @@ def _time_steps(steps: Iterator[object], device: torch.device) -> float:
 
 
 def _training_cost(stage: TrainConfig, each: TrainingCost) -> StageCost:
-    split = split_training_images(stage)
-    stage = replace(stage, epochs=stage.epochs_for(len(split.fit)))
+    images = len(list_training_images(stage))
+    held_out = count_held_out(images, stage.held_out)
+    stage = replace(stage, epochs=stage.epochs_for(images - held_out))
     finished = _finished_epochs(stage)
     steps, seconds = cost_of_epochs(
         each,
-        fit=len(split.fit),
-        held_out=len(split.held_out),
+        fit=images - held_out,
+        held_out=held_out,
         batch_size=stage.batch_size,
         epochs=stage.epochs - finished,
         half=max(0, stage.half_epochs - finished),

@@ -196,7 +196,7 @@ def check_equal(facts: CategoryFacts) -> Places:
 
 def check_near(facts: CategoryFacts) -> Places:
     """Images that look like copies, across splits and within one."""
-    usual = usual_distance(describe(_pictures(facts, facts.files.images)))
+    usual = usual_distance(describe(_pictures(facts, facts.files.images)).thumbnails)
     train = describe(_pictures(facts, facts.files.train))
     test = describe(_pictures(facts, facts.files.images[len(facts.files.train) :]))
     within = near_copies(train, usual=usual) + near_copies(test, usual=usual)

@@ -59,17 +59,21 @@ def group_equal(images: Sequence[ImageFacts]) -> list[list[ImageFacts]]:
 
 def describe(images: Sequence[ImageFacts]) -> Looks:
     """Hash and normalise the thumbnails."""
-    thumbnails = np.array([image.thumbnail for image in images], np.float32)
-    thumbnails = thumbnails.reshape(-1, THUMBNAIL_SIDE**2)
-    thumbnails -= thumbnails.mean(axis=1, keepdims=True)
-    thumbnails /= np.linalg.norm(thumbnails, axis=1, keepdims=True) + 1e-6
     hashes = np.array([perceptual_hash(image.thumbnail) for image in images])
     return Looks(
         [image.path for image in images],
         np.array([image.digest for image in images], np.str_),
         hashes.reshape(-1, HASH_BITS).astype(np.float32) * 2 - 1,
-        thumbnails,
+        unit_thumbnails([image.thumbnail for image in images]),
     )
+
+
+def unit_thumbnails(thumbnails: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Thumbnails (64, 64), each at mean 0 and norm 1: (N, 4096)."""
+    rows = np.array(thumbnails, np.float32).reshape(-1, THUMBNAIL_SIDE**2)
+    rows -= rows.mean(axis=1, keepdims=True)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True) + 1e-6
+    return rows
 
 
 def perceptual_hash(thumbnail: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -78,17 +82,24 @@ def perceptual_hash(thumbnail: NDArray[np.float32]) -> NDArray[np.bool_]:
     return np.asarray(coefficients > np.median(coefficients))
 
 
-def usual_distance(looks: Looks) -> float:
-    """Median distance of two different images: root of 2 - 2 times their correlation, in [0, 2]."""
-    count = len(looks.paths)
+def usual_distance(thumbnails: NDArray[np.float32]) -> float:
+    """Median distance of two different images, of their `unit_thumbnails` (N, 4096)."""
+    count = len(thumbnails)
     if count < 2:
         return 0.0
     generator = np.random.default_rng(0)
     first = generator.integers(count, size=_SAMPLED_PAIRS)
     second = (first + generator.integers(1, count, size=_SAMPLED_PAIRS)) % count
     pairs = zip(first, second, strict=True)
-    products = np.array([looks.thumbnails[i] @ looks.thumbnails[j] for i, j in pairs])
+    products = np.array([thumbnails[i] @ thumbnails[j] for i, j in pairs])
     return float(np.median(_distance(products)))
+
+
+def thumbnail_distances(
+    thumbnails: NDArray[np.float32], others: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Root of 2 - 2 times the correlation, in [0, 2]: (N, 4096) and (M, 4096) -> (N, M)."""
+    return _distance(thumbnails @ others.T)
 
 
 def near_copies(looks: Looks, others: Looks | None = None, *, usual: float) -> list[Pair]:
@@ -104,7 +115,7 @@ def near_copies(looks: Looks, others: Looks | None = None, *, usual: float) -> l
     for start in range(0, len(looks.paths) if originals.paths else 0, _BLOCK):
         block = slice(start, start + _BLOCK)
         bits = (HASH_BITS - looks.hashes[block] @ originals.hashes.T) / 2
-        distance = _distance(looks.thumbnails[block] @ originals.thumbnails.T)
+        distance = thumbnail_distances(looks.thumbnails[block], originals.thumbnails)
         is_near = (bits <= MAX_HASH_DISTANCE) & (distance <= usual * MAX_SHARE_OF_USUAL)
         is_near &= looks.digests[block, None] != originals.digests[None]
         if others is None:

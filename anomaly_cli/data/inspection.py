@@ -191,8 +191,6 @@ def _or_unreadable(path: Path, describe: Callable[[Path], T]) -> T | Unreadable:
 def _describe_image(path: Path) -> ImageFacts:
     image = read_image(path)
     height, width = image.shape[:2]
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    size = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
     return ImageFacts(
         path,
         width,
@@ -202,10 +200,15 @@ def _describe_image(path: Path) -> ImageFacts:
         darkest=int(image.min()),
         brightest=int(image.max()),
         digest=hashlib.sha256(f"{width} {height} ".encode() + image.tobytes()).hexdigest(),
-        thumbnail=np.asarray(
-            cv2.resize(grey.astype(np.float32), size, interpolation=cv2.INTER_AREA), np.float32
-        ),
+        thumbnail=grey_thumbnail(image),
     )
+
+
+def grey_thumbnail(image: RGBImage) -> NDArray[np.float32]:
+    """The grey of an image (H, W, 3) as a square of `THUMBNAIL_SIDE`, [0, 255]."""
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    size = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.float32)
 
 
 def _describe_mask(path: Path) -> MaskFacts:

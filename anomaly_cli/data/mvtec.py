@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from anomaly_cli.errors import DataError
 from anomaly_cli.images import list_folder
@@ -122,14 +123,41 @@ def training_images(root: Path, category: str) -> list[Path]:
     return paths
 
 
-def split_normal(paths: Sequence[Path], *, held_out: float, seed: int) -> NormalSplit:
-    """Hold a random share of the normal images out, at least one, and leave at least two to fit."""
-    count = min(max(1, round(held_out * len(paths))), len(paths) - 2)
-    chosen = set(np.random.default_rng(seed).permutation(len(paths))[:count].tolist())
+def split_normal(
+    paths: Sequence[Path], *, held_out: float, seed: int, groups: NDArray[np.int_] | None = None
+) -> NormalSplit:
+    """Hold a random share of the normal images out, at least one, and leave at least two to fit.
+
+    Args:
+        paths: of N normal images.
+        held_out: the share.
+        seed: of the draw.
+        groups: (N,) numbers; images of one number stay together, unless they are more than are to
+            be held out: that is a kind of part, and not one part that was photographed again.
+    """
+    count = count_held_out(len(paths), held_out)
+    order = np.random.default_rng(seed).permutation(len(paths)).tolist()
+    twins = {index: [index] for index in order}
+    if groups is not None:
+        for number in np.unique(groups):
+            members = np.flatnonzero(groups == number).tolist()
+            if len(members) <= count:
+                twins |= dict.fromkeys(members, members)
+    chosen: set[int] = set()
+    for index in order:
+        if index not in chosen and len(chosen) + len(twins[index]) <= count:
+            chosen.update(twins[index])
+    # Where nothing but groups is left that are too large, one of them is split.
+    chosen.update([index for index in order if index not in chosen][: count - len(chosen)])
     return NormalSplit(
         fit=[path for index, path in enumerate(paths) if index not in chosen],
         held_out=[path for index, path in enumerate(paths) if index in chosen],
     )
+
+
+def count_held_out(images: int, held_out: float) -> int:
+    """How many of so many normal images a share of them is."""
+    return min(max(1, round(held_out * images)), images - 2)
 
 
 def test_samples(root: Path, category: str) -> list[Sample]:

@@ -1,5 +1,6 @@
 """The normal images of a category, split and ready for training. The test split is not touched."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 from anomaly_cli.config import TrainConfig
@@ -10,6 +11,7 @@ from anomaly_cli.data.mvtec import NormalSplit, split_normal, spread
 from anomaly_cli.data.normal import NormalImages
 from anomaly_cli.data.painted import PaintedImage, draw_validation
 from anomaly_cli.data.textures import load_donors
+from anomaly_cli.data.twins import group_twins
 from models.config import VAEConfig
 
 DONORS = 64  # normal images from which the painter cuts pieces
@@ -26,15 +28,27 @@ class TrainingSet(NamedTuple):
     half: "TrainingSet | None" = None  # the same at half the size, if training begins with it
 
 
-def split_training_images(config: TrainConfig) -> NormalSplit:
+def list_training_images(config: TrainConfig) -> list[Path]:
     """The files of the normal images of `config.category`; none is read.
 
     Raises:
         DataError: there are too few images.
     """
     paths = DATASETS[config.dataset].training_images(config.data, config.category)
-    chosen = spread(paths, config.limit)
-    return split_normal(chosen, held_out=config.held_out, seed=config.seed)
+    return spread(paths, config.limit)
+
+
+def split_training_images(config: TrainConfig) -> NormalSplit:
+    """The same, divided; photographs of one part stay together, for which they are read.
+
+    Raises:
+        DataError: there are too few images, or one cannot be read.
+    """
+    paths = list_training_images(config)
+    # Digits and frames of a video are alike without end; the paper's experiments split them.
+    are_parts = isinstance(config.model, VAEConfig)
+    groups = group_twins(paths, DATASETS[config.dataset].read_image) if are_parts else None
+    return split_normal(paths, held_out=config.held_out, seed=config.seed, groups=groups)
 
 
 def open_training_set(config: TrainConfig) -> TrainingSet:
