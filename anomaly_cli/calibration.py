@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri, stdtrit
 
 from anomaly_cli.config import Scores
 from anomaly_cli.errors import CheckpointError, ConfigError
@@ -74,9 +75,9 @@ class Calibration:
 
         `image-fpr`: the ceil((N + 1)(1 - rate))-th smallest maximum, so that a new normal image
         exceeds it with a probability of at most `rate` (split conformal prediction, Vovk et al.
-        2005). With fewer than 1/rate - 1 images there is no such rank, and the largest is taken:
-        the probability is then 1 / (N + 1). `pixel-fpr`: the value exceeded by `rate` of the
-        pixels. `max`: the largest value.
+        2005). With fewer than 1/rate - 1 images there is no such rank: the `gumbel_limit` of the
+        maxima is taken, or the largest of them if that is larger. `pixel-fpr`: the value exceeded
+        by `rate` of the pixels. `max`: the largest value.
         """
         if isinstance(rule, float):
             return Threshold(rule, "given", 0)
@@ -88,6 +89,8 @@ class Calibration:
             # Rounded, because 150 * (1 - 0.18) = 123.00000000000001 would cost a whole rank.
             rank = math.ceil(round((count + 1) * (1 - rule.rate), 9))
             value = self.maxima[min(rank, count) - 1]
+            if rank > count:
+                value = max(value, gumbel_limit(self.maxima, rule.rate))
         else:
             value = self.maxima[-1]
         return Threshold(float(value), str(rule), count)
@@ -101,6 +104,24 @@ class Calibration:
         low = min(low, threshold.value)
         # Of a threshold at or below the median, all that exceeds it is at the upper end.
         return low, max(2 * threshold.value - low, low + max(1e-4 * abs(low), 1e-30))
+
+
+def gumbel_limit(maxima: NDArray[np.float32], rate: float) -> float:
+    """What the next maximum exceeds with a probability of about `rate`, by a few maxima (N,).
+
+    The maximum of many values that are alike follows Gumbel's distribution (Fisher and Tippett
+    1928). It is fitted by its first two moments, and widened by Student's t for what they are
+    uncertain by; with 2 to 38 maxima of that distribution the probability is 1.0 to 1.15 times the
+    rate (measured for rates of 0.05 to 0.2). Of a single maximum, which knows no spread, itself.
+    """
+    count = len(maxima)
+    if count < 2:
+        return float(maxima[0])
+    values = maxima.astype(np.float64)
+    scale = float(values.std(ddof=1)) * math.sqrt(6) / math.pi
+    widened = float(stdtrit(count - 1, 1 - rate) / ndtri(1 - rate)) * math.sqrt(1 + 1 / count)
+    reduced = -math.log(-math.log1p(-rate))
+    return float(values.mean() + scale * (reduced * widened - np.euler_gamma))
 
 
 def calibrate(anomaly_maps: Iterable[AnomalyMap]) -> Calibration:
