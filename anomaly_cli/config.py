@@ -49,7 +49,7 @@ class TrainConfig:
     batch_size: int = _PLAIN.batch_size
     learning_rate: float = _PLAIN.learning_rate  # peak of the one-cycle schedule
     gradient_clip: float = 1.0  # of the norm of the loss per pixel value; 0.05 to 0.3 is usual
-    held_out: float = 0.1  # share of the normal images that select the model and calibrate it
+    held_out: float = _PLAIN.held_out  # share of the normal images that select and calibrate
     attention: Attention | None = None  # None: the best on synthetic defects, see `selection`
     layer: Layer | None = None  # None: the last one of the encoder
     limit: int | None = None  # normal images at most, evenly spread; None: all

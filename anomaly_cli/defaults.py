@@ -51,6 +51,7 @@ class TrainDefaults(NamedTuple):
     half_size: float = 0.0  # share of the epochs, the first ones, at half the image size
     learning_rate: float = 1e-3  # peak of the one-cycle schedule
     augmentation: str = "auto"
+    held_out: float = 0.1  # share of the normal images that select the model and calibrate it
 
 
 def train_defaults(
@@ -71,6 +72,7 @@ def train_defaults(
             half_size=0.75,
             learning_rate=2e-3,
             augmentation="in-place",
+            held_out=0.15,  # docs/decisions/0013
         )
         fast = defaults._replace(image_size=128, epochs=20, images_seen=7500, half_size=0.0)
         return fast if is_fast else defaults

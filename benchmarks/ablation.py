@@ -72,6 +72,7 @@ def config_of(variant: str, seed: int, options: argparse.Namespace) -> TrainConf
         half_size=defaults.half_size,
         batch_size=defaults.batch_size,
         learning_rate=defaults.learning_rate,
+        held_out=defaults.held_out,
         seed=seed,
         device=options.device,
     )

@@ -42,6 +42,12 @@ def test_train_leaves_a_model_and_a_row_for_each_epoch(trained: Trained) -> None
     assert record.training["versions"]["torch"] == torch.__version__
 
 
+def test_guided_training_holds_more_images_out(guided: Trained) -> None:
+    """15% of ten are two; the paper's training keeps to one tenth."""
+    data = load_model(guided.model).record.data
+    assert (data["fit"], data["held_out"]) == (8, 2)
+
+
 def test_threshold_is_that_of_held_out_normals(trained: Trained) -> None:
     """One image was held out, so the threshold is its maximum for every definition."""
     for name, calibration in load_model(trained.model).record.calibrations.items():

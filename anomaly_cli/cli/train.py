@@ -131,8 +131,12 @@ def train(
         ),
     ] = None,
     held_out: Annotated[
-        float, typer.Option(help="Share of normal images that select and calibrate the model.")
-    ] = TRAIN.held_out,
+        float | None,
+        typer.Option(
+            help="Share of normal images that select and calibrate the model.",
+            show_default=_told("held_out"),
+        ),
+    ] = None,
     attention: option.AttentionOption = TRAIN.attention,
     target_layer: option.TargetLayer = TRAIN.layer,
     scores: option.ScoresOption = TRAIN.scores,
@@ -172,6 +176,7 @@ def train(
         "half_size": half_size,
         "learning_rate": learning_rate,
         "augmentation": augmentation,
+        "held_out": held_out,
     }
     given = {name: value for name, value in given.items() if value is not None}
     # Of the paper's experiments on small images.
@@ -211,7 +216,7 @@ def train(
         batch_size=chosen.batch_size,
         learning_rate=chosen.learning_rate,
         gradient_clip=gradient_clip,
-        held_out=held_out,
+        held_out=chosen.held_out,
         attention=attention,
         layer=target_layer,
         scores=scores,
