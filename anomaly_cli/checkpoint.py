@@ -23,7 +23,7 @@ from models.config import OneClassConfig
 from models.networks import one_class_vae
 from models.vae import VAE
 
-FORMAT_VERSION = 6
+FORMAT_VERSION = 7
 _KIND = "anomaly_cli"
 
 

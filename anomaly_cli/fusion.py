@@ -1,6 +1,6 @@
 """Attention, appearance and error in one map, each in standard deviations of normal images.
 
-    fused(p) = z(log M(p)) + z(log A(p)) + z(log R(p)) / 2,    z(x) = (x - m(p)) / s(p)
+    fused(p) = c(z(log M(p))) + c(z(log A(p))) + c(z(log R(p)) / 2),    z(x) = (x - m(p)) / s(p)
 
 M is the exact attention, A the appearance (`models.appearance`) and R the reconstruction error, all
 smoothed; m and s are the mean and standard deviation of the logarithm over the normal images that
@@ -10,7 +10,9 @@ the appearance is, only the error is scaled position by position (`fused_covaria
 `fused_scales`). The guided attention is calm and round, the error is sharp and noisy; all are
 skewed, and their logarithms are not, which lets them be added. A sum of log-likelihood ratios of
 independent witnesses would be added the same way; the error counts half, because it is the worst
-witness of where a defect is.
+witness of where a defect is. Beyond six standard deviations a part counts by its logarithm alone
+(c, `compress`): a single witness that is beside itself draws a halo around a defect, and where all
+three agree there is none.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,6 +34,7 @@ from anomaly_cli.normality import Moments
 # grey levels: below lies noise, and not how well the image was rebuilt.
 DISTANCE_FLOOR, ERROR_FLOOR = 1.0, 1e-2
 ERROR_WEIGHT = 0.5  # docs/decisions/0011
+LINEAR_UP_TO = 6.0  # standard deviations, docs/decisions/0014
 
 
 class Fusion(NamedTuple):
@@ -45,10 +48,18 @@ class Fusion(NamedTuple):
         """The terms of the fused map of smoothed maps (S, S), in the order of the scales."""
         attention, looks, error = maps
         return (
-            self.attention(np.log(attention + DISTANCE_FLOOR)),
-            self.appearance(np.log(looks + DISTANCE_FLOOR)),
-            np.float32(ERROR_WEIGHT) * self.reconstruction(np.log(error + ERROR_FLOOR)),
+            compress(self.attention(np.log(attention + DISTANCE_FLOOR))),
+            compress(self.appearance(np.log(looks + DISTANCE_FLOOR))),
+            compress(np.float32(ERROR_WEIGHT) * self.reconstruction(np.log(error + ERROR_FLOOR))),
         )
+
+
+def compress(scores: AnomalyMap) -> AnomalyMap:
+    """A score x up to a = `LINEAR_UP_TO`, and a + a log(x / a) beyond; the slope has no jump."""
+    beyond = np.maximum(scores, np.float32(LINEAR_UP_TO))
+    return np.asarray(
+        np.minimum(scores, LINEAR_UP_TO) + LINEAR_UP_TO * np.log(beyond / LINEAR_UP_TO), np.float32
+    )
 
 
 class MapSettings(NamedTuple):

@@ -16,6 +16,7 @@ from anomaly_cli.fusion import (
     ERROR_FLOOR,
     Fusion,
     MapSettings,
+    compress,
     finish_map,
     fit_fusions,
     smooth,
@@ -38,16 +39,29 @@ def test_fused_map_is_the_sum_of_three_scores_by_hand() -> None:
     spec = FUSED[0]
     scales = ((1.0, 2.0), (3.0, 4.0), (-1.0, 0.5))
     fusion = Fusion(*(ScoreScale(one(mean), one(std)) for mean, std in scales))
-    values = (np.e, np.e**2, 1.0)
+    values = (np.e, np.e**2, 0.5)
     drawn = {
         part: np.full((8, 8), value, np.float32)
         for part, value in zip(spec.parts, values, strict=True)
     }
     fused = finish_map(drawn, spec, MapSettings(0.0, {"fused": fusion}))
-    error = (np.log(1 + ERROR_FLOOR) + 1) / 0.5
+    error = (np.log(0.5 + ERROR_FLOOR) + 1) / 0.5
     distances = (np.log(np.e + DISTANCE_FLOOR) - 1) / 2 + (np.log(np.e**2 + DISTANCE_FLOOR) - 3) / 4
     expected = distances + error / 2  # it counts half
     np.testing.assert_allclose(fused, expected, rtol=1e-5)
+
+
+def test_a_single_witness_counts_by_its_logarithm_beyond_six_deviations() -> None:
+    scores = np.array([[-40.0, 0.0, 3.0, 6.0], [6.001, 6 * np.e, 60.0, 6e3]], np.float32)
+    expected = [[-40, 0, 3, 6], [6.001, 12, 6 + 6 * np.log(10), 6 + 6 * np.log(1000)]]
+    np.testing.assert_allclose(compress(scores), expected, rtol=1e-5)
+    assert compress(scores).dtype == np.float32
+
+
+def test_where_witnesses_agree_counts_more_than_where_one_shouts() -> None:
+    """The same sum of deviations: a halo of one witness, and a defect that three see."""
+    halo, defect = np.array([[18.0]], np.float32), np.array([[6.0]], np.float32)
+    assert compress(halo).item() < 0.8 * 3 * compress(defect).item()
 
 
 def test_smoothing_keeps_the_mean_and_zero_changes_nothing() -> None:
