@@ -287,7 +287,7 @@ BAD_INPUT = [
     (["--device", "cuda:99"], 6, "--device cuda:99 is not there"),
     (["--device", "gpu"], 6, "--device gpu is unknown"),
     (["--resume", "--overwrite"], 2, "contradict"),
-    (["--scores", "position"], 2, "--scores position needs 3 held-out normal images, not 1"),
+    (["--scores", "position"], 2, "--scores position needs 3 held-out normal images, not 2"),
     (["--attention", "exact", "--target-layer", "layer1"], 2, "no anomaly map exact@layer1"),
     (["--guidance", "none", "--target-layer", "neck"], 2, "no layer neck; this model has layer1"),
     (["--head", "flatten", "--neck", "none"], 2, "--guidance synthetic needs --head gap"),
