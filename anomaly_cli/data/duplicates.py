@@ -83,7 +83,10 @@ def perceptual_hash(thumbnail: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def usual_distance(thumbnails: NDArray[np.float32]) -> float:
-    """Median distance of two different images, of their `unit_thumbnails` (N, 4096)."""
+    """Median distance of two different images, of their `unit_thumbnails` (N, 4096).
+
+    Euclidean, so the root of 2 - 2 times their correlation, in [0, 2].
+    """
     count = len(thumbnails)
     if count < 2:
         return 0.0
@@ -93,13 +96,6 @@ def usual_distance(thumbnails: NDArray[np.float32]) -> float:
     pairs = zip(first, second, strict=True)
     products = np.array([thumbnails[i] @ thumbnails[j] for i, j in pairs])
     return float(np.median(_distance(products)))
-
-
-def thumbnail_distances(
-    thumbnails: NDArray[np.float32], others: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Root of 2 - 2 times the correlation, in [0, 2]: (N, 4096) and (M, 4096) -> (N, M)."""
-    return _distance(thumbnails @ others.T)
 
 
 def near_copies(looks: Looks, others: Looks | None = None, *, usual: float) -> list[Pair]:
@@ -115,7 +111,7 @@ def near_copies(looks: Looks, others: Looks | None = None, *, usual: float) -> l
     for start in range(0, len(looks.paths) if originals.paths else 0, _BLOCK):
         block = slice(start, start + _BLOCK)
         bits = (HASH_BITS - looks.hashes[block] @ originals.hashes.T) / 2
-        distance = thumbnail_distances(looks.thumbnails[block], originals.thumbnails)
+        distance = _distance(looks.thumbnails[block] @ originals.thumbnails.T)
         is_near = (bits <= MAX_HASH_DISTANCE) & (distance <= usual * MAX_SHARE_OF_USUAL)
         is_near &= looks.digests[block, None] != originals.digests[None]
         if others is None:

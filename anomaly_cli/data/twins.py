@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from sklearn.neighbors import radius_neighbors_graph
 
-from anomaly_cli.data.duplicates import thumbnail_distances, unit_thumbnails, usual_distance
+from anomaly_cli.data.duplicates import unit_thumbnails, usual_distance
 from anomaly_cli.data.inspection import grey_thumbnail
 from anomaly_cli.images import RGBImage
 
@@ -22,7 +22,6 @@ from anomaly_cli.images import RGBImage
 # split was made to have no tile of the training split, no test image is nearer to one of these than
 # 0.27, and half of the training images are nearer to each other; of bottles, none is below 0.45.
 MAX_SHARE_OF_USUAL = 0.3
-_BLOCK = 512  # images whose distances to all others are in memory at a time
 
 
 def group_twins(paths: Sequence[Path], read: Callable[[Path], RGBImage]) -> NDArray[np.int_]:
@@ -41,12 +40,5 @@ def group_twins(paths: Sequence[Path], read: Callable[[Path], RGBImage]) -> NDAr
     with ThreadPoolExecutor(4) as pool:
         thumbnails = unit_thumbnails(list(pool.map(lambda path: grey_thumbnail(read(path)), paths)))
     limit = usual_distance(thumbnails) * MAX_SHARE_OF_USUAL
-    pairs = []
-    for start in range(0, len(paths), _BLOCK):
-        rows, columns = np.nonzero(
-            thumbnail_distances(thumbnails[start : start + _BLOCK], thumbnails) <= limit
-        )
-        pairs.append((rows + start, columns))
-    rows, columns = (np.concatenate(part) for part in zip(*pairs, strict=True))
-    graph = coo_array((np.ones(len(rows), bool), (rows, columns)), (len(paths),) * 2)
+    graph = radius_neighbors_graph(thumbnails, limit)
     return np.asarray(connected_components(graph, directed=False)[1])
