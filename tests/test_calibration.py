@@ -71,6 +71,7 @@ def test_threshold_is_the_maximum_of_that_rank(count: int, rate: float, rank: in
 @pytest.mark.parametrize("rate", [0.05, 0.01])
 def test_one_image_gives_its_own_maximum(rate: float) -> None:
     assert image_threshold(np.array([3.5]), rate) == 3.5
+    assert gumbel_limit(np.array([3.5], np.float32), rate) == 3.5
 
 
 def test_too_few_images_for_the_rate_give_the_limit_of_gumbel_distribution() -> None:

@@ -64,6 +64,21 @@ def test_where_witnesses_agree_counts_more_than_where_one_shouts() -> None:
     assert compress(halo).item() < 0.8 * 3 * compress(defect).item()
 
 
+@pytest.mark.parametrize("strong", [0, 1, 2])
+def test_each_part_of_a_fused_map_is_compressed(strong: int) -> None:
+    """One part at 30 deviations after its weight, the others at 1 and less."""
+    fusion = Fusion(*(ScoreScale(one(0), one(1)) for _ in range(3)))
+    scores, weights = np.ones(3), np.array([1, 1, 0.5])
+    scores[strong] = 30 / weights[strong]
+    floors = (DISTANCE_FLOOR, DISTANCE_FLOOR, ERROR_FLOOR)
+    values = [np.exp(score) - floor for score, floor in zip(scores, floors, strict=True)]
+    maps = [np.full((2, 2), value, np.float32) for value in values]
+    expected = scores * weights
+    expected[strong] = 6 + 6 * np.log(30 / 6)
+    for part, value in zip(fusion.parts(maps), expected, strict=True):
+        np.testing.assert_allclose(part, value, rtol=1e-4)
+
+
 def test_smoothing_keeps_the_mean_and_zero_changes_nothing() -> None:
     anomaly_map = np.random.default_rng(0).random((32, 32)).astype(np.float32)
     assert smooth(anomaly_map, 0.0) is anomaly_map
