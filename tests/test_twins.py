@@ -84,6 +84,15 @@ def test_split_holds_out_the_share_and_parts_no_group_that_fits(
         assert parted == []
 
 
+def test_last_places_go_to_one_group_and_not_to_several() -> None:
+    """Of 30, a group of 28 leaves 2: neither the 9 nor the 3 fit, and only one is parted."""
+    numbers = [0] * 28 + [2] + [1] * 9 + [2] * 2
+    for seed in range(20):
+        split = split_normal(PATHS, held_out=0.75, seed=seed, groups=np.array(numbers))
+        fit, held_out = ({numbers[PATHS.index(path)] for path in side} for side in split)
+        assert len(fit & held_out) <= 1
+
+
 def test_without_twins_the_split_is_what_it_was_without_groups() -> None:
     plain = split_normal(PATHS, held_out=0.2, seed=5)
     assert split_normal(PATHS, held_out=0.2, seed=5, groups=np.arange(40)) == plain

@@ -147,8 +147,9 @@ def split_normal(
     for index in order:
         if index not in chosen and len(chosen) + len(twins[index]) <= count:
             chosen.update(twins[index])
-    # Where nothing but groups is left that are too large, one of them is split.
-    chosen.update([index for index in order if index not in chosen][: count - len(chosen)])
+    # Where nothing but groups is left that are too large, one of them is parted.
+    left = [index for index in order if index not in chosen]
+    chosen.update([index for index in left if index in twins[left[0]]][: count - len(chosen)])
     return NormalSplit(
         fit=[path for index, path in enumerate(paths) if index not in chosen],
         held_out=[path for index, path in enumerate(paths) if index in chosen],
