@@ -1,8 +1,11 @@
-"""Thresholds and colour scales, from the anomaly maps of held-out normal images alone."""
+"""Thresholds and colour scales, from the anomaly maps of held-out normal images alone.
+
+Outlines are from defects that were drawn into them.
+"""
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import cv2
@@ -13,12 +16,14 @@ from scipy.special import ndtri, stdtrit
 from anomaly_cli.config import Scores
 from anomaly_cli.errors import CheckpointError, ConfigError
 from anomaly_cli.images import AnomalyMap, resize_map
+from anomaly_cli.masks import NO_OUTLINE, MarkedMap, Threshold, fit_outline
 
 RuleKind = Literal["image-fpr", "pixel-fpr", "max"]
 
 # Shares of pixels that lie above the stored quantiles: 1 to 1e-6, twenty steps a decade.
 EXCEEDANCE = np.logspace(0, -6, 121)
 
+MAX_NORMAL_SHARE = 0.01  # of normal pixels, that may lie above an outline
 MIN_IMAGES_PER_POSITION = 3
 PRIOR_IMAGES = 10  # weight of the pooled variance in scores per position
 
@@ -32,14 +37,6 @@ class ThresholdRule(NamedTuple):
     def __str__(self) -> str:
         """As the user types it."""
         return self.kind if self.kind == "max" else f"{self.kind}={self.rate}"
-
-
-class Threshold(NamedTuple):
-    """A map value above which (`>`) a pixel is anomalous, and where it comes from."""
-
-    value: float
-    rule: str  # a rule, or "given" for a number that the user typed
-    held_out: int  # normal images behind it; 0 for a given number
 
 
 def parse_threshold(text: str) -> ThresholdRule | float:
@@ -69,6 +66,7 @@ class Calibration:
 
     maxima: NDArray[np.float32]  # (N,), the largest value of each map, ascending
     quantiles: NDArray[np.float32]  # (121,), map values that a share EXCEEDANCE of pixels exceeds
+    outline: float = NO_OUTLINE  # map value at which drawn defects end; NaN: none were drawn
 
     def threshold(self, rule: ThresholdRule | float) -> Threshold:
         """The threshold of a rule.
@@ -80,11 +78,10 @@ class Calibration:
         by `rate` of the pixels. `max`: the largest value.
         """
         if isinstance(rule, float):
-            return Threshold(rule, "given", 0)
+            return Threshold(rule, "given", 0)  # what is asked for: the map above that number
         count = len(self.maxima)
         if rule.kind == "pixel-fpr":
-            order = np.argsort(EXCEEDANCE)
-            value = np.interp(rule.rate, EXCEEDANCE[order], self.quantiles[order])
+            value = self.exceeded_by(rule.rate)
         elif rule.kind == "image-fpr":
             # Rounded, because 150 * (1 - 0.18) = 123.00000000000001 would cost a whole rank.
             rank = math.ceil(round((count + 1) * (1 - rule.rate), 9))
@@ -93,15 +90,18 @@ class Calibration:
                 value = max(value, gumbel_limit(self.maxima, rule.rate))
         else:
             value = self.maxima[-1]
-        return Threshold(float(value), str(rule), count)
+        return Threshold(float(value), str(rule), count, self.outline)
+
+    def exceeded_by(self, share: float) -> float:
+        """The map value that a share of the pixels exceeds, in [1e-6, 1]."""
+        return float(np.interp(share, EXCEEDANCE[::-1], self.quantiles[::-1]))
 
     def colour_range(self, threshold: Threshold) -> tuple[float, float]:
         """Map values at the two ends of the colour bar: the threshold lies in its middle.
 
         The lower end is the median of normal pixels, so that a normal part stays cool.
         """
-        low = float(np.interp(0.5, EXCEEDANCE[::-1], self.quantiles[::-1]))
-        low = min(low, threshold.value)
+        low = min(self.exceeded_by(0.5), threshold.value)
         # Of a threshold at or below the median, all that exceeds it is at the upper end.
         return low, max(2 * threshold.value - low, low + max(1e-4 * abs(low), 1e-30))
 
@@ -124,8 +124,8 @@ def gumbel_limit(maxima: NDArray[np.float32], rate: float) -> float:
     return float(values.mean() + scale * (reduced * widened - np.euler_gamma))
 
 
-def calibrate(anomaly_maps: Iterable[AnomalyMap]) -> Calibration:
-    """Summarise the maps (H, W) of held-out normal images.
+def calibrate(anomaly_maps: Iterable[AnomalyMap], defects: Sequence[MarkedMap] = ()) -> Calibration:
+    """Summarise the maps (H, W) of held-out normal images, and of defects drawn into them.
 
     Raises:
         ValueError: there are none.
@@ -136,7 +136,10 @@ def calibrate(anomaly_maps: Iterable[AnomalyMap]) -> Calibration:
     pixels = np.concatenate([anomaly_map.ravel() for anomaly_map in maps])
     quantiles = np.quantile(pixels, 1 - EXCEEDANCE, method="higher")
     maxima = np.sort([anomaly_map.max() for anomaly_map in maps])
-    return Calibration(maxima.astype(np.float32), quantiles.astype(np.float32))
+    normal = Calibration(maxima.astype(np.float32), quantiles.astype(np.float32))
+    # Of a map that finds nothing, the best outline would be around the whole image.
+    outline = fit_outline(defects, lowest=normal.exceeded_by(MAX_NORMAL_SHARE))
+    return replace(normal, outline=outline)
 
 
 class ScoreScale(NamedTuple):
@@ -171,8 +174,12 @@ class MapCalibration:
             return None, self.raw
         if scores == "global":
             mean, std = (part.item() for part in self.everywhere)
-            scaled = [(values - mean) / std for values in (self.raw.maxima, self.raw.quantiles)]
-            return self.everywhere, Calibration(*(v.astype(np.float32) for v in scaled))
+            maxima, quantiles = self.raw.maxima, self.raw.quantiles
+            return self.everywhere, Calibration(
+                np.asarray((maxima - mean) / std, np.float32),
+                np.asarray((quantiles - mean) / std, np.float32),
+                (self.raw.outline - mean) / std,
+            )
         if self.position is None or self.position_scores is None:
             raise CheckpointError(
                 f"--scores position needs {MIN_IMAGES_PER_POSITION} held-out normal images, "
@@ -181,17 +188,20 @@ class MapCalibration:
         return self.position, self.position_scores
 
 
-def calibrate_map(maps: Sequence[AnomalyMap], grid: int) -> MapCalibration:
+def calibrate_map(
+    maps: Sequence[AnomalyMap], grid: int, defects: Sequence[MarkedMap] = ()
+) -> MapCalibration:
     """Calibrate one definition on its maps (S, S) of held-out normal images.
 
     Args:
         maps: of one definition.
         grid: side of the map before it was enlarged; scores per position are kept at it.
+        defects: maps of the same images with a defect drawn in.
 
     Raises:
         ValueError: there are no maps.
     """
-    raw = calibrate(maps)
+    raw = calibrate(maps, defects)
     pixels = np.stack(maps).astype(np.float64)
     everywhere = _scale(pixels.mean(keepdims=True)[0], pixels.var(keepdims=True)[0])
     if len(maps) < MIN_IMAGES_PER_POSITION:
@@ -202,7 +212,9 @@ def calibrate_map(maps: Sequence[AnomalyMap], grid: int) -> MapCalibration:
         _position_scale(np.delete(small, place, axis=0))(anomaly_map)
         for place, anomaly_map in enumerate(maps)
     ]
-    return MapCalibration(raw, everywhere, _position_scale(small), calibrate(scores))
+    position = _position_scale(small)
+    scored = [MarkedMap(position(anomaly_map), mask) for anomaly_map, mask in defects]
+    return MapCalibration(raw, everywhere, position, calibrate(scores, scored))
 
 
 def position_scale(

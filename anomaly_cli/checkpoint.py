@@ -23,7 +23,7 @@ from models.config import OneClassConfig
 from models.networks import one_class_vae
 from models.vae import VAE
 
-FORMAT_VERSION = 7
+FORMAT_VERSION = 8
 _KIND = "anomaly_cli"
 
 
@@ -155,6 +155,7 @@ def _parts(prefix: str, calibration: Calibration, scale: ScoreScale) -> dict[str
     return {
         f"{prefix}.maxima": calibration.maxima,
         f"{prefix}.quantiles": calibration.quantiles,
+        f"{prefix}.outline": np.array([calibration.outline], np.float64),
         f"{prefix}.mean": scale.mean,
         f"{prefix}.std": scale.std,
     }
@@ -169,12 +170,11 @@ def _read_calibration(name: str, tensors: dict[str, Tensor]) -> MapCalibration:
 
 
 def _read_parts(prefix: str, tensors: dict[str, Tensor]) -> tuple[Calibration, ScoreScale]:
-    maxima, quantiles, mean, std = (
-        tensors[f"{prefix}.{part}"].numpy() for part in ("maxima", "quantiles", "mean", "std")
-    )
+    names = ("maxima", "quantiles", "outline", "mean", "std")
+    maxima, quantiles, outline, mean, std = (tensors[f"{prefix}.{n}"].numpy() for n in names)
     if not len(maxima) or quantiles.shape != EXCEEDANCE.shape or mean.shape != std.shape:
         raise ValueError(f"{prefix} has the wrong size")
-    return Calibration(maxima, quantiles), ScoreScale(mean, std)
+    return Calibration(maxima, quantiles, outline.item()), ScoreScale(mean, std)
 
 
 def _fusion_tensors(prefix: str, fusion: Fusion) -> dict[str, Tensor]:

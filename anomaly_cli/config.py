@@ -108,6 +108,7 @@ class MapConfig:
     layer: Layer | None = None
     scores: Scores | None = None
     threshold: str | None = None  # a number or a rule
+    outline: str | None = None  # a number, or "threshold"
     batch_size: int = 16
     workers: int = 2  # threads that decode, and as many that write
     device: str = "auto"

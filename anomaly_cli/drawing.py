@@ -1,6 +1,6 @@
 """The anomaly maps of a trained model, drawn for a batch of images, and their calibration."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,10 +10,12 @@ from torch import Tensor
 from anomaly_cli.baselines import baseline_map
 from anomaly_cli.calibration import MapCalibration, ScoreScale, calibrate_map
 from anomaly_cli.config import APPEARANCE
-from anomaly_cli.data.normal import NormalImages
+from anomaly_cli.data.normal import NormalImages, to_tensor
+from anomaly_cli.data.painted import PaintedImage
 from anomaly_cli.fusion import MapSettings, add_parts, finish_parts
 from anomaly_cli.images import AnomalyMap
 from anomaly_cli.maps import MapSpec, map_specs, parts_of
+from anomaly_cli.masks import MarkedMap
 from models.appearance import AppearanceStatistics, appearance_map, appearance_maps, mean_map
 from models.attention import (
     LatentStatistics,
@@ -181,16 +183,46 @@ def _local_to(statistics: LocalStatistics | None, device: torch.device) -> Local
 
 
 def calibrate_maps(
-    maker: MapMaker, held_out: NormalImages, config: OneClassConfig, *, batch_size: int
+    maker: MapMaker,
+    held_out: NormalImages,
+    config: OneClassConfig,
+    *,
+    batch_size: int,
+    painted: Sequence[PaintedImage] = (),
 ) -> dict[str, MapCalibration]:
-    """The calibration of every map that the model can draw, from held-out normal images."""
+    """The calibration of every map that the model can draw, from held-out normal images.
+
+    Args:
+        maker: draws the maps.
+        held_out: the images.
+        config: of the model.
+        batch_size: images at once.
+        painted: the same images with a defect drawn in; those without one are left out.
+    """
+    marked = [image for image in painted if image.mask.any()]
     calibrations: dict[str, MapCalibration] = {}
     for layer in (*config.layers, None):  # few maps of all images are alive at once
         specs = [spec for spec in map_specs(config) if spec.layer == layer]
-        drawn: dict[MapSpec, list[AnomalyMap]] = {spec: [] for spec in specs}
-        for images in held_out.batches(batch_size):
-            for spec, maps in maker(images, specs).items():
-                drawn[spec].extend(np.asarray(maps))
+        normal = _draw_all(maker, held_out.batches(batch_size), specs)
+        defects = _draw_all(maker, _batches(marked, batch_size), specs)
         grid = config.image_size // (1 if layer is None else config.stride(layer))
-        calibrations |= {str(spec): calibrate_map(maps, grid) for spec, maps in drawn.items()}
+        masks = [image.mask for image in marked]
+        for spec in specs:
+            pairs = [MarkedMap(*pair) for pair in zip(defects[spec], masks, strict=True)]
+            calibrations[str(spec)] = calibrate_map(normal[spec], grid, pairs)
     return calibrations
+
+
+def _batches(painted: Sequence[PaintedImage], size: int) -> Iterator[Tensor]:
+    for start in range(0, len(painted), size):
+        yield to_tensor(np.stack([image.painted for image in painted[start : start + size]]))
+
+
+def _draw_all(
+    maker: MapMaker, batches: Iterable[Tensor], specs: Sequence[MapSpec]
+) -> dict[MapSpec, list[AnomalyMap]]:
+    drawn: dict[MapSpec, list[AnomalyMap]] = {spec: [] for spec in specs}
+    for images in batches:
+        for spec, maps in maker(images, specs).items():
+            drawn[spec].extend(np.asarray(maps))
+    return drawn

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from anomaly_cli.calibration import Threshold
 from anomaly_cli.data.mvtec import Sample
 from anomaly_cli.errors import DataError
 from anomaly_cli.images import (
@@ -19,6 +18,8 @@ from anomaly_cli.images import (
     resize_map,
     resize_mask,
 )
+from anomaly_cli.masks import Threshold, anomaly_mask
+from anomaly_cli.metrics.confusion import Found, find
 from anomaly_cli.metrics.images import NO_PIXELS, ImagePixels, sort_pixels
 from anomaly_cli.scores import ImageScore
 
@@ -59,6 +60,7 @@ class CountedImage(NamedTuple):
     pixels: ImagePixels  # none at all where the category has no masks
     score: float
     peak: float  # highest value of the map at its own size: what the threshold judges
+    found: Found  # by the mask that the stored threshold gives; nothing where there is none
 
 
 def count_images(
@@ -73,15 +75,17 @@ def count_images(
         anomaly_map = drawn.anomaly_map
         if source.resolution is None:
             anomaly_map = resize_map(anomaly_map, drawn.height, drawn.width)
-        pixels = NO_PIXELS
+        pixels, found = NO_PIXELS, Found()
         if source.has_masks:
             mask = ground_truth(sample, drawn, is_resized=source.resolution is not None)
             pixels = sort_pixels(anomaly_map, mask, name=drawn.name)
+            found = find(anomaly_mask(anomaly_map, source.threshold), mask)
         yield CountedImage(
             sample=sample,
             pixels=pixels,
             score=score(drawn.anomaly_map),
             peak=float(drawn.anomaly_map.max()),
+            found=found,
         )
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from anomaly_cli.images import AnomalyMap, RGBImage, resize_image, resize_map
 from anomaly_cli.latents import STEPS, ImageLatents, latent_stretch
 from anomaly_cli.localization import LocalizedImage, Localizer
+from anomaly_cli.masks import Threshold, anomaly_mask
 from anomaly_cli.rendering import ColourRange, heat_levels, overlay
 from anomaly_cli.sheets import (
     GAP,
@@ -50,7 +51,7 @@ TRAVERSAL = (
 class Scale(NamedTuple):
     """What colours mean: one for all pictures of a model."""
 
-    threshold: float  # of the anomaly map
+    threshold: Threshold  # of the anomaly map
     colour_range: ColourRange
     latent_colour_range: ColourRange
     latent_kinds: tuple[str, ...] = ()  # of drawn defect that each latent answers to most
@@ -73,7 +74,7 @@ class ExplainedImage(NamedTuple):
 def scale_of(localizer: Localizer) -> Scale:
     """The colours of a model's pictures."""
     return Scale(
-        localizer.threshold.value,
+        localizer.threshold,
         localizer.colour_range,
         localizer.latent_colour_range,
         localizer.loaded.record.latent_kinds,
@@ -196,8 +197,8 @@ def _image_tiles(image: ExplainedImage, scale: Scale) -> list[RGBImage]:
     height, width = image.tile.shape[:2]
     anomaly_map = resize_map(image.anomaly_map, height, width)
     levels = heat_levels(anomaly_map, scale.colour_range)
-    picture = overlay(image.tile, levels, anomaly_map > scale.threshold)
-    verdict = "anomalous" if image.score > scale.threshold else "normal"
+    picture = overlay(image.tile, levels, anomaly_mask(anomaly_map, scale.threshold))
+    verdict = "anomalous" if image.score > scale.threshold.value else "normal"
     return [
         captioned(image.tile, image.name, width=CAPTION),
         captioned(picture, f"{verdict}: {image.score:.3g}", width=CAPTION),

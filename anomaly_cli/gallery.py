@@ -15,6 +15,7 @@ from anomaly_cli.data.mvtec import Sample
 from anomaly_cli.errors import DataError
 from anomaly_cli.evaluation import CategorySource, ground_truth
 from anomaly_cli.images import Mask, RGBImage, resize_mask
+from anomaly_cli.masks import Threshold, anomaly_mask
 from anomaly_cli.rendering import heat_levels, heatmap
 from anomaly_cli.reports.results import CategoryResult, Example, ImageMetricsRow
 
@@ -44,8 +45,11 @@ def draw_gallery(
     normal = [pair for pair in pairs if not pair[0].sample.is_anomalous]
     anomalous.sort(key=lambda pair: (_worst(pair[1].recall), pair[1].score))
     normal.sort(key=lambda pair: -pair[1].score)
-    threshold = result.metrics.table_threshold
-    colours = source.colour_range or _colour_range(judged, threshold)
+    at = result.metrics.table_threshold
+    # The threshold of the tables is the stored one, or an oracle's, which knows no outline.
+    is_stored = at == source.threshold.value
+    threshold = source.threshold if is_stored else Threshold(at, "oracle", 0)
+    colours = source.colour_range or _colour_range(judged, at)
     drawn = []
     for chosen in (anomalous[:count], normal[:count]):
         samples = [image.sample for image, _row in chosen]
@@ -62,7 +66,7 @@ def _examples(
     source: CategorySource,
     samples: Sequence[Sample],
     rows: Sequence[ImageMetricsRow],
-    threshold: float,
+    threshold: Threshold,
     colours: tuple[float, float],
 ) -> list[Example]:
     examples = []
@@ -77,7 +81,7 @@ def _examples(
                 image=None if image is None else _jpeg(_shrink(image)),
                 truth=None if truth is None else _png(truth),
                 heatmap=_jpeg(heat),
-                mask=_png(drawn.anomaly_map > threshold),
+                mask=_png(anomaly_mask(drawn.anomaly_map, threshold)),
             )
         )
     return examples

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from anomaly_cli.calibration import Threshold, parse_threshold
+from anomaly_cli.calibration import parse_threshold
 from anomaly_cli.checkpoint import LoadedModel, ModelRecord, load_model
 from anomaly_cli.config import BASELINES, FUSED, MapConfig, Scores
 from anomaly_cli.data.normal import to_tensor
@@ -18,6 +18,7 @@ from anomaly_cli.errors import CheckpointError, DataError
 from anomaly_cli.images import AnomalyMap, RGBImage, read_image, resize_image
 from anomaly_cli.latents import ImageLatents, describe_latents, latent_colour_range
 from anomaly_cli.maps import MapSpec, fuse_with, parse_map_spec
+from anomaly_cli.masks import Threshold, parse_outline
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -45,7 +46,7 @@ def open_localizer(path: Path, config: MapConfig) -> Localizer:
 
     Raises:
         CheckpointError: the model cannot be read, or is not calibrated for the map.
-        ConfigError: no such map or threshold rule.
+        ConfigError: no such map, threshold rule or outline.
         DeviceError: the device is not there.
     """
     device = resolve_device(config.device)
@@ -57,6 +58,8 @@ def open_localizer(path: Path, config: MapConfig) -> Localizer:
     scores = config.scores or record.default_scores
     scale, calibration = record.calibrations[str(spec)].select(scores)
     threshold = calibration.threshold(parse_threshold(config.threshold or record.default_threshold))
+    if config.outline is not None:
+        threshold = threshold._replace(outline=parse_outline(config.outline))
     maker = MapMaker(
         loaded.vae,
         record.statistics,

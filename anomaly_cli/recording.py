@@ -59,7 +59,9 @@ def record_model(
         category=config.category,
         model=model,
         statistics=statistics,
-        calibrations=calibrate_maps(maker, images.held_out, model, batch_size=batch),
+        calibrations=calibrate_maps(
+            maker, images.held_out, model, batch_size=batch, painted=images.validation
+        ),
         default_map=str(selected.spec),
         default_scores=config.scores,
         default_threshold=str(parse_threshold(config.threshold)),

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_cli.calibration import Threshold
 from anomaly_cli.config import Counting
 from anomaly_cli.counting import CategoryCounts, JudgedImage
 from anomaly_cli.data.mvtec import GOOD, TEXTURES
 from anomaly_cli.evaluation import CategorySource
+from anomaly_cli.masks import Threshold
 from anomaly_cli.metrics.bootstrap import Interval, percentile_interval, widen
 from anomaly_cli.metrics.confusion import Confusion
 from anomaly_cli.metrics.curves import detection_curves
@@ -130,6 +130,7 @@ def _category_metrics(
         best_iou_threshold=table.best_iou,
         threshold=source.threshold.value,
         threshold_rule=source.threshold.rule,
+        outline=source.threshold.outline,
         image_score=str(score),
         good=any(image.sample.defect_type == GOOD for image in images),
         map=source.map,

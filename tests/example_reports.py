@@ -38,6 +38,7 @@ WOOD = CategoryMetrics(
     recall=0.25,
     threshold=1.5,
     threshold_rule="image-fpr=0.05",
+    outline=1.125,
     image_average_precision=0.95,
     image_best_f1=0.85,
     image_false_positive_rate=0.05,

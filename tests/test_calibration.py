@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from anomaly_cli.calibration import (
     EXCEEDANCE,
     Calibration,
-    Threshold,
     ThresholdRule,
     _position_scale,
     calibrate,
@@ -17,7 +16,9 @@ from anomaly_cli.calibration import (
     gumbel_limit,
     parse_threshold,
 )
+from anomaly_cli.config import Scores
 from anomaly_cli.errors import CheckpointError, ConfigError
+from anomaly_cli.masks import MarkedMap, Threshold
 
 TYPED = ["max", "image-fpr=0.05", "image-fpr=0.2", "pixel-fpr=0.01", "pixel-fpr=1e-06"]
 
@@ -311,6 +312,35 @@ def test_global_scores_have_mean_0_and_deviation_1_on_normal_pixels() -> None:
     assert scores.mean() == pytest.approx(0, abs=1e-5)
     assert scores.std() == pytest.approx(1, rel=1e-5)
     np.testing.assert_allclose(calibration.maxima, np.sort(scores.max(axis=(1, 2))), rtol=1e-5)
+
+
+def draw_defects(maps: list[np.ndarray]) -> list[MarkedMap]:
+    """The same maps with a block of 60, which no normal pixel reaches."""
+    mask = np.zeros(maps[0].shape, bool)
+    mask[5:9, 3:12] = True
+    return [MarkedMap(np.where(mask, np.float32(60), anomaly_map), mask) for anomaly_map in maps]
+
+
+@pytest.mark.parametrize("scores", ["raw", "global", "position"])
+def test_outline_is_that_of_the_scores(scores: Scores) -> None:
+    """It separates drawn defects from the ground, in the units of the map."""
+    maps = draw_maps(5)
+    calibration_of_map = calibrate_map(maps, 16, draw_defects(maps))
+    scale, calibration = calibration_of_map.select(scores)
+    for anomaly_map, mask in draw_defects(maps):
+        scored = anomaly_map if scale is None else scale(anomaly_map)
+        assert scored[~mask].max() < calibration.outline < scored[mask].min() * (1 + 1e-6)
+    assert calibration.threshold(ThresholdRule("max")).outline == calibration.outline
+    assert np.isnan(calibration.threshold(1.5).outline), "a number is taken at its word"
+
+
+def test_outline_of_a_blind_map_does_not_take_in_the_whole_image() -> None:
+    """At most one normal pixel in a hundred lies above it."""
+    maps = draw_maps(5)
+    blind = [MarkedMap(anomaly_map, anomaly_map < 5) for anomaly_map in maps]
+    raw = calibrate_map(maps, 16, blind).raw
+    assert raw.outline == raw.exceeded_by(0.01)
+    assert np.mean(np.stack(maps) > raw.outline) <= 0.01
 
 
 def test_raw_scores_are_the_map() -> None:

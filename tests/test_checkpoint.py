@@ -20,6 +20,7 @@ from anomaly_cli.checkpoint import (
 )
 from anomaly_cli.errors import CheckpointError, OutputError
 from anomaly_cli.fusion import Fusion, MapSettings
+from anomaly_cli.masks import MarkedMap
 from models.appearance import AppearanceStatistics
 from models.attention import LatentStatistics, LocalStatistics, NormalStatistics
 from models.config import VAEConfig
@@ -55,7 +56,7 @@ def record() -> ModelRecord:
             ),
             appearance=AppearanceStatistics(torch.rand(12, 2, 2), torch.rand(2, 2, 12, 12)),
         ),
-        calibrations={MAP: calibrate_map(maps, 2)},
+        calibrations={MAP: calibrate_map(maps, 2, [MarkedMap(maps[0], maps[0] > 12)])},
         default_map=MAP,
         default_threshold="image-fpr=0.05",
         default_scores="global",
@@ -90,6 +91,7 @@ def test_everything_comes_back(model_file: Path, vae: VAE, record: ModelRecord) 
         assert torch.equal(written, read)
     calibration = loaded.record.calibrations[MAP]
     np.testing.assert_array_equal(calibration.raw.maxima, [15, 31, 47])
+    assert calibration.raw.outline == record.calibrations[MAP].raw.outline > 12
     assert loaded.record.default_scores == "global"
     for scores in ("global", "position"):
         for written, read in zip(
@@ -137,7 +139,7 @@ def rewrite(path: Path, change: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("change", "value", "message"),
     [
-        ("format_version", 99, "format version 99.*reads 7"),
+        ("format_version", 99, "format version 99.*reads 8"),
         ("drop", "vae.encoder.mu.weight", "encoder.mu.weight"),
         ("drop", "statistics.latent.mean", "statistics.latent.mean"),
         ("drop", "statistics.local.variance", "statistics.local.variance"),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from example_maps import CATEGORY, draw, evaluate, read, write_split
 from PIL import Image
+from skimage.filters import apply_hysteresis_threshold
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from anomaly_cli.images import write_tiff
@@ -66,6 +67,37 @@ def test_given_threshold_gives_iou_and_verdicts(root: Path) -> None:
     outcome = evaluate(root, "--threshold", "max", output="other")
     assert outcome.code == 2
     assert "with --maps give a number" in outcome.stderr
+
+
+def test_regions_reach_to_a_given_outline(root: Path) -> None:
+    """As scikit-image has it; verdicts are those of the threshold, whatever the counting."""
+    options = ("--threshold", "1.0", "--outline", "0.7")
+    assert evaluate(root, *options).code == 0
+    assert evaluate(root, *options, "--counting", "streaming", output="streaming").code == 0
+    assert evaluate(root, "--threshold", "1.0", output="plain").code == 0
+    (row,), (streamed,), (plain,) = (
+        read(root, name)["categories"] for name in ("out", "streaming", "plain")
+    )
+    assert (row["outline"], plain["outline"]) == (0.7, None)
+    assert row["image_table"] == streamed["image_table"]
+    for key in ("image_recall", "image_false_positive_rate", "missed_regions"):
+        assert row[key] == plain[key]
+    scores, mask = draw(200, gain=0.8)
+    # Corners join regions here, so what scikit-image joins by sides is the least.
+    least = apply_hysteresis_threshold(scores, 0.7, 1.0)
+    table = {item["image"]: item for item in row["image_table"]}
+    hole = table["hole/000.png"]
+    assert hole["recall"] >= (least & mask).sum() / mask.sum()
+    assert hole["called_area"] >= least.mean()
+    assert hole["called_area"] < (scores > 0.7).mean()
+    assert table["good/000.png"]["called_area"] == 0
+    assert "regions end at the outline" in (root / "out/report.md").read_text()
+
+
+def test_outline_without_a_threshold_is_a_usage_error(root: Path) -> None:
+    outcome = evaluate(root, "--outline", "0.7")
+    assert outcome.code == 2
+    assert "above a --threshold; give both" in outcome.stderr
 
 
 def test_good_images_can_be_left_out_and_the_report_says_so(root: Path) -> None:

@@ -13,6 +13,7 @@ from anomaly_cli.config import MapConfig
 from anomaly_cli.data.normal import to_tensor
 from anomaly_cli.images import read_image, resize_image, resize_map, write_png
 from anomaly_cli.localization import open_localizer
+from anomaly_cli.masks import Threshold, anomaly_mask
 from anomaly_cli.rendering import PALETTE, heat_levels, overlay
 from models.config import Attention
 
@@ -56,7 +57,7 @@ def test_outputs_mirror_the_input_at_its_size(
 
 
 def test_files_and_manifest_agree(trained: Trained, images: Path, tmp_path: Path) -> None:
-    """The mask is map > threshold, its share is told, the heatmap is the map's colour."""
+    """The mask is that of threshold and outline, its share is told, the heatmap has its colours."""
     out = tmp_path / "out"
     run_cli("localize", trained.model, images, "--output", out)
     for record in manifest(out):
@@ -64,7 +65,8 @@ def test_files_and_manifest_agree(trained: Trained, images: Path, tmp_path: Path
         anomaly_map = np.asarray(Image.open(outputs["map"]))
         assert anomaly_map.dtype == np.float32
         mask = np.asarray(Image.open(outputs["mask"]))
-        np.testing.assert_array_equal(mask, np.where(anomaly_map > record["threshold"], 255, 0))
+        threshold = Threshold(record["threshold"], "", 0, record["outline"])
+        np.testing.assert_array_equal(mask > 0, anomaly_mask(anomaly_map, threshold))
         assert record["anomalous_share"] == pytest.approx((mask > 0).mean())
         assert record["is_anomalous"] == (record["score"] > record["threshold"])
         low, high = record["colour_range"]
@@ -196,6 +198,38 @@ def test_threshold_overrides(trained: Trained, images: Path, tmp_path: Path) -> 
         "pixel-fpr=0.2",
     )
     assert manifest(tmp_path / "rule")[0]["threshold_rule"] == "pixel-fpr=0.2"
+
+
+@pytest.mark.parametrize("outline", ["threshold", "0.5"])
+def test_outline_can_be_chosen(
+    trained: Trained, images: Path, tmp_path: Path, outline: str
+) -> None:
+    """At the threshold a mask is what exceeds it; elsewhere it has as many regions at least."""
+    run_cli(
+        "localize", trained.model, images, "--output", tmp_path / "out", "--threshold", 1.0,
+        "--map", "reconstruction", "--scores", "global", "--outline", outline,
+    )  # fmt: skip
+    masks = []
+    for record in manifest(tmp_path / "out"):
+        anomaly_map, mask = (
+            np.asarray(Image.open(tmp_path / "out" / record["outputs"][kind]))
+            for kind in ("map", "mask")
+        )
+        is_above = anomaly_map > 1.0
+        assert record["outline"] == (None if outline == "threshold" else 0.5)
+        assert mask[is_above].all()
+        assert ((mask > 0) & (anomaly_map <= 0.5)).sum() == 0
+        masks.append(((mask > 0) & ~is_above).any())
+    assert any(masks) == (outline == "0.5")
+
+
+def test_unknown_outline_is_a_usage_error(trained: Trained, images: Path, tmp_path: Path) -> None:
+    outcome = run_cli(
+        "localize", trained.model, images, "--output", tmp_path / "out", "--outline", "half"
+    )
+    assert outcome.code == 2
+    assert "--outline half is not understood; use a number, or threshold" in outcome.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_global_scores_move_map_and_threshold_together(

@@ -10,10 +10,12 @@ from conftest import Trained
 
 from anomaly_cli.checkpoint import load_model
 from anomaly_cli.data.mvtec import split_normal, training_images
-from anomaly_cli.data.normal import NormalImages
+from anomaly_cli.data.normal import NormalImages, to_tensor
+from anomaly_cli.data.painted import PaintedImage
 from anomaly_cli.drawing import MapMaker, calibrate_maps
 from anomaly_cli.errors import ConfigError
 from anomaly_cli.maps import MapSpec, candidate_maps, map_specs, parse_map_spec
+from anomaly_cli.masks import MarkedMap, fit_outline
 from anomaly_cli.normality import normal_statistics
 from models.attention import anomaly_attention_maps, latent_attention_maps
 from models.config import Attention, VAEConfig
@@ -146,13 +148,28 @@ def test_calibration_holds_the_maxima_of_held_out_maps(trained: Trained) -> None
     split = split_normal(training_images(trained.data, "disc"), held_out=0.3, seed=1)
     images = NormalImages(split.held_out, 64)
     maker = MapMaker(loaded.vae, record.statistics, 64, CPU, settings=record.settings)
-    calibrations = calibrate_maps(maker, images, record.model, batch_size=2)
+    rng = np.random.default_rng(0)
+    mask = np.zeros((64, 64), bool)
+    mask[20:30, 20:30] = True
+    normal, noise = images.plain(0), rng.integers(0, 255, (64, 64, 3), np.uint8)
+    painted = [
+        PaintedImage(normal, np.where(mask[..., None], noise, normal), mask, "hole"),
+        PaintedImage(normal, normal, np.zeros_like(mask)),
+    ]
+    calibrations = calibrate_maps(maker, images, record.model, batch_size=2, painted=painted)
     assert set(calibrations) == {str(spec) for spec in map_specs(record.model)}
     spec = MapSpec("gradcam", "layer3")
     maps = torch.cat([maker(batch, [spec])[spec] for batch in images.batches(1)]).numpy()
     np.testing.assert_allclose(
         calibrations[str(spec)].raw.maxima, np.sort(maps.max(axis=(1, 2))), rtol=1e-5
     )
+    spec = MapSpec("reconstruction")
+    drawn = maker(to_tensor(painted[0].painted[None]), [spec])[spec].numpy()[0]
+    raw = calibrations[str(spec)].raw
+    expected = fit_outline([MarkedMap(drawn, mask)], lowest=raw.exceeded_by(0.01))
+    assert raw.outline == pytest.approx(expected, rel=1e-5)
+    plain = calibrate_maps(maker, images, record.model, batch_size=2)
+    assert np.isnan(plain[str(spec)].raw.outline)
 
 
 def test_candidates_agree_with_what_the_user_named() -> None:

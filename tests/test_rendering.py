@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from anomaly_cli.calibration import Threshold, calibrate
+from anomaly_cli.calibration import calibrate
 from anomaly_cli.images import RGBImage
+from anomaly_cli.masks import Threshold
 from anomaly_cli.rendering import PALETTE, heat_levels, heatmap, overlay
 
 RANGE = (1.0, 3.0)  # the threshold is 2

@@ -13,6 +13,7 @@ from anomaly_cli.explanation import (
 )
 from anomaly_cli.images import RGBImage
 from anomaly_cli.latents import STEPS, ImageLatents, Peak
+from anomaly_cli.masks import Threshold
 from anomaly_cli.rendering import PALETTE
 from anomaly_cli.sheets import (
     GAP,
@@ -203,7 +204,9 @@ def explained(*, height: int = 40, width: int = 40, latents: int = 9) -> Explain
     )
 
 
-SCALE = Scale(threshold=4.0, colour_range=(0.0, 8.0), latent_colour_range=(0.0, 8.0))
+SCALE = Scale(
+    threshold=Threshold(4.0, "given", 0), colour_range=(0.0, 8.0), latent_colour_range=(0.0, 8.0)
+)
 
 
 @pytest.mark.parametrize(

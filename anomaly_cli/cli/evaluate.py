@@ -93,6 +93,7 @@ def evaluate(
     target_layer: option.ModelTargetLayer = MAP.layer,
     scores: option.ModelScores = MAP.scores,
     threshold: option.Threshold = MAP.threshold,
+    outline: option.Outline = MAP.outline,
     batch_size: option.BatchSize = MAP.batch_size,
     workers: option.Threads = MAP.workers,
     device: option.Device = MAP.device,
@@ -123,7 +124,15 @@ def evaluate(
         baseline=baseline,
         max_drop=max_drop,
         map=option.map_config(
-            source, attention, target_layer, scores, threshold, batch_size, workers, device
+            source,
+            attention,
+            target_layer,
+            scores,
+            threshold,
+            outline,
+            batch_size,
+            workers,
+            device,
         ),
         overwrite=overwrite,
     )

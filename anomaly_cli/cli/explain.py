@@ -27,6 +27,7 @@ def explain(
     target_layer: option.ModelTargetLayer = MAP.layer,
     scores: option.ModelScores = MAP.scores,
     threshold: option.Threshold = MAP.threshold,
+    outline: option.Outline = MAP.outline,
     batch_size: option.BatchSize = MAP.batch_size,
     workers: option.Threads = MAP.workers,
     device: option.Device = MAP.device,
@@ -45,7 +46,15 @@ def explain(
         latents=latents,
         rows=rows,
         map=option.map_config(
-            MAP.source, attention, target_layer, scores, threshold, batch_size, workers, device
+            MAP.source,
+            attention,
+            target_layer,
+            scores,
+            threshold,
+            outline,
+            batch_size,
+            workers,
+            device,
         ),
         overwrite=overwrite,
     )

@@ -106,6 +106,13 @@ Threshold = Annotated[
         help="A number, or a rule: image-fpr=RATE, pixel-fpr=RATE, max.", show_default="the model's"
     ),
 ]
+Outline = Annotated[
+    str | None,
+    typer.Option(
+        help="Map value at which an anomalous region ends: a number, or threshold.",
+        show_default="the model's",
+    ),
+]
 ConfigFile = Annotated[
     Path | None,
     typer.Option(

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from anomaly_cli.calibration import Threshold, parse_threshold
+from anomaly_cli.calibration import parse_threshold
 from anomaly_cli.commands.scoring import score
 from anomaly_cli.config import EvaluateConfig
 from anomaly_cli.data.mvtec import Sample
@@ -13,6 +13,7 @@ from anomaly_cli.errors import ConfigError, DataError
 from anomaly_cli.evaluation import CategorySource, DrawnMap
 from anomaly_cli.files import fingerprint
 from anomaly_cli.images import image_size
+from anomaly_cli.masks import NO_OUTLINE, Threshold, parse_outline
 from anomaly_cli.reports.results import EvaluationReport
 from anomaly_cli.settings import ResolvedSettings
 
@@ -39,7 +40,10 @@ def _maps_folder(config: EvaluateConfig) -> Path:
 
 
 def _given_threshold(config: EvaluateConfig) -> Threshold:
+    outline = NO_OUTLINE if config.map.outline is None else parse_outline(config.map.outline)
     if config.map.threshold is None:
+        if config.map.outline is not None:
+            raise ConfigError("--outline says how far regions reach above a --threshold; give both")
         return Threshold(float("nan"), "none", 0)
     value = parse_threshold(config.map.threshold)
     if not isinstance(value, float):
@@ -47,7 +51,7 @@ def _given_threshold(config: EvaluateConfig) -> Threshold:
             f"--threshold {config.map.threshold} needs held-out normal images, which only a model "
             "knows; with --maps give a number"
         )
-    return Threshold(value, "given", 0)
+    return Threshold(value, "given", 0, outline)
 
 
 def _open(

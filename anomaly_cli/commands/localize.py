@@ -34,6 +34,7 @@ from anomaly_cli.localization import (
     open_localizer,
     ordered_map,
 )
+from anomaly_cli.masks import anomaly_mask
 from anomaly_cli.rendering import PALETTE, heat_levels, overlay
 from anomaly_cli.settings import ResolvedSettings, write_settings
 
@@ -114,8 +115,7 @@ def _common_record(plan: _Plan) -> Record:
     record = {
         "map": str(localizer.spec),
         "scores": localizer.scores,
-        "threshold": localizer.threshold.value,
-        "threshold_rule": localizer.threshold.rule,
+        **localizer.threshold.record(),
         "colour_range": list(localizer.colour_range),
         "category": localizer.loaded.record.category,
         "model_sha256": localizer.loaded.sha256,
@@ -150,7 +150,7 @@ def _write_image(result: LocalizedImage | DataError, *, plan: _Plan) -> Record:
     config, localizer, stem = plan.config, plan.localizer, plan.stems[result.position]
     height, width = result.image.shape[:2]
     anomaly_map = resize_map(result.anomaly_map, height, width)
-    mask = anomaly_map > localizer.threshold.value
+    mask = anomaly_mask(anomaly_map, localizer.threshold)
     levels = heat_levels(anomaly_map, localizer.colour_range)
     outputs = {}
     if config.maps:

@@ -2,11 +2,12 @@
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_cli.metrics.pixels import check_pixels
+from anomaly_cli.metrics.pixels import check_pixels, find_regions
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,30 @@ class Confusion:
         return _ratio(self.false_positives, self.negatives)
 
 
+class Found(NamedTuple):
+    """What a mask finds of the ground truth of one image, or of none."""
+
+    pixels: Confusion = Confusion()
+    missed_regions: int = 0  # anomalous regions without any pixel in the mask
+
+
 def _ratio(part: int, whole: int) -> float:
     return part / whole if whole else math.nan
+
+
+def find(called: NDArray[np.bool_], mask: NDArray[np.bool_]) -> Found:
+    """Compare an anomaly mask with the ground truth, (H, W) each."""
+    truth = find_regions(mask)
+    is_found = called[mask]
+    found_regions = np.bincount(truth.labels[is_found], minlength=truth.areas.size) > 0
+    positives, true_positives = truth.labels.size, int(np.count_nonzero(is_found))
+    pixels = Confusion(
+        true_positives=true_positives,
+        false_positives=int(np.count_nonzero(called)) - true_positives,
+        positives=positives,
+        negatives=mask.size - positives,
+    )
+    return Found(pixels, int(np.count_nonzero(~found_regions)))
 
 
 def confusion(
@@ -78,12 +101,4 @@ def confusion(
         DataError: NaN among the scores, no pixels, or shapes that differ.
     """
     check_pixels(anomaly_map, mask, name=name)
-    called = anomaly_map > threshold
-    positives = int(np.count_nonzero(mask))
-    true_positives = int(np.count_nonzero(called & mask))
-    return Confusion(
-        true_positives=true_positives,
-        false_positives=int(np.count_nonzero(called)) - true_positives,
-        positives=positives,
-        negatives=mask.size - positives,
-    )
+    return find(anomaly_map > threshold, mask).pixels

@@ -55,6 +55,7 @@ class CategoryMetrics:
     recall: float
     threshold: float
     threshold_rule: str
+    outline: float  # map value at which regions above it end; NaN: at the threshold itself
     image_average_precision: float
     image_best_f1: float  # oracle
     image_false_positive_rate: float  # share of normal images above the stored threshold
@@ -64,7 +65,7 @@ class CategoryMetrics:
     map: str
     resolution: int | None  # side in pixels at which maps and masks were compared; None: original
     regions: int | None  # connected anomalous regions of the ground truth; None without masks
-    missed_regions: int | None  # of them, without a pixel above `table_threshold`
+    missed_regions: int | None  # of them, without a pixel in the mask at `table_threshold`
     table_threshold: float  # of the tables per defect type and per image
     table_threshold_rule: str  # that of `threshold`, or "oracle best IoU" where there is none
     model_sha256: str | None
@@ -100,7 +101,7 @@ class ImageMetricsRow:
     score: float
     is_called: bool | None  # whether its map exceeds the stored threshold; None if there is none
     area: float  # share of pixels that is anomalous
-    called_area: float  # share of pixels above the threshold
+    called_area: float  # share of pixels in the mask
     iou: float  # NaN where nothing is anomalous
     recall: float
     regions: int | None

@@ -101,4 +101,6 @@ def _threshold_text(report: EvaluationReport) -> str:
     rules = sorted({row.threshold_rule for row in report.rows if math.isfinite(row.threshold)})
     if not rules:
         return "undefined, because no threshold is stored or given"
-    return f"at the stored threshold, rule {', '.join(rules)}"
+    text = f"at the stored threshold, rule {', '.join(rules)}"
+    reaches = any(math.isfinite(row.outline) for row in report.rows)
+    return f"{text}; regions end at the outline" if reaches else text

@@ -1,0 +1,121 @@
+"""Anomaly map -> anomaly mask: which regions are anomalous, and how far each of them reaches."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly_cli.errors import ConfigError
+from anomaly_cli.images import AnomalyMap, Mask
+
+NO_OUTLINE = math.nan
+_TIE = 0.5  # standard errors
+_CANDIDATES = 51  # outlines that are tried for each defect: quantiles of its pixels
+
+
+class Threshold(NamedTuple):
+    """A map value above which (`>`) a region is anomalous, and where it comes from."""
+
+    value: float  # NaN calls nothing
+    rule: str  # a rule, or "given" for a number that the user typed
+    held_out: int  # normal images behind it; 0 for a given number
+    outline: float = NO_OUTLINE  # map value at which regions end; NaN: at the threshold
+
+    def record(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "threshold": self.value,
+            "threshold_rule": self.rule,
+            "outline": None if math.isnan(self.outline) else self.outline,
+        }
+
+
+class MarkedMap(NamedTuple):
+    """The anomaly map of an image whose defect is known."""
+
+    anomaly_map: AnomalyMap  # (H, W)
+    mask: Mask  # (H, W)
+
+
+def parse_outline(text: str) -> float:
+    """Read a map value, or "threshold" for regions that end there.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    try:
+        value = NO_OUTLINE if text == "threshold" else float(text)
+    except ValueError:
+        value = math.inf
+    if math.isinf(value) or (math.isnan(value) and text != "threshold"):
+        raise ConfigError(f"--outline {text} is not understood; use a number, or threshold")
+    return value
+
+
+def anomaly_mask(anomaly_map: AnomalyMap, threshold: Threshold) -> Mask:
+    """The anomalous regions of a map (H, W); none of an image that the threshold does not call.
+
+    One value cannot both keep good images silent and lie where defects end. So the threshold
+    decides that a region is anomalous, by its highest pixel, and the outline how far it reaches.
+    Where the outline is lower, that is thresholding with hysteresis (Canny 1986). Where it is
+    higher, the halo of a region is cut off at the outline, but never above the middle of threshold
+    and highest pixel, so that a faint region does not shrink to a dot.
+    """
+    is_above = anomaly_map > threshold.value
+    if math.isnan(threshold.outline) or not is_above.any():
+        return is_above
+    is_inside = anomaly_map > min(threshold.outline, threshold.value)
+    # 8-connectivity, as regions of the ground truth are labelled.
+    count, labelled = cv2.connectedComponents(is_inside.view(np.uint8), connectivity=8)
+    labels = np.asarray(labelled, np.int32)
+    ends = np.full(count, np.inf)  # map value at which each region ends; 0 is the ground
+    if threshold.outline <= threshold.value:
+        ends[labels[is_above]] = threshold.outline
+    else:
+        peaks = np.full(count, -np.inf, np.float32)
+        np.maximum.at(peaks, labels[is_above], anomaly_map[is_above])
+        ends[1:] = np.minimum(threshold.outline, (threshold.value + peaks[1:]) / 2)
+    return np.asarray(anomaly_map > ends[labels])
+
+
+def fit_outline(defects: Sequence[MarkedMap], *, lowest: float) -> float:
+    """The map value at which defects end: that of the highest IoU, as the mean over images.
+
+    Each image counts alike: the IoU of all pixels would be that of large defects alone. Outlines
+    within half a standard error of the best (of the difference, image by image) are as good; the
+    lowest of them is taken, because drawn defects stand out more than real ones do.
+
+    Args:
+        defects: each in its image; those that mark nothing are left out.
+        lowest: the outline is at least this.
+
+    Returns:
+        NaN where there is no defect to learn from.
+    """
+    visible = [defect for defect in defects if defect.mask.any()]
+    if not visible:
+        return NO_OUTLINE
+    steps = np.linspace(0, 1, _CANDIDATES)
+    inside = [
+        np.quantile(anomaly_map[mask], steps, method="lower") for anomaly_map, mask in visible
+    ]
+    # The next lower number, so that the pixel of that value is still above the outline.
+    candidates = np.nextafter(np.unique(inside), np.float32(-np.inf))
+    ious = np.array([_ious(defect, candidates) for defect in visible])
+    behind = ious[:, [ious.mean(axis=0).argmax()]] - ious
+    error = behind.std(axis=0) / math.sqrt(len(visible))
+    is_good = behind.mean(axis=0) <= _TIE * error
+    return max(float(candidates[is_good.argmax()]), lowest)
+
+
+def _ious(defect: MarkedMap, outlines: NDArray[np.floating]) -> NDArray[np.float64]:
+    """IoU of the pixels above each outline, (K,)."""
+    anomaly_map, mask = defect
+    found, wrong = (
+        pixels.size - np.searchsorted(np.sort(pixels), outlines, side="right")
+        for pixels in (anomaly_map[mask], anomaly_map[~mask])
+    )
+    return np.asarray(found / (mask.sum() + wrong))

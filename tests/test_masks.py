@@ -1,0 +1,151 @@
+"""Which regions of a map are anomalous, and how far they reach."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from skimage.filters import apply_hysteresis_threshold
+
+from anomaly_cli.errors import ConfigError
+from anomaly_cli.masks import MarkedMap, Threshold, anomaly_mask, fit_outline, parse_outline
+
+
+def at(value: float, outline: float = math.nan) -> Threshold:
+    return Threshold(value, "given", 0, outline)
+
+
+def draw(seed: int) -> NDArray[np.float32]:
+    """A smooth map (24, 31) of some regions."""
+    noise = np.random.default_rng(seed).normal(size=(24, 31))
+    kernel = np.ones((5, 5)) / 5
+    padded = np.pad(noise, 2, mode="wrap")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (5, 5))
+    return np.asarray((windows * kernel).sum(axis=(2, 3)), np.float32)
+
+
+def row(*values: float) -> NDArray[np.float32]:
+    return np.array([values], np.float32)
+
+
+def test_without_outline_a_mask_is_what_exceeds_the_threshold() -> None:
+    anomaly_map = row(1, 2, 2.5, 0, 3)
+    assert anomaly_mask(anomaly_map, at(2)).tolist() == [[False, False, True, False, True]]
+
+
+def test_region_reaches_down_to_a_lower_outline_and_a_faint_one_stays_normal() -> None:
+    """Left a region of peak 5, right one of peak 3, at a threshold of 4 and an outline of 2."""
+    anomaly_map = row(2, 2.5, 5, 2.5, 1, 2.5, 3, 2.5)
+    expected = [[False, True, True, True, False, False, False, False]]
+    assert anomaly_mask(anomaly_map, at(4, 2)).tolist() == expected
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 1000), st.floats(-1, 3), st.floats(0, 2))
+def test_lower_outline_is_hysteresis(seed: int, value: float, below: float) -> None:
+    """As scikit-image has it; padded diagonally, because it joins no corners in 2-D."""
+    anomaly_map = draw(seed)
+    mask = anomaly_mask(anomaly_map, at(value, value - below))
+    joined_by_sides = apply_hysteresis_threshold(
+        anomaly_map, np.float32(value - below), np.float32(value)
+    )
+    assert mask[joined_by_sides].all()
+    assert (anomaly_map[mask] > np.float32(value - below)).all()
+    assert mask.any() == (anomaly_map > np.float32(value)).any()
+
+
+def test_regions_that_touch_at_a_corner_are_one() -> None:
+    anomaly_map = np.array([[5, 0], [0, 3]], np.float32)
+    assert anomaly_mask(anomaly_map, at(4, 2)).tolist() == [[True, False], [False, True]]
+
+
+def test_higher_outline_cuts_off_the_halo() -> None:
+    """A bright region ends at the outline; a faint one halfway between threshold and peak."""
+    anomaly_map = row(5, 7, 20, 7, 5, 0, 4.5, 5.5, 6)
+    mask = anomaly_mask(anomaly_map, at(4, 8))
+    assert mask.tolist() == [[False, False, True, False, False, False, False, True, True]]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 1000), st.floats(-2, 4), st.floats(-3, 6))
+def test_outline_changes_no_verdict(seed: int, value: float, outline: float) -> None:
+    """Every region that the threshold calls keeps its highest pixel, and no other has any."""
+    anomaly_map = draw(seed)
+    mask = anomaly_mask(anomaly_map, at(value, outline))
+    assert mask.any() == (anomaly_map > value).any()
+    if mask.any():
+        assert mask.flat[anomaly_map.argmax()]
+    if outline >= value:
+        assert not mask[anomaly_map <= value].any()
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 1000), st.floats(-2, 4), st.floats(-3, 6), st.floats(-3, 6))
+def test_lower_outline_never_shrinks_a_mask(seed: int, value: float, a: float, b: float) -> None:
+    small, large = (anomaly_mask(draw(seed), at(value, end)) for end in (max(a, b), min(a, b)))
+    assert not (small & ~large).any()
+
+
+@pytest.mark.parametrize("outline", [math.nan, 0.0, 3.0])
+def test_undefined_threshold_calls_nothing(outline: float) -> None:
+    assert not anomaly_mask(row(1, 2, 3), at(math.nan, outline)).any()
+
+
+def test_infinite_values_are_inside() -> None:
+    anomaly_map = row(-math.inf, 3, math.inf)
+    assert anomaly_mask(anomaly_map, at(4, 2)).tolist() == [[False, True, True]]
+    assert anomaly_mask(anomaly_map, at(2, 9)).tolist() == [[False, False, True]]
+
+
+def test_outline_is_fitted_where_defects_end() -> None:
+    """A defect of 8 on a halo of 5: any outline from 5 up to 8 is exact."""
+    mask = np.zeros((8, 8), bool)
+    mask[2:4, 2:6] = True
+    anomaly_map = np.where(mask, np.float32(8), np.float32(5))
+    outline = fit_outline([MarkedMap(anomaly_map + 0.01 * draw(1)[:8, :8], mask)], lowest=-9)
+    assert 5 < outline <= 8.1
+
+
+def test_each_image_counts_alike_whatever_the_size_of_its_defect() -> None:
+    """Many small faint defects outweigh a few that are large and bright, and the reverse."""
+    large = np.zeros((20, 20), bool)
+    large[:10] = True
+    small = np.zeros((20, 20), bool)
+    small[3:5, 3:5] = True
+    bright = MarkedMap(np.where(large, 9, 4).astype(np.float32), large)
+    faint = MarkedMap(np.where(small, 3, 1).astype(np.float32), small)
+    assert fit_outline([bright] * 2 + [faint] * 20, lowest=-9) < 3
+    assert 4 <= fit_outline([bright] * 20 + [faint] * 2, lowest=-9) < 9
+
+
+def test_of_outlines_that_are_as_good_the_lowest_is_taken() -> None:
+    """One defect ends at 2 and one at 6: two images cannot tell which of both is better."""
+    mask = np.array([[True, True, True, False, False, False]])
+    high, low = (row(*values) for values in ((9, 8, 7, 6, 1, 1), (9, 8, 3, 2, 1, 1)))
+    assert fit_outline([MarkedMap(high, mask)], lowest=-9) >= 6
+    assert 2 <= fit_outline([MarkedMap(high, mask), MarkedMap(low, mask)], lowest=-9) < 3
+    assert fit_outline([MarkedMap(high, mask)] * 9 + [MarkedMap(low, mask)], lowest=-9) >= 6
+
+
+def test_outline_is_never_below_the_lowest_allowed() -> None:
+    mask = np.array([[True, False]])
+    assert fit_outline([MarkedMap(row(2, 1), mask)], lowest=5.0) == 5.0
+
+
+def test_without_a_defect_there_is_no_outline() -> None:
+    assert math.isnan(fit_outline([], lowest=0.0))
+    nothing = MarkedMap(row(1, 2), np.zeros((1, 2), bool))
+    assert math.isnan(fit_outline([nothing], lowest=0.0))
+
+
+def test_outline_is_a_number_or_the_threshold() -> None:
+    assert parse_outline("-2.5") == -2.5
+    assert math.isnan(parse_outline("threshold"))
+
+
+@pytest.mark.parametrize("text", ["", "nan", "inf", "-inf", "half", "image-fpr=0.05"])
+def test_other_outlines_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="use a number, or threshold"):
+        parse_outline(text)
