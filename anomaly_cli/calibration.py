@@ -15,8 +15,10 @@ from scipy.special import ndtri, stdtrit
 
 from anomaly_cli.config import Scores
 from anomaly_cli.errors import CheckpointError, ConfigError
-from anomaly_cli.images import AnomalyMap, resize_map
+from anomaly_cli.images import AnomalyMap
 from anomaly_cli.masks import NO_OUTLINE, MarkedMap, Threshold, fit_outline
+from anomaly_cli.rates import rate_range
+from anomaly_cli.score_scales import ScoreScale, position_scale, score_scale
 
 RuleKind = Literal["image-fpr", "pixel-fpr", "max"]
 
@@ -25,7 +27,6 @@ EXCEEDANCE = np.logspace(0, -6, 121)
 
 MAX_NORMAL_SHARE = 0.01  # of normal pixels, that may lie above an outline
 MIN_IMAGES_PER_POSITION = 3
-PRIOR_IMAGES = 10  # weight of the pooled variance in scores per position
 
 
 class ThresholdRule(NamedTuple):
@@ -68,7 +69,7 @@ class Calibration:
     quantiles: NDArray[np.float32]  # (121,), map values that a share EXCEEDANCE of pixels exceeds
     outline: float = NO_OUTLINE  # map value at which drawn defects end; NaN: none were drawn
 
-    def threshold(self, rule: ThresholdRule | float) -> Threshold:
+    def threshold(self, rule: ThresholdRule | float, parts: int | None = None) -> Threshold:
         """The threshold of a rule.
 
         `image-fpr`: the ceil((N + 1)(1 - rate))-th smallest maximum, so that a new normal image
@@ -76,21 +77,25 @@ class Calibration:
         2005). With fewer than 1/rate - 1 images there is no such rank: the `gumbel_limit` of the
         maxima is taken, or the largest of them if that is larger. `pixel-fpr`: the value exceeded
         by `rate` of the pixels. `max`: the largest value.
+
+        Args:
+            rule: or a number, which is taken at its word: no outline, and nothing promised.
+            parts: of which there are images among the N, for the range of rates; None: N.
         """
         if isinstance(rule, float):
-            return Threshold(rule, "given", 0)  # what is asked for: the map above that number
+            return Threshold(rule, "given", 0)
         count = len(self.maxima)
         if rule.kind == "pixel-fpr":
-            value = self.exceeded_by(rule.rate)
-        elif rule.kind == "image-fpr":
+            return Threshold(self.exceeded_by(rule.rate), str(rule), count, self.outline)
+        rank = count
+        if rule.kind == "image-fpr":
             # Rounded, because 150 * (1 - 0.18) = 123.00000000000001 would cost a whole rank.
             rank = math.ceil(round((count + 1) * (1 - rule.rate), 9))
-            value = self.maxima[min(rank, count) - 1]
-            if rank > count:
-                value = max(value, gumbel_limit(self.maxima, rule.rate))
-        else:
-            value = self.maxima[-1]
-        return Threshold(float(value), str(rule), count, self.outline)
+        value, rate = self.maxima[min(rank, count) - 1], 1 - rank / (count + 1)
+        if rank > count:
+            value, rate = max(value, gumbel_limit(self.maxima, rule.rate)), rule.rate
+        rates = rate_range(rate, parts or count)
+        return Threshold(float(value), str(rule), count, self.outline, rates)
 
     def exceeded_by(self, share: float) -> float:
         """The map value that a share of the pixels exceeds, in [1e-6, 1]."""
@@ -142,19 +147,6 @@ def calibrate(anomaly_maps: Iterable[AnomalyMap], defects: Sequence[MarkedMap] =
     return replace(normal, outline=outline)
 
 
-class ScoreScale(NamedTuple):
-    """Turns map values into standard deviations from the mean of normal images."""
-
-    mean: NDArray[np.float32]  # (g, g); (1, 1) where it is the same at all positions
-    std: NDArray[np.float32]  # the same shape, positive
-
-    def __call__(self, anomaly_map: AnomalyMap) -> AnomalyMap:
-        """Score each pixel of a map (H, W)."""
-        height, width = anomaly_map.shape
-        mean, std = (resize_map(part, height, width) for part in self)
-        return np.asarray((anomaly_map - mean) / std, dtype=np.float32)
-
-
 @dataclass(frozen=True)
 class MapCalibration:
     """One definition on held-out normal images: its raw values, and two scales of scores."""
@@ -203,7 +195,7 @@ def calibrate_map(
     """
     raw = calibrate(maps, defects)
     pixels = np.stack(maps).astype(np.float64)
-    everywhere = _scale(pixels.mean(keepdims=True)[0], pixels.var(keepdims=True)[0])
+    everywhere = score_scale(pixels.mean(keepdims=True)[0], pixels.var(keepdims=True)[0])
     if len(maps) < MIN_IMAGES_PER_POSITION:
         return MapCalibration(raw, everywhere)
     small = np.stack([cv2.resize(m, (grid, grid), interpolation=cv2.INTER_AREA) for m in pixels])
@@ -217,28 +209,5 @@ def calibrate_map(
     return MapCalibration(raw, everywhere, position, calibrate(scores, scored))
 
 
-def position_scale(
-    mean: NDArray[np.float64], variance: NDArray[np.float64], count: int
-) -> ScoreScale:
-    """The scale of maps whose mean and variance (g, g) over `count` images are known.
-
-    The variance is shrunk towards its mean over positions as if PRIOR_IMAGES more images had it:
-    few images would else make some position look certain by chance.
-    """
-    shrunk = count * variance + PRIOR_IMAGES * variance.mean()
-    return _scale(mean, shrunk / (count + PRIOR_IMAGES))
-
-
-def pooled_scale(mean: NDArray[np.float64], mean_square: NDArray[np.float64]) -> ScoreScale:
-    """One scale for all positions, from moments (1, 1) over images and positions."""
-    return _scale(mean, np.maximum(mean_square - np.square(mean), 0))
-
-
 def _position_scale(maps: NDArray[np.float64]) -> ScoreScale:
     return position_scale(maps.mean(axis=0), maps.var(axis=0), len(maps))
-
-
-def _scale(mean: NDArray[np.float64], variance: NDArray[np.float64]) -> ScoreScale:
-    smallest = np.finfo(np.float32).tiny  # of maps that are constant on all normal images
-    std = np.sqrt(np.maximum(variance, np.square(1e-6 * np.abs(mean)) + smallest))
-    return ScoreScale(mean.astype(np.float32), std.astype(np.float32))

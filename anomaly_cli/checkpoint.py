@@ -10,12 +10,13 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from anomaly_cli.calibration import EXCEEDANCE, Calibration, MapCalibration, ScoreScale
+from anomaly_cli.calibration import EXCEEDANCE, Calibration, MapCalibration
 from anomaly_cli.config import MODEL_FILE, Scores
 from anomaly_cli.errors import CheckpointError
 from anomaly_cli.files import atomic_write, hash_file
 from anomaly_cli.fusion import Fusion, MapSettings
 from anomaly_cli.networks import read_network, write_network
+from anomaly_cli.score_scales import ScoreScale
 from anomaly_cli.stored_statistics import read_statistics, statistics_tensors
 from anomaly_cli.tensor_file import read_tensor_file, write_tensor_file
 from models.attention import NormalStatistics

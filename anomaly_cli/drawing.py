@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from anomaly_cli.baselines import baseline_map
-from anomaly_cli.calibration import MapCalibration, ScoreScale, calibrate_map
+from anomaly_cli.calibration import MapCalibration, calibrate_map
 from anomaly_cli.config import APPEARANCE
 from anomaly_cli.data.normal import NormalImages, to_tensor
 from anomaly_cli.data.painted import PaintedImage
@@ -16,6 +16,7 @@ from anomaly_cli.fusion import MapSettings, add_parts, finish_parts
 from anomaly_cli.images import AnomalyMap
 from anomaly_cli.maps import MapSpec, map_specs, parts_of
 from anomaly_cli.masks import MarkedMap
+from anomaly_cli.score_scales import ScoreScale
 from models.appearance import AppearanceStatistics, appearance_map, appearance_maps, mean_map
 from models.attention import (
     LatentStatistics,

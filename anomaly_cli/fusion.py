@@ -23,11 +23,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anomaly_cli.calibration import ScoreScale, pooled_scale, position_scale
 from anomaly_cli.config import APPEARANCE, RECONSTRUCTION
 from anomaly_cli.images import AnomalyMap
 from anomaly_cli.maps import FUSED_COVARIANCE, FUSED_POSITION, FUSED_SCALES, MapSpec, parts_of
 from anomaly_cli.normality import Moments
+from anomaly_cli.score_scales import ScoreScale, pooled_scale, position_scale
 
 # Added before the logarithm, so that what is nothing in one image is not less in another. Distances
 # are 1 on average in normal images, and guidance trains log(1 + M). Of the error it is 2.5 of 255

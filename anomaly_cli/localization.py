@@ -57,7 +57,8 @@ def open_localizer(path: Path, config: MapConfig) -> Localizer:
         raise CheckpointError(f"{loaded.path} is not calibrated for {spec}; train it anew")
     scores = config.scores or record.default_scores
     scale, calibration = record.calibrations[str(spec)].select(scores)
-    threshold = calibration.threshold(parse_threshold(config.threshold or record.default_threshold))
+    rule = parse_threshold(config.threshold or record.default_threshold)
+    threshold = calibration.threshold(rule, record.data["held_out_parts"])
     if config.outline is not None:
         threshold = threshold._replace(outline=parse_outline(config.outline))
     maker = MapMaker(

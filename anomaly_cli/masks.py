@@ -23,6 +23,7 @@ class Threshold(NamedTuple):
     rule: str  # a rule, or "given" for a number that the user typed
     held_out: int  # normal images behind it; 0 for a given number
     outline: float = NO_OUTLINE  # map value at which regions end; NaN: at the threshold
+    rates: tuple[float, float] | None = None  # of new normal images that it calls, see `rates`
 
     def record(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -30,6 +31,7 @@ class Threshold(NamedTuple):
             "threshold": self.value,
             "threshold_rule": self.rule,
             "outline": None if math.isnan(self.outline) else self.outline,
+            "expected_rates": None if self.rates is None else list(self.rates),
         }
 
 

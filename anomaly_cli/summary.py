@@ -121,6 +121,7 @@ def _category_metrics(
     score: ImageScore,
     counting: Counting,
 ) -> CategoryMetrics:
+    low, high = source.threshold.rates or (math.nan, math.nan)
     return CategoryMetrics(
         category=source.category,
         kind=kind_of(source.category),
@@ -131,6 +132,8 @@ def _category_metrics(
         threshold=source.threshold.value,
         threshold_rule=source.threshold.rule,
         outline=source.threshold.outline,
+        expected_rate_low=low,
+        expected_rate_high=high,
         image_score=str(score),
         good=any(image.sample.defect_type == GOOD for image in images),
         map=source.map,

@@ -140,7 +140,7 @@ def save_untrained(path: Path) -> VAEConfig:
         settings=MapSettings(),
         latent_kinds=(),
         training={},
-        data={},
+        data={"held_out_parts": 1},
     )
     save_model(path, resnet18_vae(config).state_dict(), record)
     return config

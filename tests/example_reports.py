@@ -39,6 +39,8 @@ WOOD = CategoryMetrics(
     threshold=1.5,
     threshold_rule="image-fpr=0.05",
     outline=1.125,
+    expected_rate_low=0.0025,
+    expected_rate_high=0.125,
     image_average_precision=0.95,
     image_best_f1=0.85,
     image_false_positive_rate=0.05,

@@ -141,7 +141,7 @@ def test_few_images_keep_the_rate_about(count: int) -> None:
 def test_max_is_the_largest_value_so_no_held_out_pixel_exceeds_it() -> None:
     maps = maps_with_maxima(0.5, 4, 2)
     threshold = calibrate(maps).threshold(ThresholdRule("max"))
-    assert threshold == Threshold(4.0, "max", 3)
+    assert threshold[:3] == (4.0, "max", 3)
     assert not any((anomaly_map > threshold.value).any() for anomaly_map in maps)
 
 
@@ -341,6 +341,43 @@ def test_outline_of_a_blind_map_does_not_take_in_the_whole_image() -> None:
     raw = calibrate_map(maps, 16, blind).raw
     assert raw.outline == raw.exceeded_by(0.01)
     assert np.mean(np.stack(maps) > raw.outline) <= 0.01
+
+
+def test_range_of_rates_holds_nine_models_of_ten() -> None:
+    """Each model draws 39 normal images; what its threshold calls of all others is known."""
+    generator = np.random.default_rng(0)
+    rule = ThresholdRule("image-fpr", 0.05)
+    nowhere = np.zeros(len(EXCEEDANCE), np.float32)
+    rates, ranges = [], set()
+    for _ in range(2000):
+        maxima = np.sort(generator.random(39)).astype(np.float32)
+        threshold = Calibration(maxima, nowhere).threshold(rule)
+        rates.append(1 - threshold.value)
+        ranges.add(threshold.rates)
+    ((low, high),) = ranges
+    assert 0 < low < 0.05 < high < 0.2
+    assert np.mean(rates) == pytest.approx(0.05, abs=0.002)
+    assert np.mean([low <= rate <= high for rate in rates]) == pytest.approx(0.9, abs=0.02)
+
+
+@pytest.mark.parametrize("rule", ["max", "image-fpr=0.05", "image-fpr=0.2"])
+def test_fewer_parts_than_images_widen_the_range(rule: str) -> None:
+    """45 photographs of 21 parts tell less than 45 parts do, and 6 images less than 45."""
+    widths = []
+    for count, parts in ((45, None), (45, 21), (6, None)):
+        calibration = Calibration(np.arange(count, dtype=np.float32), np.zeros(121, np.float32))
+        rates = calibration.threshold(parse_threshold(rule), parts).rates
+        assert rates is not None
+        assert 0 <= rates[0] < rates[1] <= 1
+        widths.append(rates[1] - rates[0])
+    assert widths[0] < widths[1] < widths[2] or rule == "max"
+    assert widths[0] < widths[1]
+
+
+@pytest.mark.parametrize("rule", ["pixel-fpr=0.01", "3.5"])
+def test_what_promises_nothing_of_images_has_no_range(rule: str) -> None:
+    calibration = Calibration(np.arange(9, dtype=np.float32), np.zeros(121, np.float32))
+    assert calibration.threshold(parse_threshold(rule)).rates is None
 
 
 def test_raw_scores_are_the_map() -> None:

@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from anomaly_cli.calibration import ScoreScale, calibrate_map
+from anomaly_cli.calibration import calibrate_map
 from anomaly_cli.checkpoint import (
     ModelRecord,
     load_model,
@@ -21,6 +21,7 @@ from anomaly_cli.checkpoint import (
 from anomaly_cli.errors import CheckpointError, OutputError
 from anomaly_cli.fusion import Fusion, MapSettings
 from anomaly_cli.masks import MarkedMap
+from anomaly_cli.score_scales import ScoreScale
 from models.appearance import AppearanceStatistics
 from models.attention import LatentStatistics, LocalStatistics, NormalStatistics
 from models.config import VAEConfig
@@ -63,7 +64,7 @@ def record() -> ModelRecord:
         settings=MapSettings(1.5, {"fused": FUSION}),
         latent_kinds=("hole", "scratch", "hole"),
         training={"seed": 0, "best_epoch": 3},
-        data={"fingerprint": "ab", "fit": 8, "held_out": 2},
+        data={"fingerprint": "ab", "fit": 8, "held_out": 2, "held_out_parts": 2},
     )
 
 

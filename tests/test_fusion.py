@@ -8,7 +8,6 @@ import pytest
 import torch
 from conftest import Trained, run_cli
 
-from anomaly_cli.calibration import PRIOR_IMAGES, ScoreScale
 from anomaly_cli.checkpoint import load_model
 from anomaly_cli.config import MapConfig
 from anomaly_cli.fusion import (
@@ -24,6 +23,7 @@ from anomaly_cli.fusion import (
 from anomaly_cli.localization import open_localizer
 from anomaly_cli.maps import MapSpec, map_specs
 from anomaly_cli.recording import SMOOTHINGS
+from anomaly_cli.score_scales import PRIOR_IMAGES, ScoreScale
 from anomaly_cli.selection import MARGIN
 from models.appearance import KINDS
 from models.config import Attention

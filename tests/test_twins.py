@@ -74,10 +74,13 @@ def test_split_holds_out_the_share_and_parts_no_group_that_fits(
     groups = np.array(numbers)
     split = split_normal(PATHS, held_out=share, seed=seed, groups=groups)
     assert sorted([*split.fit, *split.held_out]) == PATHS
+    sizes = np.bincount(groups)
+    held_out = [numbers[PATHS.index(path)] for path in split.held_out]
+    parts = [number for number in held_out if sizes[number] <= count_held_out(40, share)]
+    assert split.held_out_parts == len(set(parts)) + len(held_out) - len(parts)
     count = count_held_out(len(PATHS), share)
     assert len(split.held_out) == count
-    sides = [{numbers[PATHS.index(path)] for path in side} for side in split]
-    sizes = np.bincount(groups)
+    sides = [{numbers[PATHS.index(path)] for path in side} for side in split[:2]]
     parted = [number for number in sides[0] & sides[1] if sizes[number] <= count]
     assert len(parted) <= 1  # the last one, where nothing smaller is left
     if (sizes == 1).sum() >= count or (sizes > count).any():
@@ -89,7 +92,7 @@ def test_last_places_go_to_one_group_and_not_to_several() -> None:
     numbers = [0] * 28 + [2] + [1] * 9 + [2] * 2
     for seed in range(20):
         split = split_normal(PATHS, held_out=0.75, seed=seed, groups=np.array(numbers))
-        fit, held_out = ({numbers[PATHS.index(path)] for path in side} for side in split)
+        fit, held_out = ({numbers[PATHS.index(path)] for path in side} for side in split[:2])
         assert len(fit & held_out) <= 1
 
 
@@ -126,5 +129,5 @@ def test_real_tiles_are_held_out_with_their_other_exposures(real_data: Path) -> 
     assert len(set(groups)) < 0.7 * len(paths)
     assert np.bincount(groups).max() <= 10
     split = split_normal(paths, held_out=0.1, seed=0, groups=groups)
-    sides = [{int(groups[paths.index(path)]) for path in side} for side in split]
+    sides = [{int(groups[paths.index(path)]) for path in side} for side in split[:2]]
     assert sides[0].isdisjoint(sides[1])

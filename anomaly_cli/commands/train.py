@@ -50,6 +50,7 @@ class TrainedCategory(NamedTuple):
     map: str
     threshold: float
     threshold_rule: str
+    expected_rates: tuple[float, float] | None  # of new normal images that it calls
     sha256: str
 
 
@@ -222,6 +223,7 @@ def _record(
         "versions": library_versions(["torchvision"]) | {"torch": torch.__version__},
     }
     data = {"fingerprint": settings["data"], "fit": len(images.fit), "held_out": count}
+    data["held_out_parts"] = images.split.held_out_parts
     return record_model(trainer.vae, images, config, trainer.device, training=training, data=data)
 
 
@@ -230,7 +232,7 @@ def _summarise(path: Path, *, is_new: bool) -> TrainedCategory:
     record = loaded.record
     rule = parse_threshold(record.default_threshold)
     _scale, calibration = record.calibrations[record.default_map].select(record.default_scores)
-    threshold = calibration.threshold(rule)
+    threshold = calibration.threshold(rule, record.data["held_out_parts"])
     return TrainedCategory(
         category=record.category,
         model=path,
@@ -242,5 +244,6 @@ def _summarise(path: Path, *, is_new: bool) -> TrainedCategory:
         map=record.default_map,
         threshold=threshold.value,
         threshold_rule=threshold.rule,
+        expected_rates=threshold.rates,
         sha256=loaded.sha256,
     )

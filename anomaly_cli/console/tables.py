@@ -8,7 +8,14 @@ from rich.table import Table
 from rich.text import Text
 
 from anomaly_cli.console.streams import make_console, note, one_line, warn
-from anomaly_cli.reports.numbers import at_least, interval_text, loss_text, number, range_text
+from anomaly_cli.reports.numbers import (
+    at_least,
+    interval_text,
+    loss_text,
+    number,
+    range_text,
+    rate_range_text,
+)
 
 if TYPE_CHECKING:
     from anomaly_cli.commands.explain import ExplainResult
@@ -61,6 +68,12 @@ def show_training(results: Sequence["TrainedCategory"]) -> None:
             for row in results
         ],
     )
+    for row in results:
+        if row.expected_rates:
+            note(
+                f"{row.category}: of new normal images the threshold calls "
+                f"{rate_range_text(*row.expected_rates)} (90% interval, {row.held_out} held out)"
+            )
 
 
 def show_localization(result: "LocalizationResult", *, rows: int = 20) -> None:

@@ -45,6 +45,7 @@ class NormalSplit(NamedTuple):
 
     fit: list[Path]
     held_out: list[Path]
+    held_out_parts: int  # of which there are photographs among those held out
 
 
 def spread(items: Sequence[Item], limit: int | None) -> list[Item]:
@@ -153,6 +154,7 @@ def split_normal(
     return NormalSplit(
         fit=[path for index, path in enumerate(paths) if index not in chosen],
         held_out=[path for index, path in enumerate(paths) if index in chosen],
+        held_out_parts=len({min(twins[index]) for index in chosen}),
     )
 
 

@@ -78,3 +78,9 @@ def size_text(size: float) -> str:
             return f"{size:.0f} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} GB"
+
+
+def rate_range_text(low: float, high: float) -> str:
+    """Shares of images, such as "0.3% to 13%"."""
+    low_text, high_text = (f"{end:.1%}" if end < 0.0995 else f"{end:.0%}" for end in (low, high))
+    return f"{low_text} to {high_text}"

@@ -56,6 +56,8 @@ class CategoryMetrics:
     threshold: float
     threshold_rule: str
     outline: float  # map value at which regions above it end; NaN: at the threshold itself
+    expected_rate_low: float  # of the image_false_positive_rate, see `rates`; NaN: none is known
+    expected_rate_high: float
     image_average_precision: float
     image_best_f1: float  # oracle
     image_false_positive_rate: float  # share of normal images above the stored threshold

@@ -2,7 +2,7 @@
 
 import math
 
-from anomaly_cli.reports.numbers import at_least, at_most, with_interval
+from anomaly_cli.reports.numbers import at_least, at_most, rate_range_text, with_interval
 from anomaly_cli.reports.results import CategoryMetrics, EvaluationReport, Gate
 
 TITLES = {
@@ -91,9 +91,21 @@ def conditions(report: EvaluationReport) -> list[str]:
         *(f"{row.category}: {row.lacks}." for row in rows if row.lacks),
         f"Normal images of the test split {good}. Image score: {scores} of the map.",
         f"IoU, precision and recall are {_threshold_text(report)}.",
+        *_expected_rates(report),
         f"Tables per defect type and image are at the threshold of {tables}.",
         "What is called oracle has chosen its threshold on the test labels.",
         intervals,
+    ]
+
+
+def _expected_rates(report: EvaluationReport) -> list[str]:
+    """What a rule promises on average, and one model's threshold may miss."""
+    return [
+        f"{row.category}: of new normal images the stored threshold calls "
+        f"{rate_range_text(row.expected_rate_low, row.expected_rate_high)} (90% interval, by the "
+        f"number of held-out ones)."
+        for row in report.rows
+        if math.isfinite(row.expected_rate_high)
     ]
 
 

@@ -1,0 +1,47 @@
+"""Map values -> standard deviations from the mean of normal images, everywhere or per position."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly_cli.images import AnomalyMap, resize_map
+
+PRIOR_IMAGES = 10  # weight of the pooled variance in scores per position
+
+
+class ScoreScale(NamedTuple):
+    """Turns map values into standard deviations from the mean of normal images."""
+
+    mean: NDArray[np.float32]  # (g, g); (1, 1) where it is the same at all positions
+    std: NDArray[np.float32]  # the same shape, positive
+
+    def __call__(self, anomaly_map: AnomalyMap) -> AnomalyMap:
+        """Score each pixel of a map (H, W)."""
+        height, width = anomaly_map.shape
+        mean, std = (resize_map(part, height, width) for part in self)
+        return np.asarray((anomaly_map - mean) / std, dtype=np.float32)
+
+
+def position_scale(
+    mean: NDArray[np.float64], variance: NDArray[np.float64], count: int
+) -> ScoreScale:
+    """The scale of maps whose mean and variance (g, g) over `count` images are known.
+
+    The variance is shrunk towards its mean over positions as if PRIOR_IMAGES more images had it:
+    few images would else make some position look certain by chance.
+    """
+    shrunk = count * variance + PRIOR_IMAGES * variance.mean()
+    return score_scale(mean, shrunk / (count + PRIOR_IMAGES))
+
+
+def pooled_scale(mean: NDArray[np.float64], mean_square: NDArray[np.float64]) -> ScoreScale:
+    """One scale for all positions, from moments (1, 1) over images and positions."""
+    return score_scale(mean, np.maximum(mean_square - np.square(mean), 0))
+
+
+def score_scale(mean: NDArray[np.float64], variance: NDArray[np.float64]) -> ScoreScale:
+    """The scale of a mean and a variance (g, g); of maps that are constant, a tiny one."""
+    smallest = np.finfo(np.float32).tiny  # of maps that are constant on all normal images
+    std = np.sqrt(np.maximum(variance, np.square(1e-6 * np.abs(mean)) + smallest))
+    return ScoreScale(mean.astype(np.float32), std.astype(np.float32))
