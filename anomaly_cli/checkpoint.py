@@ -14,7 +14,7 @@ from anomaly_cli.calibration import EXCEEDANCE, Calibration, MapCalibration
 from anomaly_cli.config import MODEL_FILE, Scores
 from anomaly_cli.errors import CheckpointError
 from anomaly_cli.files import atomic_write, hash_file
-from anomaly_cli.fusion import Fusion, MapSettings
+from anomaly_cli.fusion import Fusion, MapSettings, Trust
 from anomaly_cli.networks import read_network, write_network
 from anomaly_cli.score_scales import ScoreScale
 from anomaly_cli.stored_statistics import read_statistics, statistics_tensors
@@ -77,6 +77,7 @@ def save_model(path: Path, weights: Mapping[str, Tensor], record: ModelRecord) -
         "default_scores": record.default_scores,
         "smoothing": record.settings.smoothing,
         "fusions": sorted(record.settings.fusions),
+        "trusts": {name: list(trust) for name, trust in record.settings.trusts.items()},
         "latent_kinds": list(record.latent_kinds),
         "training": dict(record.training),
         "data": dict(record.data),
@@ -137,7 +138,9 @@ def _read_record(header: dict[str, Any], tensors: dict[str, Tensor]) -> ModelRec
         default_threshold=header["default_threshold"],
         default_scores=header["default_scores"],
         settings=MapSettings(
-            header["smoothing"], {name: _read_fusion(name, tensors) for name in header["fusions"]}
+            header["smoothing"],
+            {name: _read_fusion(name, tensors) for name in header["fusions"]},
+            {name: Trust(*parts) for name, parts in header["trusts"].items()},
         ),
         latent_kinds=tuple(header["latent_kinds"]),
         training=header["training"],

@@ -198,12 +198,15 @@ def calibrate_maps(
         held_out: the images.
         config: of the model.
         batch_size: images at once.
-        painted: the same images with a defect drawn in; those without one are left out.
+        painted: the same images with a defect drawn in, for the outlines; those without one are
+            left out. Maps at earlier stages cost up to 50 times those at the last one and have no
+            outline.
     """
-    marked = [image for image in painted if image.mask.any()]
     calibrations: dict[str, MapCalibration] = {}
     for layer in (*config.layers, None):  # few maps of all images are alive at once
         specs = [spec for spec in map_specs(config) if spec.layer == layer]
+        is_cheap = layer in (None, config.layers[-1])
+        marked = [image for image in painted if image.mask.any() and is_cheap]
         normal = _draw_all(maker, held_out.batches(batch_size), specs)
         defects = _draw_all(maker, _batches(marked, batch_size), specs)
         grid = config.image_size // (1 if layer is None else config.stride(layer))

@@ -1,6 +1,6 @@
 """Attention, appearance and error in one map, each in standard deviations of normal images.
 
-    fused(p) = c(z(log M(p))) + c(z(log A(p))) + c(z(log R(p)) / 2),    z(x) = (x - m(p)) / s(p)
+    fused(p) = c(z(log M(p))) + a c(z(log A(p))) + r c(z(log R(p)) / 2),  z(x) = (x - m(p)) / s(p)
 
 M is the exact attention, A the appearance (`models.appearance`) and R the reconstruction error, all
 smoothed; m and s are the mean and standard deviation of the logarithm over the normal images that
@@ -10,9 +10,10 @@ the appearance is, only the error is scaled position by position (`fused_covaria
 `fused_scales`). The guided attention is calm and round, the error is sharp and noisy; all are
 skewed, and their logarithms are not, which lets them be added. A sum of log-likelihood ratios of
 independent witnesses would be added the same way; the error counts half, because it is the worst
-witness of where a defect is. Beyond six standard deviations a part counts by its logarithm alone
-(c, `compress`): a single witness that is beside itself draws a halo around a defect, and where all
-three agree there is none.
+witness of where a defect is, and the trust a and r in [0, 1] is what drawn defects leave of the
+parts beside attention (`witnesses`): in what has no fixed place, appearance tells little. Beyond
+six standard deviations a part counts by its logarithm alone (c, `compress`): a single witness that
+is beside itself draws a halo around a defect, and where all three agree there is none.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -62,11 +63,20 @@ def compress(scores: AnomalyMap) -> AnomalyMap:
     )
 
 
+class Trust(NamedTuple):
+    """Weights of the finished parts, in [0, 1]."""
+
+    attention: float = 1.0
+    appearance: float = 1.0
+    reconstruction: float = 1.0
+
+
 class MapSettings(NamedTuple):
     """What a model's maps went through after they were drawn."""
 
     smoothing: float = 0.0  # standard deviation of a Gaussian, in pixels of the network's input
     fusions: Mapping[str, Fusion] = {}  # by source of a fused map
+    trusts: Mapping[str, Trust] = {}  # the same; full where there is none
 
 
 def smooth(anomaly_map: AnomalyMap, sigma: float) -> AnomalyMap:
@@ -81,7 +91,11 @@ def finish_parts(
 ) -> tuple[AnomalyMap, ...]:
     """What adds up to the map (S, S) of a spec, smoothed, from its parts as they were drawn."""
     parts = tuple(smooth(drawn[part], settings.smoothing) for part in spec.parts)
-    return settings.fusions[spec.source].parts(parts) if spec.is_fused else parts
+    if not spec.is_fused:
+        return parts
+    trust = settings.trusts.get(spec.source, Trust())
+    finished = settings.fusions[spec.source].parts(parts)
+    return tuple(np.float32(t) * part for t, part in zip(trust, finished, strict=True))
 
 
 def add_parts(parts: Sequence[AnomalyMap]) -> AnomalyMap:

@@ -14,6 +14,7 @@ from anomaly_cli.fusion import MapSettings, finish_map
 from anomaly_cli.maps import MapSpec, parts_of
 from anomaly_cli.metrics.counts import ExactCounts
 from anomaly_cli.metrics.detection import image_metrics, pixel_metrics
+from anomaly_cli.witnesses import trust_parts
 
 # What a favoured map may lack: less than drawn defects can tell. Some 40 of them and as many normal
 # images leave an image AUROC uncertain by 0.04.
@@ -57,12 +58,20 @@ def select_map(
     Args:
         maker: draws the maps.
         specs: maps to choose from.
-        settings: what can be done to them, each tried with every map.
+        settings: what can be done to them, each tried with every map; the trust in the parts of
+            fused maps is found here.
         validation: held-out normal images with and without a drawn defect.
         batch_size: images at once.
         favoured: some of `specs`.
     """
     drawn = _draw_parts(maker, specs, validation, batch_size)
+    # Of the parts as they are: that they are smoothed changes little of what they can tell.
+    trusts = {
+        spec.source: trust_parts(drawn, spec, settings[0], validation)
+        for spec in specs
+        if spec.is_fused
+    }
+    settings = [setting._replace(trusts=trusts) for setting in settings]
     labels = np.array([image.mask.any() for image in validation])
     reached: dict[str, Reached] = {}
     found: list[tuple[Reached, MapSpec, MapSettings]] = []

@@ -19,7 +19,7 @@ from anomaly_cli.checkpoint import (
     save_training_state,
 )
 from anomaly_cli.errors import CheckpointError, OutputError
-from anomaly_cli.fusion import Fusion, MapSettings
+from anomaly_cli.fusion import Fusion, MapSettings, Trust
 from anomaly_cli.masks import MarkedMap
 from anomaly_cli.score_scales import ScoreScale
 from models.appearance import AppearanceStatistics
@@ -61,7 +61,7 @@ def record() -> ModelRecord:
         default_map=MAP,
         default_threshold="image-fpr=0.05",
         default_scores="global",
-        settings=MapSettings(1.5, {"fused": FUSION}),
+        settings=MapSettings(1.5, {"fused": FUSION}, {"fused": Trust(1.0, 0.25, 0.5)}),
         latent_kinds=("hole", "scratch", "hole"),
         training={"seed": 0, "best_epoch": 3},
         data={"fingerprint": "ab", "fit": 8, "held_out": 2, "held_out_parts": 2},
@@ -92,6 +92,7 @@ def test_everything_comes_back(model_file: Path, vae: VAE, record: ModelRecord) 
         assert torch.equal(written, read)
     calibration = loaded.record.calibrations[MAP]
     np.testing.assert_array_equal(calibration.raw.maxima, [15, 31, 47])
+    assert loaded.record.settings.trusts == record.settings.trusts
     assert calibration.raw.outline == record.calibrations[MAP].raw.outline > 12
     assert loaded.record.default_scores == "global"
     for scores in ("global", "position"):

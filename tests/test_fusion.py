@@ -144,6 +144,10 @@ def test_a_guided_model_shows_a_map_chosen_without_a_label(guided: Trained) -> N
     is_favoured = record.default_map in {"fused_covariance@neck", "fused_scales@neck"}
     assert sum(reached[chosen].values()) >= best - (2 * MARGIN if is_favoured else 0)
     assert len(record.latent_kinds) == record.model.latent_dim
+    assert set(record.settings.trusts) == {spec.source for spec in fused}
+    for trust in record.settings.trusts.values():
+        assert trust.attention == 1
+        assert all(0 <= part <= 1 for part in trust)
 
 
 @pytest.mark.parametrize("source", [None, "fused", "attention", "appearance", "reconstruction"])
