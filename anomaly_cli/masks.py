@@ -61,26 +61,24 @@ def anomaly_mask(anomaly_map: AnomalyMap, threshold: Threshold) -> Mask:
     """The anomalous regions of a map (H, W); none of an image that the threshold does not call.
 
     One value cannot both keep good images silent and lie where defects end. So the threshold
-    decides that a region is anomalous, by its highest pixel, and the outline how far it reaches.
-    Where the outline is lower, that is thresholding with hysteresis (Canny 1986). Where it is
-    higher, the halo of a region is cut off at the outline, but never above the middle of threshold
-    and highest pixel, so that a faint region does not shrink to a dot.
+    decides that an image is anomalous, and where, and the outline how far its regions reach. Where
+    the outline is lower, that is thresholding with hysteresis (Canny 1986). Where it is higher,
+    halos are cut off at it, but not above the middle of the threshold and the highest pixel, so
+    that a faint defect does not shrink to a dot.
     """
     is_above = anomaly_map > threshold.value
     if math.isnan(threshold.outline) or not is_above.any():
         return is_above
-    is_inside = anomaly_map > min(threshold.outline, threshold.value)
+    if threshold.outline > threshold.value:
+        halfway = (threshold.value + float(anomaly_map.max())) / 2
+        # In float64, in which the middle of two neighbouring float32 is below the higher one.
+        return anomaly_map > np.float64(min(threshold.outline, halfway))
+    is_inside = anomaly_map > threshold.outline
     # 8-connectivity, as regions of the ground truth are labelled.
-    count, labelled = cv2.connectedComponents(is_inside.view(np.uint8), connectivity=8)
-    labels = np.asarray(labelled, np.int32)
-    ends = np.full(count, np.inf)  # map value at which each region ends; 0 is the ground
-    if threshold.outline <= threshold.value:
-        ends[labels[is_above]] = threshold.outline
-    else:
-        peaks = np.full(count, -np.inf, np.float32)
-        np.maximum.at(peaks, labels[is_above], anomaly_map[is_above])
-        ends[1:] = np.minimum(threshold.outline, (threshold.value + peaks[1:]) / 2)
-    return np.asarray(anomaly_map > ends[labels])
+    count, labels = cv2.connectedComponents(is_inside.view(np.uint8), connectivity=8)
+    is_called = np.zeros(count, bool)
+    is_called[np.asarray(labels)[is_above]] = True
+    return np.asarray(is_called[labels])
 
 
 def fit_outline(defects: Sequence[MarkedMap], *, lowest: float) -> float:

@@ -62,16 +62,17 @@ def test_regions_that_touch_at_a_corner_are_one() -> None:
 
 
 def test_higher_outline_cuts_off_the_halo() -> None:
-    """A bright region ends at the outline; a faint one halfway between threshold and peak."""
-    anomaly_map = row(5, 7, 20, 7, 5, 0, 4.5, 5.5, 6)
-    mask = anomaly_mask(anomaly_map, at(4, 8))
-    assert mask.tolist() == [[False, False, True, False, False, False, False, True, True]]
+    """And the specks beside it; a faint defect ends halfway between threshold and peak."""
+    bright = row(5, 7, 20, 9, 5, 0, 6)
+    assert anomaly_mask(bright, at(4, 8)).tolist() == [[False] * 2 + [True] * 2 + [False] * 3]
+    faint = row(0, 4.5, 5, 5.5, 6, 0)
+    assert anomaly_mask(faint, at(4, 8)).tolist() == [[False, False, False, True, True, False]]
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 1000), st.floats(-2, 4), st.floats(-3, 6))
 def test_outline_changes_no_verdict(seed: int, value: float, outline: float) -> None:
-    """Every region that the threshold calls keeps its highest pixel, and no other has any."""
+    """Of an image that the threshold calls, the highest pixel is anomalous; of others, none."""
     anomaly_map = draw(seed)
     mask = anomaly_mask(anomaly_map, at(value, outline))
     assert mask.any() == (anomaly_map > value).any()
@@ -86,6 +87,14 @@ def test_outline_changes_no_verdict(seed: int, value: float, outline: float) -> 
 def test_lower_outline_never_shrinks_a_mask(seed: int, value: float, a: float, b: float) -> None:
     small, large = (anomaly_mask(draw(seed), at(value, end)) for end in (max(a, b), min(a, b)))
     assert not (small & ~large).any()
+
+
+def test_image_that_is_called_by_a_hair_has_a_mask() -> None:
+    """The middle of two neighbouring numbers must not be rounded to the higher one."""
+    for value in np.linspace(1, 2, 50, dtype=np.float32):
+        peak = np.nextafter(value, np.float32(9))
+        mask = anomaly_mask(row(0, peak), at(float(value), 8))
+        assert mask.tolist() == [[False, True]]
 
 
 @pytest.mark.parametrize("outline", [math.nan, 0.0, 3.0])
