@@ -34,10 +34,9 @@ from anomaly_cli.device import resolve_device, seed_everything
 from anomaly_cli.fusion import MapSettings
 from anomaly_cli.images import write_png
 from anomaly_cli.maps import map_specs
+from anomaly_cli.normality import normal_statistics
 from anomaly_cli.objectives import PlainObjective
 from anomaly_cli.training import StepStats, Trainer
-from models.appearance import AppearanceStatistics
-from models.attention import LatentStatistics, LocalStatistics, NormalStatistics
 from models.config import VAEConfig
 from models.losses import vae_loss_terms
 from models.resnet import resnet18_vae
@@ -121,17 +120,15 @@ def save_untrained(path: Path) -> VAEConfig:
     """A model file with fresh weights: speed does not depend on them."""
     config = VAEConfig()
     seed_everything(0)
-    ones = torch.ones(config.latent_dim, dtype=torch.float64)
+    vae = resnet18_vae(config).eval()
     calibration = calibrate_map([np.linspace(0, 1e-3, 64, dtype=np.float32).reshape(8, 8)], 8)
     record = ModelRecord(
         category="gravel",
         model=config,
-        statistics=NormalStatistics(
-            LatentStatistics(0 * ones, ones),
-            LocalStatistics(torch.zeros(32, 8, 8), torch.ones(32, 8, 8), 0 * ones, ones),
-            appearance=AppearanceStatistics(
-                torch.zeros(12, 64, 64), torch.eye(12).expand(64, 64, 12, 12)
-            ),
+        statistics=normal_statistics(
+            vae.encoder,  # type: ignore[arg-type]
+            [torch.rand(4, 3, config.image_size, config.image_size)],
+            with_half=config.has_scales,
         ),
         calibrations={str(spec): calibration for spec in map_specs(config)},
         default_map="exact_position@layer4",
@@ -142,7 +139,7 @@ def save_untrained(path: Path) -> VAEConfig:
         training={},
         data={"held_out_parts": 1},
     )
-    save_model(path, resnet18_vae(config).state_dict(), record)
+    save_model(path, vae.state_dict(), record)
     return config
 
 
