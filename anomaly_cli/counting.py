@@ -38,16 +38,15 @@ class JudgedImage(NamedTuple):
     missed_regions: int
 
 
-def judge_image(image: CountedImage, threshold: float, stored: float) -> JudgedImage:
+def judge_image(image: CountedImage, threshold: float) -> JudgedImage:
     """Hold one image against a threshold; NaN calls nothing.
 
-    At the stored one, the mask is known, regions as far as their outlines; at another one, such as
-    that of the best IoU, it is every pixel above.
+    Of a stored one the mask is known, with regions as far as the outline; where none is stored, it
+    is every pixel above.
     """
-    pixels = image.pixels
-    found = Found(pixels.confusion(threshold), pixels.missed_regions(threshold))
-    if threshold == stored:
-        found = image.found
+    pixels, found = image.pixels, image.found
+    if found is None:
+        found = Found(pixels.confusion(threshold), pixels.missed_regions(threshold))
     negatives = image.pixels.pixels.negatives
     middle = key_scores(negatives[negatives.size // 2 :][:1])
     return JudgedImage(
@@ -85,11 +84,8 @@ class ExactCategory:
 
     counting: Counting = "exact"
 
-    def __init__(
-        self, counted: Sequence[CountedImage], weights: NDArray[np.uint8], stored: float
-    ) -> None:
+    def __init__(self, counted: Sequence[CountedImage], weights: NDArray[np.uint8]) -> None:
         self._counted = counted
-        self._stored = stored  # threshold
         self._weights = weights  # (R, N)
         types = sorted({image.sample.defect_type for image in counted})
         self._pools = {name: pool_pixels(self._pixels(name)) for name in types}
@@ -109,7 +105,7 @@ class ExactCategory:
 
     def judged(self, threshold: float) -> list[JudgedImage]:
         """Every image at a threshold, in the order of the samples."""
-        return [judge_image(image, threshold, self._stored) for image in self._counted]
+        return [judge_image(image, threshold) for image in self._counted]
 
     def replicates(self) -> list[PixelMetrics]:
         """Of all images over the bins of the intervals, then of each draw; empty without draws."""
@@ -156,7 +152,7 @@ class StreamingCategory:
         self._counts[kind].add(image.pixels.pixels)
         if self._replicates:
             self._replicates.add(image.pixels.pixels, self._weights[:, place])
-        self._judged[place] = judge_image(image, self._judged_at, self._judged_at)
+        self._judged[place] = judge_image(image, self._judged_at)
 
     def ranking(self) -> Ranking:
         """Of all pixels."""
@@ -176,7 +172,7 @@ class StreamingCategory:
         """Every image at a threshold, in the order of the samples."""
         if threshold != self._judged_at and not np.isnan(threshold):
             for place, image in enumerate(self._draw(self._source.samples, "judging")):
-                self._judged[place] = judge_image(image, threshold, self._source.threshold.value)
+                self._judged[place] = judge_image(image, threshold)
             self._judged_at = threshold
         return [self._judged[place] for place in range(len(self._judged))]
 
@@ -187,8 +183,7 @@ class StreamingCategory:
 
 def count_exactly(source: CategorySource, draw: Draw, weights: NDArray[np.uint8]) -> CategoryCounts:
     """Count the images of a category; `weights` (R, N) of the draws behind its intervals."""
-    counted = list(draw(source.samples, "evaluating"))
-    return ExactCategory(counted, weights, source.threshold.value)
+    return ExactCategory(list(draw(source.samples, "evaluating")), weights)
 
 
 def count_streaming(

@@ -1,6 +1,7 @@
 """The anomaly maps of a trained model, drawn for a batch of images, and their calibration."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,9 +11,9 @@ from torch import Tensor
 from anomaly_cli.baselines import baseline_map
 from anomaly_cli.calibration import MapCalibration, calibrate_map
 from anomaly_cli.config import APPEARANCE
-from anomaly_cli.data.normal import NormalImages, to_tensor
-from anomaly_cli.data.painted import PaintedImage
-from anomaly_cli.fusion import MapSettings, add_parts, finish_parts
+from anomaly_cli.data.normal import NormalImages
+from anomaly_cli.data.painted import PaintedImage, painted_batches
+from anomaly_cli.fusion import MapSettings, add_parts, by_image, finish_parts
 from anomaly_cli.images import AnomalyMap
 from anomaly_cli.maps import MapSpec, map_specs, parts_of
 from anomaly_cli.masks import MarkedMap
@@ -119,11 +120,8 @@ class MapMaker:
 
     def _finish(self, drawn: dict[MapSpec, Tensor], spec: MapSpec) -> list[tuple[AnomalyMap, ...]]:
         """The parts of the map of each image."""
-        images = zip(*(drawn[part].numpy() for part in spec.parts), strict=True)
-        return [
-            finish_parts(dict(zip(spec.parts, of_image, strict=True)), spec, self.settings)
-            for of_image in images
-        ]
+        arrays = {part: drawn[part].numpy() for part in spec.parts}
+        return [finish_parts(parts, spec, self.settings) for parts in by_image(arrays, spec)]
 
     def _score(self, finished: Sequence[tuple[AnomalyMap, ...]]) -> Tensor:
         maps = [add_parts(parts) for parts in finished]
@@ -206,9 +204,9 @@ def calibrate_maps(
     for layer in (*config.layers, None):  # few maps of all images are alive at once
         specs = [spec for spec in map_specs(config) if spec.layer == layer]
         is_cheap = layer in (None, config.layers[-1])
-        marked = [image for image in painted if image.mask.any() and is_cheap]
-        normal = _draw_all(maker, held_out.batches(batch_size), specs)
-        defects = _draw_all(maker, _batches(marked, batch_size), specs)
+        marked = [image for image in painted if image.mask.any()] if is_cheap else []
+        normal = draw_all(maker, held_out.batches(batch_size), specs)
+        defects = draw_all(maker, painted_batches(marked, batch_size), specs)
         grid = config.image_size // (1 if layer is None else config.stride(layer))
         masks = [image.mask for image in marked]
         for spec in specs:
@@ -217,16 +215,20 @@ def calibrate_maps(
     return calibrations
 
 
-def _batches(painted: Sequence[PaintedImage], size: int) -> Iterator[Tensor]:
-    for start in range(0, len(painted), size):
-        yield to_tensor(np.stack([image.painted for image in painted[start : start + size]]))
+def draw_all(
+    draw: Callable[[Tensor, Sequence[MapSpec]], Mapping[MapSpec, Tensor]],
+    batches: Iterable[Tensor],
+    specs: Sequence[MapSpec],
+) -> defaultdict[MapSpec, list[AnomalyMap]]:
+    """The maps (S, S) of all images.
 
-
-def _draw_all(
-    maker: MapMaker, batches: Iterable[Tensor], specs: Sequence[MapSpec]
-) -> dict[MapSpec, list[AnomalyMap]]:
-    drawn: dict[MapSpec, list[AnomalyMap]] = {spec: [] for spec in specs}
+    Args:
+        draw: a `MapMaker`, or its `draw` for the parts that the specs are made of.
+        batches: images (B, 3, S, S).
+        specs: the maps.
+    """
+    drawn: defaultdict[MapSpec, list[AnomalyMap]] = defaultdict(list)
     for images in batches:
-        for spec, maps in maker(images, specs).items():
+        for spec, maps in draw(images, specs).items():
             drawn[spec].extend(np.asarray(maps))
     return drawn

@@ -60,7 +60,7 @@ class CountedImage(NamedTuple):
     pixels: ImagePixels  # none at all where the category has no masks
     score: float
     peak: float  # highest value of the map at its own size: what the threshold judges
-    found: Found  # by the mask that the stored threshold gives; nothing where there is none
+    found: Found | None  # by the mask at the stored threshold; None where there is none
 
 
 def count_images(
@@ -75,11 +75,12 @@ def count_images(
         anomaly_map = drawn.anomaly_map
         if source.resolution is None:
             anomaly_map = resize_map(anomaly_map, drawn.height, drawn.width)
-        pixels, found = NO_PIXELS, Found()
+        pixels, found = NO_PIXELS, None
         if source.has_masks:
             mask = ground_truth(sample, drawn, is_resized=source.resolution is not None)
             pixels = sort_pixels(anomaly_map, mask, name=drawn.name)
-            found = find(anomaly_mask(anomaly_map, source.threshold), mask)
+            if not np.isnan(source.threshold.value):
+                found = find(anomaly_mask(anomaly_map, source.threshold), mask)
         yield CountedImage(
             sample=sample,
             pixels=pixels,

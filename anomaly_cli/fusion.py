@@ -16,7 +16,7 @@ six standard deviations a part counts by its logarithm alone (c, `compress`): a 
 is beside itself draws a halo around a defect, and where all three agree there is none.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -84,6 +84,14 @@ def smooth(anomaly_map: AnomalyMap, sigma: float) -> AnomalyMap:
     if sigma == 0:
         return anomaly_map
     return np.asarray(cv2.GaussianBlur(anomaly_map, (0, 0), sigma), np.float32)
+
+
+def by_image(
+    drawn: Mapping[MapSpec, Iterable[AnomalyMap]], spec: MapSpec
+) -> Iterator[dict[MapSpec, AnomalyMap]]:
+    """The parts of a spec for each of N images, from N maps (S, S) of each part."""
+    for of_image in zip(*(drawn[part] for part in spec.parts), strict=True):
+        yield dict(zip(spec.parts, of_image, strict=True))
 
 
 def finish_parts(

@@ -45,11 +45,11 @@ def draw_gallery(
     normal = [pair for pair in pairs if not pair[0].sample.is_anomalous]
     anomalous.sort(key=lambda pair: (_worst(pair[1].recall), pair[1].score))
     normal.sort(key=lambda pair: -pair[1].score)
-    at = result.metrics.table_threshold
-    # The threshold of the tables is the stored one, or an oracle's, which knows no outline.
-    is_stored = at == source.threshold.value
-    threshold = source.threshold if is_stored else Threshold(at, "oracle", 0)
-    colours = source.colour_range or _colour_range(judged, at)
+    threshold = source.threshold
+    if math.isnan(threshold.value):  # an oracle's, then, which knows no outline
+        metrics = result.metrics
+        threshold = Threshold(metrics.table_threshold, metrics.table_threshold_rule, 0)
+    colours = source.colour_range or _colour_range(judged, threshold.value)
     drawn = []
     for chosen in (anomalous[:count], normal[:count]):
         samples = [image.sample for image, _row in chosen]

@@ -48,13 +48,14 @@ def parse_outline(text: str) -> float:
     Raises:
         ConfigError: it is neither.
     """
+    if text == "threshold":
+        return NO_OUTLINE
     try:
-        value = NO_OUTLINE if text == "threshold" else float(text)
+        if math.isfinite(float(text)):
+            return float(text)
     except ValueError:
-        value = math.inf
-    if math.isinf(value) or (math.isnan(value) and text != "threshold"):
-        raise ConfigError(f"--outline {text} is not understood; use a number, or threshold")
-    return value
+        pass
+    raise ConfigError(f"--outline {text} is not understood; use a number, or threshold")
 
 
 def anomaly_mask(anomaly_map: AnomalyMap, threshold: Threshold) -> Mask:

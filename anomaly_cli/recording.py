@@ -1,6 +1,7 @@
 """Trained weights -> all that a model file holds besides: statistics, choices, calibrations."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import cv2
@@ -11,8 +12,7 @@ from numpy.typing import NDArray
 from anomaly_cli.calibration import parse_threshold
 from anomaly_cli.checkpoint import ModelRecord
 from anomaly_cli.config import TrainConfig
-from anomaly_cli.data.normal import to_tensor
-from anomaly_cli.data.painted import PaintedImage
+from anomaly_cli.data.painted import PaintedImage, painted_batches
 from anomaly_cli.data.training_set import TrainingSet
 from anomaly_cli.drawing import MapMaker, calibrate_maps
 from anomaly_cli.fusion import MapSettings, fit_fusions
@@ -129,13 +129,12 @@ def _latent_kinds(
         return ()
     part = spec.parts[0]
     responses: dict[str, list[NDArray[np.float64]]] = {}
-    for start in range(0, len(painted), batch_size):
-        batch = painted[start : start + batch_size]
-        maps = maker.with_latents(to_tensor(np.stack([i.painted for i in batch])), part).latent_maps
-        for image, of_image in zip(batch, maps.numpy(), strict=True):
-            weights = _shrink(image.mask, of_image.shape[1:])
-            response = (of_image * weights).sum(axis=(1, 2), dtype=np.float64)
-            responses.setdefault(str(image.kind), []).append(response / max(response.sum(), 1e-30))
+    batches = painted_batches(painted, batch_size)
+    maps = chain.from_iterable(maker.with_latents(b, part).latent_maps.numpy() for b in batches)
+    for image, of_image in zip(painted, maps, strict=True):
+        weights = _shrink(image.mask, of_image.shape[1:])
+        response = (of_image * weights).sum(axis=(1, 2), dtype=np.float64)
+        responses.setdefault(str(image.kind), []).append(response / max(response.sum(), 1e-30))
     kinds = sorted(responses)
     table = np.stack([np.mean(responses[kind], axis=0) for kind in kinds])  # (kinds, D)
     return tuple(kinds[int(row)] for row in table.argmax(axis=0))

@@ -4,16 +4,11 @@ from collections.abc import Collection, Sequence
 from itertools import product
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from anomaly_cli.data.normal import to_tensor
-from anomaly_cli.data.painted import PaintedImage
-from anomaly_cli.drawing import MapMaker
-from anomaly_cli.fusion import MapSettings, finish_map
-from anomaly_cli.maps import MapSpec, parts_of
-from anomaly_cli.metrics.counts import ExactCounts
-from anomaly_cli.metrics.detection import image_metrics, pixel_metrics
+from anomaly_cli.data.painted import PaintedImage, painted_batches
+from anomaly_cli.drawing import MapMaker, draw_all
+from anomaly_cli.fusion import MapSettings, by_image, finish_map
+from anomaly_cli.maps import MapSpec
+from anomaly_cli.reached import Reached, reach
 from anomaly_cli.witnesses import trust_parts
 
 # What a favoured map may lack: less than drawn defects can tell. Some 40 of them and as many normal
@@ -26,19 +21,7 @@ class SelectedMap(NamedTuple):
 
     spec: MapSpec
     settings: MapSettings
-    reached: dict[str, "Reached"]  # by name of the map and smoothing, on the drawn defects
-
-
-class Reached(NamedTuple):
-    """What a candidate finds of the drawn defects."""
-
-    pixel_auroc: float
-    image_auroc: float  # of the maxima of the maps
-
-    @property
-    def mean(self) -> float:
-        """One map has to tell where a defect is and whether there is one."""
-        return (self.pixel_auroc + self.image_auroc) / 2
+    reached: dict[str, Reached]  # by name of the map and smoothing, on the drawn defects
 
 
 def select_map(
@@ -64,7 +47,7 @@ def select_map(
         batch_size: images at once.
         favoured: some of `specs`.
     """
-    drawn = _draw_parts(maker, specs, validation, batch_size)
+    drawn = draw_all(maker.draw, painted_batches(validation, batch_size), specs)
     # Of the parts as they are: that they are smoothed changes little of what they can tell.
     trusts = {
         spec.source: trust_parts(drawn, spec, settings[0], validation)
@@ -72,19 +55,11 @@ def select_map(
         if spec.is_fused
     }
     settings = [setting._replace(trusts=trusts) for setting in settings]
-    labels = np.array([image.mask.any() for image in validation])
     reached: dict[str, Reached] = {}
     found: list[tuple[Reached, MapSpec, MapSettings]] = []
     for spec, setting in product(specs, settings):
-        counts = ExactCounts()  # of one candidate at a time, for the sake of memory
-        maxima = np.zeros(len(validation))
-        for row, image in enumerate(validation):
-            of_image = {part: drawn[part][row] for part in spec.parts}
-            anomaly_map = finish_map(of_image, spec, setting)
-            counts.update(anomaly_map, image.mask)
-            maxima[row] = anomaly_map.max()
-        pixels = pixel_metrics(counts.ranking()).pixel_auroc
-        value = Reached(pixels, image_metrics(maxima, labels).image_auroc)
+        maps = (finish_map(parts, spec, setting) for parts in by_image(drawn, spec))
+        value = reach(maps, validation)  # of one candidate at a time, for the sake of memory
         reached[f"{spec}, smoothing {setting.smoothing:g} px"] = value
         found.append((value, spec, setting))
     best = max(found, key=lambda row: row[0].mean)
@@ -93,15 +68,3 @@ def select_map(
     if suits[0].mean >= best[0].mean - MARGIN:
         best = suits
     return SelectedMap(best[1], best[2], reached)
-
-
-def _draw_parts(
-    maker: MapMaker, specs: Sequence[MapSpec], validation: Sequence[PaintedImage], batch_size: int
-) -> dict[MapSpec, NDArray[np.float32]]:
-    """Maps (N, S, S) as they were drawn, of everything that the candidates are made of."""
-    batches: dict[MapSpec, list[NDArray[np.float32]]] = {part: [] for part in parts_of(specs)}
-    for start in range(0, len(validation), batch_size):
-        images = np.stack([image.painted for image in validation[start : start + batch_size]])
-        for part, maps in maker.draw(to_tensor(images), specs).items():
-            batches[part].append(maps.numpy())
-    return {part: np.concatenate(maps) for part, maps in batches.items()}

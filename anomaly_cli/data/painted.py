@@ -1,6 +1,6 @@
 """Normal images beside themselves with a defect drawn in: what guided attention learns from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -70,6 +70,12 @@ def collate_painted(images: list[PaintedImage]) -> PaintedBatch:
     """Stack images of one size."""
     normal, painted, masks = (np.stack(part) for part in zip(*(i[:3] for i in images), strict=True))
     return PaintedBatch(to_tensor(normal), to_tensor(painted), torch.from_numpy(masks).float())
+
+
+def painted_batches(images: Sequence[PaintedImage], size: int) -> Iterator[Tensor]:
+    """The painted images (B, 3, S, S) in [0, 1], `size` at once."""
+    for start in range(0, len(images), size):
+        yield to_tensor(np.stack([image.painted for image in images[start : start + size]]))
 
 
 def draw_validation(

@@ -55,10 +55,10 @@ class Confusion:
 
 
 class Found(NamedTuple):
-    """What a mask finds of the ground truth of one image, or of none."""
+    """What a mask finds of the ground truth of one image."""
 
-    pixels: Confusion = Confusion()
-    missed_regions: int = 0  # anomalous regions without any pixel in the mask
+    pixels: Confusion
+    missed_regions: int  # anomalous regions without any pixel in the mask
 
 
 def _ratio(part: int, whole: int) -> float:
