@@ -1,6 +1,9 @@
 """`evaluate --maps` end to end: numbers worked out by hand, bars, exit codes, names that harm."""
 
+import base64
+import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -91,7 +94,19 @@ def test_regions_reach_to_a_given_outline(root: Path) -> None:
     assert hole["called_area"] >= least.mean()
     assert hole["called_area"] < (scores > 0.7).mean()
     assert table["good/000.png"]["called_area"] == 0
+    white = [white_of_masks(root / name / "report.html") for name in ("out", "plain")]
+    assert white[0] > white[1], "the gallery shows the masks that were counted"
     assert "regions end at the outline" in (root / "out/report.md").read_text()
+
+
+def white_of_masks(page: Path) -> int:
+    """White pixels of all masks of a gallery."""
+    pictures = re.findall(r"data:image/png;base64,([^\"]+)", page.read_text())
+    assert pictures
+    return sum(
+        int((np.asarray(Image.open(io.BytesIO(base64.b64decode(text)))) > 0).sum())
+        for text in pictures
+    )
 
 
 def test_outline_without_a_threshold_is_a_usage_error(root: Path) -> None:

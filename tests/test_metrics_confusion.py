@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anomaly_cli.errors import DataError
-from anomaly_cli.metrics.confusion import Confusion, confusion
+from anomaly_cli.metrics.confusion import Confusion, confusion, find
 
 
 def test_rates_of_six_pixels_by_hand() -> None:
@@ -19,6 +19,16 @@ def test_rates_of_six_pixels_by_hand() -> None:
     assert result.precision == result.recall == result.f1 == pytest.approx(2 / 3)
     assert result.iou == 0.5
     assert result.false_positive_rate == pytest.approx(1 / 3)
+
+
+def test_region_without_a_pixel_in_the_mask_is_missed() -> None:
+    """Three regions, two of which touch the mask; what lies outside all of them is wrong."""
+    mask = np.array([[1, 1, 0, 1, 0, 1], [0, 0, 0, 1, 0, 1]], bool)
+    called = np.array([[0, 1, 1, 0, 0, 1], [0, 0, 0, 0, 0, 1]], bool)
+    found = find(called, mask)
+    assert found.missed_regions == 1
+    assert found.pixels == Confusion(3, 1, 6, 6)
+    assert find(~mask & ~called, mask).missed_regions == 3
 
 
 def test_a_score_at_the_threshold_is_normal() -> None:

@@ -227,6 +227,22 @@ def test_sheet_of_a_large_image_stays_small() -> None:
     assert sheet.shape[1] < 5 * 360 + 50
 
 
+def test_contour_of_a_sheet_runs_along_the_outline() -> None:
+    """A peak of 5 on a hill of 3, at a threshold of 4: the outline takes the hill in."""
+    hill = np.zeros((8, 8), np.float32)
+    hill[2:6, 2:6] = 3
+    hill[3, 3] = 5
+    image = explained()._replace(anomaly_map=hill, score=5.0)
+    outlined = SCALE._replace(threshold=Threshold(4.0, "given", 0, 2.0))
+    pictures = [contact_sheet(image, [0], scale) for scale in (SCALE, outlined)]
+    rows, columns = np.nonzero((pictures[0] != pictures[1]).any(axis=2))
+    left = 2 * GAP + 258 + GAP  # of the anomaly map; nothing else has changed
+    assert left < columns.min() < columns.max() < left + 258
+    # The hill is half of the picture, above and below its peak; the peak alone an eighth.
+    assert np.ptp(rows) > 100
+    assert np.ptp(columns) > 100
+
+
 def test_pictures_of_a_sheet_are_free_of_text() -> None:
     """What is not hot is the image itself, to the last pixel: image, map, and latent 0."""
     sheet = contact_sheet(explained(), [0], SCALE)

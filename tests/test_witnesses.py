@@ -65,6 +65,16 @@ def test_trust_is_the_ratio_of_the_distances() -> None:
     assert part.reconstruction == pytest.approx(part.appearance / ERROR_WEIGHT, abs=0.3)
 
 
+def test_error_that_tells_as_much_as_appearance_is_trusted_twice_as_much() -> None:
+    """The same scores for both, and those of the error are halved before."""
+    drawn = draw(3, 1.3, 0)
+    _attention, appearance, error = SPEC.parts
+    drawn[error] = drawn[appearance] + DISTANCE_FLOOR - ERROR_FLOOR
+    part = trust_parts(drawn, SPEC, SETTINGS, validation())
+    assert 0 < part.appearance < ERROR_WEIGHT
+    assert part.reconstruction == pytest.approx(part.appearance / ERROR_WEIGHT, rel=1e-3)
+
+
 def test_witness_that_tells_nothing_or_the_reverse_is_not_heard() -> None:
     assert trust(3, -2, -2) == Trust(1.0, 0.0, 0.0)
 
