@@ -18,7 +18,7 @@ from anomaly_cli.images import AnomalyMap
 from anomaly_cli.maps import MapSpec, map_specs, parts_of
 from anomaly_cli.masks import MarkedMap
 from anomaly_cli.score_scales import ScoreScale
-from models.appearance import AppearanceStatistics, appearance_map, appearance_maps, mean_map
+from models.appearance import NormalAppearance, appearance_map, appearance_maps, mean_map
 from models.attention import (
     LatentStatistics,
     LocalStatistics,
@@ -107,7 +107,7 @@ class MapMaker:
         return baseline_map(spec.source, self.vae, images, latents)
 
     @property
-    def _normal_appearance(self) -> AppearanceStatistics:
+    def _normal_appearance(self) -> NormalAppearance:
         if self.statistics.appearance is None:
             raise ValueError("maps of appearance need that of normal images")
         return self.statistics.appearance
@@ -170,7 +170,7 @@ def _to(statistics: NormalStatistics, device: torch.device) -> NormalStatistics:
         latent,
         _local_to(statistics.local, device),
         _local_to(statistics.half, device),
-        None if looks is None else AppearanceStatistics(*(part.to(device) for part in looks)),
+        None if looks is None else type(looks)(*(part.to(device) for part in looks)),
     )
 
 

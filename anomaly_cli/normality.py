@@ -5,15 +5,14 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from models.appearance import AppearanceStatistics, appearance
+from models.appearance import PlaceAppearance, appearance
 from models.attention import LatentStatistics, LocalStatistics, NormalStatistics
 from models.config import keeps_covariance
 from models.gradients import Encoder, activate, local_latents
 from models.heads import PooledHead
+from models.whitening import whitening_of
 
-_SMALLEST_EIGENVALUE = 1e-3  # of a correlation matrix: latents that copy each other
-_SMALLEST_VARIANCE = 1e-12  # a latent that never moves
-_APPEARANCE_NOISE = 1e-3  # standard deviation: a quarter of a grey level tells nothing
+APPEARANCE_NOISE = 1e-3  # standard deviation: a quarter of a grey level tells nothing
 
 
 @torch.no_grad()
@@ -34,11 +33,10 @@ def normal_statistics(
     is_pooled = isinstance(encoder.closed_head(layer), PooledHead)
     device = encoder.mu.weight.device
     mu, spread = Moments(), Moments()
-    local, half, looks = _LocalMoments(), _LocalMoments(), _LocalMoments()
+    local, half = _LocalMoments(), _LocalMoments()
     for batch in batches:
         images = batch.to(device)
         activation = activate(encoder, images, layer, with_half=with_half)
-        looks.add(appearance(images))
         mu.add(activation.posterior.mu)
         spread.add(activation.posterior.logvar.exp())
         if is_pooled:
@@ -46,11 +44,18 @@ def normal_statistics(
         if activation.half is not None:
             half.add(local_latents(activation.half))
     latent = LatentStatistics(mu.mean, spread.mean + mu.variance)
-    seen = looks.appearance()
     if not is_pooled:
-        return NormalStatistics(latent, appearance=seen)
+        return NormalStatistics(latent)
     small = half.statistics() if with_half else None
-    return NormalStatistics(latent, local.statistics(), small, seen)
+    return NormalStatistics(latent, local.statistics(), small)
+
+
+def place_appearance(batches: Iterable[Tensor]) -> PlaceAppearance:
+    """How normal images (B, 3, S, S) look at each place."""
+    looks = _LocalMoments()
+    for images in batches:
+        looks.add(appearance(images))
+    return looks.appearance()
 
 
 class _LocalMoments:
@@ -80,11 +85,11 @@ class _LocalMoments:
             None if self.products is None else _whitening(local, self.products),
         )
 
-    def appearance(self) -> AppearanceStatistics:
+    def appearance(self) -> PlaceAppearance:
         """Of all batches, where what was added is the appearance of images."""
         assert self.products is not None  # noqa: S101 - 12 statistics on 64 x 64 places are few
-        whitening = _whitening(self.moments, self.products, noise=_APPEARANCE_NOISE)
-        return AppearanceStatistics(self.moments.mean.float(), whitening)
+        whitening = _whitening(self.moments, self.products, noise=APPEARANCE_NOISE)
+        return PlaceAppearance(self.moments.mean.float(), whitening)
 
 
 def _products(latents: Tensor) -> Tensor:
@@ -108,12 +113,7 @@ def _whitening(local: "Moments", products: Tensor, *, noise: float = 0.0) -> Ten
     share = (dimensions + 1) / (local.count + dimensions + 1)
     mixed = (1 - share) * own + share * common
     mixed = mixed + noise**2 * torch.eye(dimensions, dtype=mixed.dtype)
-    scale = mixed.diagonal(dim1=-2, dim2=-1).clamp_min(_SMALLEST_VARIANCE).rsqrt()
-    correlation = mixed * scale[..., :, None] * scale[..., None, :]
-    values, vectors = torch.linalg.eigh(correlation)
-    roots = values.clamp_min(_SMALLEST_EIGENVALUE).rsqrt()
-    whitening: Tensor = (vectors * roots[..., None, :]) @ vectors.mT * scale[..., None, :]
-    return whitening.float()
+    return whitening_of(mixed).float()
 
 
 class Moments:

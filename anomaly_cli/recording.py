@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from anomaly_cli.appearance_choice import choose_appearance
 from anomaly_cli.calibration import parse_threshold
 from anomaly_cli.checkpoint import ModelRecord
 from anomaly_cli.config import TrainConfig
@@ -52,6 +53,8 @@ def record_model(
         images.fit.batches(batch),
         with_half=model.has_scales,
     )
+    looks = choose_appearance(images, batch_size=batch)
+    statistics = statistics._replace(appearance=looks.normal)
     maker = MapMaker(vae, statistics, model.image_size, device)
     selected = _select(maker, images, config)
     maker.settings = selected.settings
@@ -69,6 +72,7 @@ def record_model(
         latent_kinds=_latent_kinds(maker, selected.spec, images.validation, batch_size=batch),
         training={
             **training,
+            "appearance_selection": {way: row._asdict() for way, row in looks.reached.items()},
             "map_selection": {name: row._asdict() for name, row in selected.reached.items()},
         },
         data=data,

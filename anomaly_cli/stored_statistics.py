@@ -2,9 +2,10 @@
 
 from torch import Tensor
 
-from models.appearance import KINDS, REACHES, AppearanceStatistics
+from models.appearance import KINDS, REACHES, NormalAppearance, PlaceAppearance
 from models.attention import LatentStatistics, LocalStatistics, NormalStatistics
 from models.config import OneClassConfig
+from models.mixture import Mixture
 
 
 def statistics_tensors(statistics: NormalStatistics) -> dict[str, Tensor]:
@@ -40,13 +41,16 @@ def read_statistics(model: OneClassConfig, tensors: dict[str, Tensor]) -> Normal
     return NormalStatistics(latent, local, half, _read_appearance(tensors))
 
 
-def _read_appearance(tensors: dict[str, Tensor]) -> AppearanceStatistics:
-    count = len(REACHES) * len(KINDS)
-    names = (f"statistics.appearance.{name}" for name in AppearanceStatistics._fields)
-    seen = AppearanceStatistics(*(tensors[name] for name in names))
-    grid = tuple(seen.mean.shape[1:])
-    if seen.mean.shape[0] != count or seen.whitening.shape != (*grid, count, count):
+def _read_appearance(tensors: dict[str, Tensor]) -> NormalAppearance:
+    count, prefix = len(REACHES) * len(KINDS), "statistics.appearance."
+    kind = Mixture if f"{prefix}rarity" in tensors else PlaceAppearance
+    seen = kind(*(tensors[prefix + name] for name in kind._fields))
+    values, places = (-1, slice(-1)) if isinstance(seen, Mixture) else (0, slice(1, None))
+    grid = tuple(seen.mean.shape[places])
+    if seen.mean.shape[values] != count or seen.whitening.shape != (*grid, count, count):
         raise ValueError(f"statistics of {count} values of appearance expected")
+    if isinstance(seen, Mixture) and seen.rarity.shape != grid:
+        raise ValueError(f"a rarity of each of {grid[0]} kinds of places expected")
     return seen
 
 

@@ -34,7 +34,7 @@ from anomaly_cli.device import resolve_device, seed_everything
 from anomaly_cli.fusion import MapSettings
 from anomaly_cli.images import write_png
 from anomaly_cli.maps import map_specs
-from anomaly_cli.normality import normal_statistics
+from anomaly_cli.normality import normal_statistics, place_appearance
 from anomaly_cli.objectives import PlainObjective
 from anomaly_cli.training import StepStats, Trainer
 from models.config import VAEConfig
@@ -122,14 +122,16 @@ def save_untrained(path: Path) -> VAEConfig:
     seed_everything(0)
     vae = resnet18_vae(config).eval()
     calibration = calibrate_map([np.linspace(0, 1e-3, 64, dtype=np.float32).reshape(8, 8)], 8)
+    images = [torch.rand(4, 3, config.image_size, config.image_size)]
+    statistics = normal_statistics(
+        vae.encoder,  # type: ignore[arg-type]
+        images,
+        with_half=config.has_scales,
+    )
     record = ModelRecord(
         category="gravel",
         model=config,
-        statistics=normal_statistics(
-            vae.encoder,  # type: ignore[arg-type]
-            [torch.rand(4, 3, config.image_size, config.image_size)],
-            with_half=config.has_scales,
-        ),
+        statistics=statistics._replace(appearance=place_appearance(images)),
         calibrations={str(spec): calibration for spec in map_specs(config)},
         default_map="exact_position@layer4",
         default_threshold="max",

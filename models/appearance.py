@@ -2,8 +2,10 @@
 
 Guided latents know best what drawn defects have in common, and overlook what no drawing had: a
 place that is merely lighter, rougher or smoother than it should be. Twelve plain statistics of the
-pixels around a place see that. They are compared with those of normal images at the same place
-as local latents are: by the Mahalanobis distance, decorrelated, one term for each statistic.
+pixels around a place see that. They are compared with those of normal images as local latents are:
+by the Mahalanobis distance, decorrelated, one term for each statistic. What is compared is the same
+place, or where parts lie anywhere, the kind of place, a Gaussian of a mixture, that it resembles
+most.
 """
 
 from typing import NamedTuple
@@ -12,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.mixture import Mixture, misfit_terms
 from models.vae import to_channels
 from models.whitening import decorrelate
 
@@ -23,11 +26,14 @@ KINDS = ("brightness", "contrast", "edges_across", "edges_along", "red", "blue")
 _FLOOR = 1 / 255  # a grey level, added before logarithms: differences below it are noise
 
 
-class AppearanceStatistics(NamedTuple):
-    """Appearance of normal images, C = 12 statistics on a grid of G x G places."""
+class PlaceAppearance(NamedTuple):
+    """Appearance of normal images at each place, C = 12 statistics on a grid of G x G places."""
 
     mean: Tensor  # (C, G, G), over images
     whitening: Tensor  # (G, G, C, C), what decorrelates the deviations from it at each place
+
+
+NormalAppearance = PlaceAppearance | Mixture  # at each place; of every kind of place
 
 
 def appearance(images: Tensor) -> Tensor:
@@ -64,18 +70,24 @@ def _cell_means(images: Tensor) -> Tensor:
     return F.adaptive_avg_pool2d(pixels, size)
 
 
-def appearance_maps(images: Tensor, normal: AppearanceStatistics) -> Tensor:
+def appearance_maps(images: Tensor, normal: NormalAppearance) -> Tensor:
     """How unusual each kind of statistic is, (B, 6, G, G), in the order of `KINDS`; not negative.
 
-    Their mean is the Mahalanobis distance of the appearance from that of normal images at the same
-    place, squared, over C; each statistic counts with its decorrelated deviation (ZCA-cor).
+    Their mean is the Mahalanobis distance of the appearance from that of normal images, squared,
+    over C; each statistic counts with its decorrelated deviation (ZCA-cor). Of a mixture it is the
+    distance from the Gaussian that is likeliest, and each statistic bears a part of its rarity.
     """
-    deviation = appearance(images) - normal.mean
-    squares = decorrelate(deviation, normal.whitening).square()
+    seen = appearance(images)
+    if isinstance(normal, Mixture):
+        values = seen.permute(0, 2, 3, 1)
+        terms = misfit_terms(values.flatten(0, 2), normal).reshape(values.shape)
+        squares = terms.permute(0, 3, 1, 2)
+    else:
+        squares = decorrelate(seen - normal.mean, normal.whitening).square()
     return squares.reshape(len(images), len(REACHES), len(KINDS), *squares.shape[2:]).mean(dim=1)
 
 
-def appearance_map(images: Tensor, normal: AppearanceStatistics) -> Tensor:
+def appearance_map(images: Tensor, normal: NormalAppearance) -> Tensor:
     """The mean of `appearance_maps`, enlarged to the images, (B, H, W)."""
     return mean_map(appearance_maps(images, normal), (images.shape[2], images.shape[3]))
 

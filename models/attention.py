@@ -33,7 +33,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.appearance import AppearanceStatistics
+from models.appearance import NormalAppearance
 from models.config import EXACT, SUMMED, Attention, GradNorm
 from models.gradients import (
     Activation,
@@ -81,7 +81,7 @@ class NormalStatistics(NamedTuple):
     latent: LatentStatistics
     local: LocalStatistics | None = None  # None where the last activation is not pooled
     half: LocalStatistics | None = None  # of images at half their side; None without `exact_scales`
-    appearance: AppearanceStatistics | None = None  # None: no map of it is drawn
+    appearance: NormalAppearance | None = None  # None: no map of it is drawn
 
 
 class SumOptions(NamedTuple):

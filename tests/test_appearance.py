@@ -8,18 +8,16 @@ from conftest import Trained
 from anomaly_cli.checkpoint import load_model
 from anomaly_cli.drawing import MapMaker
 from anomaly_cli.maps import MapSpec
-from anomaly_cli.normality import normal_statistics
+from anomaly_cli.normality import place_appearance
 from models.appearance import (
     GRID,
     KINDS,
     REACHES,
-    AppearanceStatistics,
+    PlaceAppearance,
     appearance,
     appearance_map,
     appearance_maps,
 )
-from models.config import VAEConfig
-from models.resnet import resnet18_vae
 
 FLOOR = 1 / 255
 
@@ -33,13 +31,8 @@ def normals(count: int = 30, size: int = 128) -> torch.Tensor:
     return (scene + light + noise).clamp(0, 1)
 
 
-def statistics_of(images: torch.Tensor) -> AppearanceStatistics:
-    """Of the encoder beside them nothing is used."""
-    torch.manual_seed(0)
-    vae = resnet18_vae(VAEConfig(image_size=images.shape[-1], latent_dim=4)).eval()
-    statistics = normal_statistics(vae.encoder, images.split(8)).appearance  # type: ignore[arg-type]
-    assert statistics is not None
-    return statistics
+def statistics_of(images: torch.Tensor) -> PlaceAppearance:
+    return place_appearance(images.split(8))
 
 
 def test_statistics_of_a_striped_image_by_hand() -> None:

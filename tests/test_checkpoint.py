@@ -22,9 +22,10 @@ from anomaly_cli.errors import CheckpointError, OutputError
 from anomaly_cli.fusion import Fusion, MapSettings, Trust
 from anomaly_cli.masks import MarkedMap
 from anomaly_cli.score_scales import ScoreScale
-from models.appearance import AppearanceStatistics
+from models.appearance import PlaceAppearance
 from models.attention import LatentStatistics, LocalStatistics, NormalStatistics
 from models.config import VAEConfig
+from models.mixture import Mixture
 from models.resnet import resnet18_vae
 from models.vae import VAE
 
@@ -55,7 +56,7 @@ def record() -> ModelRecord:
                 torch.rand(3),
                 torch.rand(1, 1, 3, 3),
             ),
-            appearance=AppearanceStatistics(torch.rand(12, 2, 2), torch.rand(2, 2, 12, 12)),
+            appearance=PlaceAppearance(torch.rand(12, 2, 2), torch.rand(2, 2, 12, 12)),
         ),
         calibrations={MAP: calibrate_map(maps, 2, [MarkedMap(maps[0], maps[0] > 12)])},
         default_map=MAP,
@@ -141,7 +142,7 @@ def rewrite(path: Path, change: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("change", "value", "message"),
     [
-        ("format_version", 99, "format version 99.*reads 8"),
+        ("format_version", 99, "format version 99.*reads 9"),
         ("drop", "vae.encoder.mu.weight", "encoder.mu.weight"),
         ("drop", "statistics.latent.mean", "statistics.latent.mean"),
         ("drop", "statistics.local.variance", "statistics.local.variance"),
@@ -162,6 +163,38 @@ def test_what_is_wrong_is_named(model_file: Path, change: str, value: object, me
         load_model(model_file)
     assert str(model_file) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def mixture_file(tmp_path: Path, vae: VAE, record: ModelRecord) -> Path:
+    """A model that compares appearance with every kind of place."""
+    mixture = Mixture(torch.rand(5, 12), torch.rand(5, 12, 12), torch.rand(5))
+    path = tmp_path / "model.safetensors"
+    statistics = record.statistics._replace(appearance=mixture)
+    save_model(path, vae.state_dict(), replace(record, statistics=statistics))
+    return path
+
+
+def test_kinds_of_places_come_back(mixture_file: Path) -> None:
+    read = load_model(mixture_file).record.statistics.appearance
+    assert isinstance(read, Mixture)
+    assert [len(part) for part in read] == [5, 5, 5]
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ("mean", "12 values of appearance"),
+        ("whitening", "12 values of appearance"),
+        ("rarity", "rarity of each of 5"),
+    ],
+)
+def test_kinds_of_places_of_another_shape_are_refused(
+    mixture_file: Path, part: str, message: str
+) -> None:
+    rewrite(mixture_file, "reshape", f"statistics.appearance.{part}")
+    with pytest.raises(CheckpointError, match=message):
+        load_model(mixture_file)
 
 
 @pytest.mark.parametrize("content", [b"", b"hello, I am text\n", b"\x80\x04K\x01.", b"\x00" * 64])

@@ -30,6 +30,7 @@ from anomaly_cli.reproduction.stages import (
     stages_of,
 )
 from anomaly_cli.settings import ResolvedSettings, write_settings
+from anomaly_cli.training_settings import training_settings
 
 # Of the others, each model is a part that cannot be missing.
 _OF_SEVERAL = frozenset({"table2", "figure1", "figure6"})
@@ -96,7 +97,7 @@ def _require_same_training(stage: Stage) -> None:
     record = load_model(folder_of(stage)).record
     split = split_training_images(stage)
     settled = train.settle(stage, len(split.fit), resolve_device(stage.device))
-    wanted = train.training_settings(settled, split)
+    wanted = training_settings(settled, split)
     found = {**record.training, "data": record.data["fingerprint"]}
     changed = [n for n, value in wanted.items() if n != "model" and found.get(n) != value]
     changed += ["model"] if record.model != stage.model else []

@@ -1,12 +1,13 @@
 """`train`: normal images of each category -> a model file that is calibrated and ready to use."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 from anomaly_cli import console
+from anomaly_cli.appearance_choice import in_words
 from anomaly_cli.calibration import MIN_IMAGES_PER_POSITION, parse_threshold
 from anomaly_cli.checkpoint import (
     ModelRecord,
@@ -17,18 +18,18 @@ from anomaly_cli.checkpoint import (
 )
 from anomaly_cli.config import MODEL_FILE, STATE_FILE, TrainConfig
 from anomaly_cli.data.augmentation import select_augmentation
-from anomaly_cli.data.datasets import DATASETS, data_fingerprint
-from anomaly_cli.data.mvtec import NormalSplit
+from anomaly_cli.data.datasets import DATASETS
 from anomaly_cli.data.training_set import TrainingSet, open_training_set
 from anomaly_cli.device import is_fast_in_bfloat16, resolve_device, seed_everything
 from anomaly_cli.errors import CheckpointError, ConfigError, OutputError, TrainingError
-from anomaly_cli.files import hash_file, prepare_output_folder, write_text
+from anomaly_cli.files import prepare_output_folder, write_text
 from anomaly_cli.maps import candidate_maps
 from anomaly_cli.pretrained import load_encoder_weights
 from anomaly_cli.progressive import make_objective
 from anomaly_cli.recording import record_model
 from anomaly_cli.settings import ResolvedSettings, write_settings
 from anomaly_cli.training import EpochStats, Trainer, to_csv
+from anomaly_cli.training_settings import training_settings
 from anomaly_cli.versions import library_versions
 from models.config import VAEConfig
 from models.networks import one_class_vae
@@ -150,25 +151,6 @@ def make_trainer(config: TrainConfig, images: TrainingSet, device: torch.device)
     return Trainer(vae, objective, config, device, steps=steps)
 
 
-def training_settings(config: TrainConfig, split: NormalSplit) -> dict[str, Any]:
-    """What fixes the weights: settings that a resumed training must share with its beginning.
-
-    Of a config that is settled.
-    """
-    kept = {"model", "weights", "augmentation", "epochs", "batch_size", "learning_rate"}
-    kept |= {"gradient_clip", "held_out", "seed", "amp", "guidance", "guidance_ratio", "freeze"}
-    kept |= {"half_size"}
-    settings = {name: value for name, value in asdict(config).items() if name in kept}
-    if config.weights not in {"none", "imagenet"}:
-        settings["weights"] = hash_file(Path(config.weights))
-    root = config.data / config.category
-    if config.dataset != "mvtec":  # which was the only one at first, and goes without a name
-        settings["dataset"] = config.dataset
-    paths = [*split.fit, *split.held_out]
-    settings["data"] = data_fingerprint(DATASETS[config.dataset], paths, root=root)
-    return settings
-
-
 def _resume(trainer: Trainer, path: Path, settings: dict[str, Any]) -> list[EpochStats]:
     state = load_training_state(path)
     try:
@@ -224,7 +206,10 @@ def _record(
     }
     data = {"fingerprint": settings["data"], "fit": len(images.fit), "held_out": count}
     data["held_out_parts"] = images.split.held_out_parts
-    return record_model(trainer.vae, images, config, trainer.device, training=training, data=data)
+    record = record_model(trainer.vae, images, config, trainer.device, training=training, data=data)
+    if ways := record.training["appearance_selection"]:
+        console.note(f"{config.category}: appearance is compared with {in_words(ways)}")
+    return record
 
 
 def _summarise(path: Path, *, is_new: bool) -> TrainedCategory:

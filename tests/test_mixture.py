@@ -1,0 +1,178 @@
+"""Mixtures of Gaussians, beside scipy and scikit-learn, and what they say of appearance."""
+
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.stats import multivariate_normal
+from sklearn.mixture import GaussianMixture
+
+from anomaly_cli.appearance_choice import (
+    ANY_PLACE,
+    SAME_PLACE,
+    appearance_anywhere,
+    choose_appearance,
+)
+from anomaly_cli.config import TrainConfig
+from anomaly_cli.data.normal import NormalImages
+from anomaly_cli.data.training_set import open_training_set
+from anomaly_cli.mixture_fit import COMPONENTS, fit_mixture
+from models.appearance import KINDS, PlaceAppearance, appearance_map, appearance_maps
+from models.config import VAEConfig
+from models.mixture import Mixture, misfit_terms, misfits
+
+SIZE = 64
+
+
+def two_kinds(count: int = 6000) -> torch.Tensor:
+    """Three quarters about (0, 0), correlated; a quarter about (5, 1), narrow."""
+    generator = np.random.default_rng(0)
+    wide = generator.multivariate_normal([0, 0], [[1, 0.6], [0.6, 1]], 3 * count // 4)
+    narrow = generator.multivariate_normal([5, 1], [[0.1, 0], [0, 0.2]], count // 4)
+    values = np.concatenate([wide, narrow])
+    return torch.from_numpy(generator.permutation(values)).float()
+
+
+def some_mixture() -> Mixture:
+    generator = torch.Generator().manual_seed(0)
+    whitening = torch.randn(4, 3, 3, generator=generator)
+    rarity = torch.tensor([0.0, 3.0, 1.0, 2.0])
+    return Mixture(torch.randn(4, 3, generator=generator), whitening, rarity)
+
+
+def test_misfit_is_the_distance_from_each_mean_and_its_rarity() -> None:
+    mixture = some_mixture()
+    values = torch.randn(50, 3, generator=torch.Generator().manual_seed(1))
+    deviation = values[:, None] - mixture.mean
+    decorrelated = torch.einsum("kij,nkj->nki", mixture.whitening, deviation)
+    expected = decorrelated.square().sum(dim=2) + mixture.rarity
+    torch.testing.assert_close(misfits(values, mixture), expected, rtol=1e-4, atol=1e-4)
+    terms = misfit_terms(values, mixture)
+    assert terms.shape == (50, 3)
+    assert (terms >= 0).all()
+    torch.testing.assert_close(terms.sum(1), expected.min(1).values, rtol=1e-4, atol=1e-4)
+
+
+def test_misfit_is_twice_the_negative_log_density_of_scipy() -> None:
+    values = two_kinds()
+    mixture = fit_mixture(values, noise=0.0)
+    weight_and_width = -mixture.rarity / 2  # log(weight |T|), up to a constant
+    densities = []
+    for mean, whitening in zip(mixture.mean, mixture.whitening, strict=True):
+        covariance = torch.linalg.inv(whitening.T @ whitening)
+        normal = multivariate_normal(mean.numpy(), covariance.double().numpy())
+        densities.append(normal.logpdf(values[:100].numpy()))
+    width = torch.linalg.slogdet(mixture.whitening).logabsdet
+    log_weights = (weight_and_width - width).double()
+    log_weights -= log_weights.logsumexp(0)
+    expected = -2 * (np.stack(densities, 1) + log_weights.numpy())
+    found = misfits(values[:100], mixture).numpy()
+    differences = found - expected
+    np.testing.assert_allclose(differences, differences[0, 0], atol=2e-2)
+
+
+def test_fit_is_as_likely_as_that_of_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anomaly_cli.mixture_fit.COMPONENTS", 2)
+    values = two_kinds()
+    mixture = fit_mixture(values, noise=0.0)
+    order = mixture.mean[:, 0].argsort()
+    torch.testing.assert_close(
+        mixture.mean[order], torch.tensor([[0.0, 0.0], [5.0, 1.0]]), atol=0.06, rtol=0
+    )
+    covariance = torch.linalg.inv(mixture.whitening.mT @ mixture.whitening)[order]
+    expected = torch.tensor([[[1, 0.6], [0.6, 1]], [[0.1, 0], [0, 0.2]]])
+    torch.testing.assert_close(covariance, expected, atol=0.08, rtol=0)
+    theirs = GaussianMixture(2, random_state=0).fit(values.numpy())
+    log_weights = -mixture.rarity / 2 - torch.linalg.slogdet(mixture.whitening).logabsdet
+    # Weights sum to one, which is what rarity leaves out.
+    ours = (-misfits(values, mixture) / 2).logsumexp(1).mean() - log_weights.logsumexp(0)
+    ours = ours - math.log(2 * math.pi)
+    assert ours.item() == pytest.approx(theirs.score(values.numpy()), abs=0.02)
+
+
+def test_few_values_have_few_components() -> None:
+    assert len(fit_mixture(two_kinds(1200), noise=0.0).mean) == 2
+    assert len(fit_mixture(two_kinds(40), noise=0.0).mean) == 1
+    assert len(fit_mixture(two_kinds(100_000), noise=0.0).mean) == COMPONENTS
+
+
+def test_values_that_never_move_are_finite_and_noise_is_their_scale() -> None:
+    mixture = fit_mixture(torch.full((2000, 3), 0.5), noise=1e-3)
+    assert all(torch.isfinite(part).all() for part in mixture)
+    still, moved = torch.full((1, 3), 0.5), torch.full((1, 3), 0.6)
+    assert misfit_terms(still, mixture).sum() < misfit_terms(moved, mixture).sum() - 1000
+
+
+def lay_disc(generator: np.random.Generator, centre: tuple[int, int]) -> np.ndarray:
+    """A bright disc with a dark rim on grey ground."""
+    image = np.full((SIZE, SIZE, 3), 90, np.uint8)
+    cv2.circle(image, centre, 12, (200, 190, 180), -1)
+    cv2.circle(image, centre, 12, (40, 40, 40), 2)
+    noise = generator.normal(0, 3, image.shape)
+    return np.clip(image + noise, 0, 255).astype(np.uint8)
+
+
+def write_discs(folder: Path, *, lie_anywhere: bool) -> None:
+    folder.mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for number in range(30):
+        place = tuple(generator.integers(18, 46, 2).tolist()) if lie_anywhere else (32, 32)
+        Image.fromarray(lay_disc(generator, place)).save(folder / f"{number:03}.png")
+
+
+def config(data: Path, guidance: str = "synthetic") -> TrainConfig:
+    return TrainConfig(
+        data=data,
+        category="disc",
+        model=VAEConfig(image_size=SIZE),
+        guidance=guidance,  # type: ignore[arg-type]
+        held_out=0.3,
+    )
+
+
+@pytest.mark.parametrize(("lie_anywhere", "way"), [(False, SAME_PLACE), (True, ANY_PLACE)])
+def test_drawn_defects_tell_whether_parts_lie_anywhere(
+    tmp_path: Path, lie_anywhere: bool, way: str
+) -> None:
+    write_discs(tmp_path / "disc" / "train" / "good", lie_anywhere=lie_anywhere)
+    choice = choose_appearance(open_training_set(config(tmp_path)), batch_size=8)
+    assert set(choice.reached) == {SAME_PLACE, ANY_PLACE}
+    assert max(choice.reached, key=lambda name: choice.reached[name].mean) == way
+    assert isinstance(choice.normal, Mixture if way == ANY_PLACE else PlaceAppearance)
+
+
+def test_without_drawn_defects_places_are_compared_with_themselves(tmp_path: Path) -> None:
+    write_discs(tmp_path / "disc" / "train" / "good", lie_anywhere=True)
+    images = open_training_set(config(tmp_path))._replace(validation=[])
+    choice = choose_appearance(images, batch_size=8)
+    assert isinstance(choice.normal, PlaceAppearance)
+    assert choice.reached == {}
+
+
+def test_part_in_a_new_place_is_normal_and_a_stain_on_it_is_not(tmp_path: Path) -> None:
+    folder = tmp_path / "good"
+    write_discs(folder, lie_anywhere=True)
+    images = NormalImages(sorted(folder.iterdir()), SIZE)
+    normal = appearance_anywhere(images, batch_size=8)
+    generator = np.random.default_rng(9)
+    good = lay_disc(generator, (20, 44))
+    stained = good.copy()
+    stained[40:48, 16:24] = (90, 160, 90)
+    batch = torch.from_numpy(np.stack([good, stained])).permute(0, 3, 1, 2) / 255
+    of_good, of_stained = appearance_map(batch, normal)
+    assert of_stained[42:46, 18:22].min() > 3 * of_good.max()
+    kinds = appearance_maps(batch, normal)
+    assert kinds.shape == (2, len(KINDS), SIZE, SIZE)
+    torch.testing.assert_close(kinds.mean(dim=1)[0], of_good, rtol=1e-4, atol=1e-4)
+
+
+def test_the_same_images_give_the_same_kinds(tmp_path: Path) -> None:
+    write_discs(tmp_path / "good", lie_anywhere=True)
+    images = NormalImages(sorted((tmp_path / "good").iterdir()), SIZE)
+    one, two = (appearance_anywhere(images, batch_size=size) for size in (8, 30))
+    for a, b in zip(one, two, strict=True):
+        torch.testing.assert_close(a, b)
