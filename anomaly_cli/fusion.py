@@ -1,6 +1,6 @@
 """Attention, appearance and error in one map, each in standard deviations of normal images.
 
-    fused(p) = c(z(log M(p))) + a c(z(log A(p))) + r c(z(log R(p)) / 2),  z(x) = (x - m(p)) / s(p)
+    fused(p) = t c(z(log M(p))) + a c(z(log A(p))) + r c(z(log R(p)) / 2),  z(x) = (x - m(p)) / s(p)
 
 M is the exact attention, A the appearance (`models.appearance`) and R the reconstruction error, all
 smoothed; m and s are the mean and standard deviation of the logarithm over the normal images that
@@ -10,10 +10,10 @@ the appearance is, only the error is scaled position by position (`fused_covaria
 `fused_scales`). The guided attention is calm and round, the error is sharp and noisy; all are
 skewed, and their logarithms are not, which lets them be added. A sum of log-likelihood ratios of
 independent witnesses would be added the same way; the error counts half, because it is the worst
-witness of where a defect is, and the trust a and r in [0, 1] is what drawn defects leave of the
-parts beside attention (`witnesses`): in what has no fixed place, appearance tells little. Beyond
-six standard deviations a part counts by its logarithm alone (c, `compress`): a single witness that
-is beside itself draws a halo around a defect, and where all three agree there is none.
+witness of where a defect is, and the trust t, a and r in [0, 1] is what drawn defects say that each
+part can tell beside the others (`witnesses`). Beyond six standard deviations a part counts by its
+logarithm alone (c, `compress`): a single witness that is beside itself draws a halo around a
+defect, and where all three agree there is none.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -101,9 +101,13 @@ def finish_parts(
     parts = tuple(smooth(drawn[part], settings.smoothing) for part in spec.parts)
     if not spec.is_fused:
         return parts
-    trust = settings.trusts.get(spec.source, Trust())
     finished = settings.fusions[spec.source].parts(parts)
-    return tuple(np.float32(t) * part for t, part in zip(trust, finished, strict=True))
+    return weigh_parts(finished, settings.trusts.get(spec.source, Trust()))
+
+
+def weigh_parts(parts: Sequence[AnomalyMap], trust: Trust) -> tuple[AnomalyMap, ...]:
+    """The parts of a fused map (S, S), as far as each is trusted."""
+    return tuple(np.float32(weight) * part for weight, part in zip(trust, parts, strict=True))
 
 
 def add_parts(parts: Sequence[AnomalyMap]) -> AnomalyMap:

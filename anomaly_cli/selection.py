@@ -8,12 +8,8 @@ from anomaly_cli.data.painted import PaintedImage, painted_batches
 from anomaly_cli.drawing import MapMaker, draw_all
 from anomaly_cli.fusion import MapSettings, by_image, finish_map
 from anomaly_cli.maps import MapSpec
-from anomaly_cli.reached import Reached, reach
+from anomaly_cli.reached import MARGIN, Reached, reach
 from anomaly_cli.witnesses import trust_parts
-
-# What a favoured map may lack: less than drawn defects can tell. Some 40 of them and as many normal
-# images leave an image AUROC uncertain by 0.04.
-MARGIN = 0.02
 
 
 class SelectedMap(NamedTuple):

@@ -1,17 +1,29 @@
-"""How far each part of a fused map is trusted beside its attention, by drawn defects.
+"""How far each part of a fused map is trusted beside the others, by drawn defects.
 
 Independent witnesses with Gaussian scores are best added in proportion to the distance d between
 their normal and their anomalous scores, in standard deviations: `Reached.distance`. A witness has
-to tell where a defect is and whether there is one.
+to tell where a defect is and whether there is one. Real scores are neither independent nor
+Gaussian, and beside a much better witness a worse one may add nothing but noise: then drawn defects
+may say that powers of these weights are better.
 """
 
 from collections.abc import Mapping, Sequence
 
 from anomaly_cli.data.painted import PaintedImage
-from anomaly_cli.fusion import ERROR_WEIGHT, MapSettings, Trust, by_image, finish_parts
+from anomaly_cli.fusion import (
+    ERROR_WEIGHT,
+    MapSettings,
+    Trust,
+    add_parts,
+    by_image,
+    finish_parts,
+    weigh_parts,
+)
 from anomaly_cli.images import AnomalyMap
 from anomaly_cli.maps import MapSpec
-from anomaly_cli.reached import reach
+from anomaly_cli.reached import MARGIN, reach
+
+SHARPNESS = (1, 2, 4, 8)  # powers of the weights
 
 
 def trust_parts(
@@ -20,9 +32,7 @@ def trust_parts(
     settings: MapSettings,
     validation: Sequence[PaintedImage],
 ) -> Trust:
-    """The trust in each part of a fused map, in [0, 1]; 1 in the attention.
-
-    Attention has learned from such defects, so no other part is trusted more than it.
+    """The trust in each part of a fused map, in [0, 1]; attention or appearance, the better, has 1.
 
     Args:
         drawn: N maps (S, S) of each part, as they were drawn.
@@ -31,13 +41,26 @@ def trust_parts(
         validation: the N images, with and without a drawn defect.
     """
     images = [finish_parts(parts, spec, settings) for parts in by_image(drawn, spec)]
+    trust = _by_distances(images, validation)
+    sharpened = [Trust(*(weight**power for weight in trust)) for power in SHARPNESS]
+    means = [
+        reach((add_parts(weigh_parts(parts, each)) for parts in images), validation).mean
+        for each in sharpened
+    ]
+    is_good = [mean >= max(means) - MARGIN for mean in means]
+    return sharpened[is_good.index(True)]
+
+
+def _by_distances(
+    images: Sequence[Sequence[AnomalyMap]], validation: Sequence[PaintedImage]
+) -> Trust:
+    """In proportion to the distances; of N images the finished parts."""
     attention, appearance, error = (
         reach(maps, validation).distance for maps in zip(*images, strict=True)
     )
-    if attention == 0:
+    best = max(attention, appearance)
+    if best == 0:
         return Trust()
-    return Trust(
-        appearance=min(appearance / attention, 1.0),
-        # Whose scores are halved: as much as that counts in full.
-        reconstruction=min(error / attention / ERROR_WEIGHT, 1.0),
-    )
+    # The scores of the error are halved: as much as that counts in full, and no more, for it is the
+    # worst witness of where a defect is.
+    return Trust(attention / best, appearance / best, min(error / best / ERROR_WEIGHT, 1.0))

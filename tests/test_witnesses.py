@@ -13,12 +13,13 @@ from anomaly_cli.fusion import (
     Fusion,
     MapSettings,
     Trust,
+    by_image,
     finish_map,
     finish_parts,
 )
 from anomaly_cli.maps import MapSpec
 from anomaly_cli.score_scales import ScoreScale
-from anomaly_cli.witnesses import trust_parts
+from anomaly_cli.witnesses import SHARPNESS, _by_distances, trust_parts
 
 SPEC = MapSpec("fused", "neck")
 IMAGES, SIDE = 24, 16
@@ -79,12 +80,40 @@ def test_witness_that_tells_nothing_or_the_reverse_is_not_heard() -> None:
     assert trust(3, -2, -2) == Trust(1.0, 0.0, 0.0)
 
 
-def test_no_part_is_trusted_more_than_the_attention_that_learned_from_such_defects() -> None:
-    assert trust(2, 5, 5) == Trust(1.0, 1.0, 1.0)
+def test_appearance_that_tells_more_than_attention_counts_more() -> None:
+    part = trust(2, 5, 0)
+    assert 0.2 < part.attention < 0.6
+    assert part.appearance == 1.0
 
 
-def test_where_attention_tells_nothing_all_count_in_full() -> None:
-    assert trust(-3, 1, 1) == Trust(1.0, 1.0, 1.0)
+def test_error_counts_in_full_at_most() -> None:
+    assert trust(2, 2, 5).reconstruction == 1.0
+
+
+def test_attention_that_tells_nothing_is_not_heard() -> None:
+    assert trust(-3, 4, -2) == Trust(0.0, 1.0, 0.0)
+
+
+def test_where_neither_attention_nor_appearance_tells_anything_all_count_in_full() -> None:
+    assert trust(-3, -3, 1) == Trust(1.0, 1.0, 1.0)
+
+
+def by_distances(drawn: dict[MapSpec, NDArray[np.float32]]) -> Trust:
+    parts = [finish_parts(each, SPEC, SETTINGS) for each in by_image(drawn, SPEC)]
+    return _by_distances(parts, validation())
+
+
+def test_far_better_witness_is_heard_still_more_where_that_finds_more() -> None:
+    """Three normal images have a place where attention is beside itself: too much for the sum."""
+    drawn = draw(3, 3.5, -2)
+    drawn[SPEC.parts[0]][-3:, 0, 0] = np.exp(30)
+    attention = trust_parts(drawn, SPEC, SETTINGS, validation()).attention
+    assert attention == pytest.approx(by_distances(drawn).attention ** SHARPNESS[1])
+
+
+def test_weights_stay_as_they_are_where_powers_of_them_find_hardly_more() -> None:
+    drawn = draw(3, 2, 1)
+    assert trust_parts(drawn, SPEC, SETTINGS, validation()) == by_distances(drawn)
 
 
 def test_witness_has_to_tell_where_and_whether() -> None:
