@@ -1,6 +1,6 @@
 """What is known of normal images: moments of their latents, and scales of their maps."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -50,11 +50,11 @@ def normal_statistics(
     return NormalStatistics(latent, local.statistics(), small)
 
 
-def place_appearance(batches: Iterable[Tensor]) -> PlaceAppearance:
-    """How normal images (B, 3, S, S) look at each place."""
+def place_appearance(batches: Iterable[Tensor], reaches: Sequence[int]) -> PlaceAppearance:
+    """How normal images (B, 3, S, S) look at each place; `reaches` as in `appearance`."""
     looks = _LocalMoments()
     for images in batches:
-        looks.add(appearance(images))
+        looks.add(appearance(images, reaches))
     return looks.appearance()
 
 

@@ -72,6 +72,7 @@ def record_model(
         latent_kinds=_latent_kinds(maker, selected.spec, images.validation, batch_size=batch),
         training={
             **training,
+            "appearance": looks.way,
             "appearance_selection": {way: row._asdict() for way, row in looks.reached.items()},
             "map_selection": {name: row._asdict() for name, row in selected.reached.items()},
         },

@@ -2,7 +2,14 @@
 
 from torch import Tensor
 
-from models.appearance import KINDS, REACHES, NormalAppearance, PlaceAppearance
+from models.appearance import (
+    KINDS,
+    NEAR,
+    WIDE,
+    NormalAppearance,
+    PlaceAppearance,
+    count_statistics,
+)
 from models.attention import LatentStatistics, LocalStatistics, NormalStatistics
 from models.config import OneClassConfig
 from models.mixture import Mixture
@@ -42,13 +49,14 @@ def read_statistics(model: OneClassConfig, tensors: dict[str, Tensor]) -> Normal
 
 
 def _read_appearance(tensors: dict[str, Tensor]) -> NormalAppearance:
-    count, prefix = len(REACHES) * len(KINDS), "statistics.appearance."
+    prefix = "statistics.appearance."
     kind = Mixture if f"{prefix}rarity" in tensors else PlaceAppearance
     seen = kind(*(tensors[prefix + name] for name in kind._fields))
-    values, places = (-1, slice(-1)) if isinstance(seen, Mixture) else (0, slice(1, None))
-    grid = tuple(seen.mean.shape[places])
-    if seen.mean.shape[values] != count or seen.whitening.shape != (*grid, count, count):
-        raise ValueError(f"statistics of {count} values of appearance expected")
+    counts = [len(reaches) * len(KINDS) for reaches in (NEAR, WIDE)]
+    grid = tuple(seen.mean.shape[:1] if isinstance(seen, Mixture) else seen.mean.shape[1:])
+    count = count_statistics(seen) if seen.mean.dim() > 1 else 0
+    if count not in counts or seen.whitening.shape != (*grid, count, count):
+        raise ValueError(f"{' or '.join(map(str, counts))} statistics of appearance expected")
     if isinstance(seen, Mixture) and seen.rarity.shape != grid:
         raise ValueError(f"a rarity of each of {grid[0]} kinds of places expected")
     return seen

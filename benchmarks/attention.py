@@ -12,7 +12,7 @@ loop (one backward pass per latent through the whole encoder) and by jacobgil's 
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -23,7 +23,8 @@ from anomaly_cli.mixture_fit import COMPONENTS
 from models.appearance import (
     GRID,
     KINDS,
-    REACHES,
+    NEAR,
+    WIDE,
     NormalAppearance,
     PlaceAppearance,
     appearance_map,
@@ -112,28 +113,26 @@ def bench_appearance(images: Tensor, repeats: int) -> None:
     """The map that needs no network, in terms of the encoder's forward pass."""
     seed_everything(0)
     encoder = resnet18_vae(VAEConfig()).encoder.to(images.device).eval()
-    count, device = len(KINDS) * len(REACHES), images.device
-    whitening = torch.eye(count, device=device)
-    means = torch.randn(COMPONENTS, count, device=device)
+    device = images.device
+
+    def places(reaches: Sequence[int]) -> PlaceAppearance:
+        count = len(KINDS) * len(reaches)
+        whitening = torch.eye(count, device=device).expand(GRID, GRID, -1, -1)
+        return PlaceAppearance(torch.zeros(count, GRID, GRID, device=device), whitening)
+
+    def mixture(reaches: Sequence[int]) -> Mixture:
+        count = len(KINDS) * len(reaches)
+        whitening = torch.eye(count, device=device).expand(COMPONENTS, -1, -1)
+        means = torch.randn(COMPONENTS, count, device=device)
+        return Mixture(means, whitening, torch.zeros(COMPONENTS, device=device))
+
     rows: dict[str, tuple[NormalAppearance, float, float]] = {
         # 20 operations a pixel and 12 x 12 at each of 4096 places, of 4.8 GFLOP: the bytes tell.
-        "appearance": (
-            PlaceAppearance(
-                torch.zeros(count, GRID, GRID, device=device), whitening.expand(GRID, GRID, -1, -1)
-            ),
-            0.001,
-            0.15,
-        ),
-        # 157 monomials of each place with 128 components: 165 MFLOP.
-        "appearance, any place": (
-            Mixture(
-                means,
-                whitening.expand(COMPONENTS, -1, -1),
-                torch.zeros(COMPONENTS, device=device),
-            ),
-            0.035,
-            0.30,
-        ),
+        "appearance": (places(NEAR), 0.001, 0.15),
+        "appearance, wide": (places(WIDE), 0.002, 0.25),
+        # 157 or 343 monomials of each place with 128 kinds of places: 0.16 and 0.36 GFLOP.
+        "appearance, any place": (mixture(NEAR), 0.035, 0.30),
+        "appearance, any place, wide": (mixture(WIDE), 0.076, 0.55),
     }
     bare = torch.no_grad()(lambda: encoder(images))
     for name, (normal, floor, bar) in rows.items():

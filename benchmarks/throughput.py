@@ -37,6 +37,7 @@ from anomaly_cli.maps import map_specs
 from anomaly_cli.normality import normal_statistics, place_appearance
 from anomaly_cli.objectives import PlainObjective
 from anomaly_cli.training import StepStats, Trainer
+from models.appearance import NEAR
 from models.config import VAEConfig
 from models.losses import vae_loss_terms
 from models.resnet import resnet18_vae
@@ -131,7 +132,7 @@ def save_untrained(path: Path) -> VAEConfig:
     record = ModelRecord(
         category="gravel",
         model=config,
-        statistics=statistics._replace(appearance=place_appearance(images)),
+        statistics=statistics._replace(appearance=place_appearance(images, NEAR)),
         calibrations={str(spec): calibration for spec in map_specs(config)},
         default_map="exact_position@layer4",
         default_threshold="max",

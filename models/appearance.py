@@ -1,13 +1,14 @@
 """How each place of an image looks: brightness, contrast, edges and colour, without a network.
 
 Guided latents know best what drawn defects have in common, and overlook what no drawing had: a
-place that is merely lighter, rougher or smoother than it should be. Twelve plain statistics of the
-pixels around a place see that. They are compared with those of normal images as local latents are:
+place that is merely lighter, rougher or smoother than it should be. Plain statistics of the pixels
+around a place see that. They are compared with those of normal images as local latents are:
 by the Mahalanobis distance, decorrelated, one term for each statistic. What is compared is the same
 place, or where parts lie anywhere, the kind of place, a Gaussian of a mixture, that it resembles
 most.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -19,15 +20,17 @@ from models.vae import to_channels
 from models.whitening import decorrelate
 
 GRID = 64  # cells along a side of the image, or as many as it has pixels
-# Cells along a side of what is averaged around a place. More would put a wide halo around defects:
-# surroundings that merely touch one are unusual as well.
-REACHES = (1, 3)
+# Cells along a side of what is averaged around a place.
+NEAR = (1, 3)
+# Tells more of what a place belongs to, and puts a wide halo around defects: surroundings that
+# merely touch one are unusual as well.
+WIDE = (1, 3, 9)
 KINDS = ("brightness", "contrast", "edges_across", "edges_along", "red", "blue")
 _FLOOR = 1 / 255  # a grey level, added before logarithms: differences below it are noise
 
 
 class PlaceAppearance(NamedTuple):
-    """Appearance of normal images at each place, C = 12 statistics on a grid of G x G places."""
+    """Appearance of normal images at each place, C statistics on a grid of G x G places."""
 
     mean: Tensor  # (C, G, G), over images
     whitening: Tensor  # (G, G, C, C), what decorrelates the deviations from it at each place
@@ -36,21 +39,27 @@ class PlaceAppearance(NamedTuple):
 NormalAppearance = PlaceAppearance | Mixture  # at each place; of every kind of place
 
 
-def appearance(images: Tensor) -> Tensor:
-    """What the surroundings of each place look like, at two sizes.
+def count_statistics(normal: NormalAppearance) -> int:
+    """The number C of statistics that are compared."""
+    return normal.mean.shape[1 if isinstance(normal, Mixture) else 0]
+
+
+def appearance(images: Tensor, reaches: Sequence[int]) -> Tensor:
+    """What the surroundings of each place look like, at two or three sizes.
 
     Of the grey Y: its mean, and the logarithms of its standard deviation and of its mean steps
     from left to right and from top to bottom; of the colours: the means of R - Y and B - Y.
 
     Args:
         images: shape (B, 3, H, W) in [0, 1].
+        reaches: `NEAR` or `WIDE`.
 
     Returns:
-        (B, C, G, G), the `KINDS` of the smallest surroundings first.
+        (B, C, G, G), the six `KINDS` of the smallest surroundings first.
     """
     cells = _cell_means(images)
     kinds = []
-    for reach in REACHES:
+    for reach in reaches:
         around = F.avg_pool2d(cells, reach, 1, reach // 2, count_include_pad=False)
         grey, square, across, along, red, blue = around.unbind(1)
         contrast = (square - grey.square()).clamp_min(0.0).sqrt()
@@ -77,14 +86,15 @@ def appearance_maps(images: Tensor, normal: NormalAppearance) -> Tensor:
     over C; each statistic counts with its decorrelated deviation (ZCA-cor). Of a mixture it is the
     distance from the Gaussian that is likeliest, and each statistic bears a part of its rarity.
     """
-    seen = appearance(images)
+    sizes = count_statistics(normal) // len(KINDS)
+    seen = appearance(images, WIDE[:sizes])
     if isinstance(normal, Mixture):
         values = seen.permute(0, 2, 3, 1)
         terms = misfit_terms(values.flatten(0, 2), normal).reshape(values.shape)
         squares = terms.permute(0, 3, 1, 2)
     else:
         squares = decorrelate(seen - normal.mean, normal.whitening).square()
-    return squares.reshape(len(images), len(REACHES), len(KINDS), *squares.shape[2:]).mean(dim=1)
+    return squares.reshape(len(images), sizes, len(KINDS), *squares.shape[2:]).mean(dim=1)
 
 
 def appearance_map(images: Tensor, normal: NormalAppearance) -> Tensor:

@@ -12,7 +12,8 @@ from anomaly_cli.normality import place_appearance
 from models.appearance import (
     GRID,
     KINDS,
-    REACHES,
+    NEAR,
+    WIDE,
     PlaceAppearance,
     appearance,
     appearance_map,
@@ -32,15 +33,15 @@ def normals(count: int = 30, size: int = 128) -> torch.Tensor:
 
 
 def statistics_of(images: torch.Tensor) -> PlaceAppearance:
-    return place_appearance(images.split(8))
+    return place_appearance(images.split(8), NEAR)
 
 
 def test_statistics_of_a_striped_image_by_hand() -> None:
     """Columns of 0.2 and 0.6 in turn, red: every cell of 4 x 4 pixels holds two of each."""
     images = torch.zeros(1, 3, 256, 256)
     images[:, 0, :, 0::2], images[:, 0, :, 1::2] = 0.2, 0.6
-    seen = appearance(images)
-    assert seen.shape == (1, len(REACHES) * len(KINDS), GRID, GRID)
+    seen = appearance(images, WIDE)
+    assert seen.shape == (1, len(WIDE) * len(KINDS), GRID, GRID)
     grey = 0.299 * 0.4
     expected = {
         "brightness": grey,
@@ -57,19 +58,19 @@ def test_statistics_of_a_striped_image_by_hand() -> None:
 
 
 def test_the_border_of_the_image_darkens_nothing() -> None:
-    seen = appearance(torch.full((1, 3, 64, 64), 0.5))
-    for reach in range(len(REACHES)):
+    seen = appearance(torch.full((1, 3, 64, 64), 0.5), WIDE)
+    for reach in range(len(WIDE)):
         brightness = seen[0, reach * len(KINDS)]
         torch.testing.assert_close(brightness, torch.full_like(brightness, 0.5))
 
 
 def test_edges_have_their_direction() -> None:
     ramp = torch.linspace(0, 1, 64).expand(1, 3, 64, 64)  # grows from left to right
-    seen = appearance(ramp)[0, :, 32, 32]
+    seen = appearance(ramp, NEAR)[0, :, 32, 32]
     across, along = seen[KINDS.index("edges_across")], seen[KINDS.index("edges_along")]
     assert across.item() == pytest.approx(np.log(FLOOR + 1 / 63), rel=1e-3)
     assert along.item() == pytest.approx(np.log(FLOOR), rel=1e-3)
-    turned = appearance(ramp.mT)[0, :, 32, 32]
+    turned = appearance(ramp.mT, NEAR)[0, :, 32, 32]
     torch.testing.assert_close(turned[[2, 3]], seen[[3, 2]])
 
 

@@ -150,7 +150,7 @@ def rewrite(path: Path, change: str, value: object) -> None:
         ("drop", f"calibration.{MAP}.raw.maxima", "maxima"),
         ("reshape", "vae.encoder.mu.bias", "encoder.mu.bias"),
         ("reshape", "statistics.latent.variance", "3 latents"),
-        ("reshape", "statistics.appearance.mean", "12 values of appearance"),
+        ("reshape", "statistics.appearance.mean", "12 or 18 statistics of appearance"),
         ("reshape", f"calibration.{MAP}.raw.quantiles", "wrong size"),
         ("default_map", "gradcam@layer1", "gradcam@layer1"),
         ("model", {"image_size": 31}, "multiple of 32"),
@@ -175,6 +175,19 @@ def mixture_file(tmp_path: Path, vae: VAE, record: ModelRecord) -> Path:
     return path
 
 
+def test_appearance_with_wide_surroundings_comes_back(
+    tmp_path: Path, vae: VAE, record: ModelRecord
+) -> None:
+    wide = PlaceAppearance(torch.rand(18, 2, 2), torch.rand(2, 2, 18, 18))
+    path = tmp_path / "model.safetensors"
+    statistics = record.statistics._replace(appearance=wide)
+    save_model(path, vae.state_dict(), replace(record, statistics=statistics))
+    read = load_model(path).record.statistics.appearance
+    assert isinstance(read, PlaceAppearance)
+    assert torch.equal(read.mean, wide.mean)
+    assert torch.equal(read.whitening, wide.whitening)
+
+
 def test_kinds_of_places_come_back(mixture_file: Path) -> None:
     read = load_model(mixture_file).record.statistics.appearance
     assert isinstance(read, Mixture)
@@ -184,8 +197,8 @@ def test_kinds_of_places_come_back(mixture_file: Path) -> None:
 @pytest.mark.parametrize(
     ("part", "message"),
     [
-        ("mean", "12 values of appearance"),
-        ("whitening", "12 values of appearance"),
+        ("mean", "12 or 18 statistics of appearance"),
+        ("whitening", "12 or 18 statistics of appearance"),
         ("rarity", "rarity of each of 5"),
     ],
 )

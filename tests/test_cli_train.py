@@ -257,7 +257,7 @@ def test_stdout_carries_the_result_alone(mvtec: Path, tmp_path: Path) -> None:
     (row,) = json.loads(outcome.stdout)
     assert row["category"] == "disc"
     assert "epoch 1/1: reconstruction" in outcome.stderr
-    assert "disc: appearance is compared with that of" in outcome.stderr
+    assert "disc: appearance is compared with" in outcome.stderr
     quiet = run_cli(
         "--quiet",
         "train",

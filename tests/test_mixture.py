@@ -11,17 +11,20 @@ from PIL import Image
 from scipy.stats import multivariate_normal
 from sklearn.mixture import GaussianMixture
 
-from anomaly_cli.appearance_choice import (
-    ANY_PLACE,
-    SAME_PLACE,
-    appearance_anywhere,
-    choose_appearance,
-)
+from anomaly_cli.appearance_choice import WAYS, appearance_anywhere, choose_appearance, in_words
 from anomaly_cli.config import TrainConfig
 from anomaly_cli.data.normal import NormalImages
 from anomaly_cli.data.training_set import open_training_set
 from anomaly_cli.mixture_fit import COMPONENTS, fit_mixture
-from models.appearance import KINDS, PlaceAppearance, appearance_map, appearance_maps
+from anomaly_cli.reached import Reached
+from models.appearance import (
+    KINDS,
+    NEAR,
+    PlaceAppearance,
+    appearance_map,
+    appearance_maps,
+    count_statistics,
+)
 from models.config import VAEConfig
 from models.mixture import Mixture, misfit_terms, misfits
 
@@ -134,15 +137,40 @@ def config(data: Path, guidance: str = "synthetic") -> TrainConfig:
     )
 
 
-@pytest.mark.parametrize(("lie_anywhere", "way"), [(False, SAME_PLACE), (True, ANY_PLACE)])
+@pytest.mark.parametrize(("lie_anywhere", "way"), [(False, "same_place"), (True, "any_place")])
 def test_drawn_defects_tell_whether_parts_lie_anywhere(
     tmp_path: Path, lie_anywhere: bool, way: str
 ) -> None:
     write_discs(tmp_path / "disc" / "train" / "good", lie_anywhere=lie_anywhere)
     choice = choose_appearance(open_training_set(config(tmp_path)), batch_size=8)
-    assert set(choice.reached) == {SAME_PLACE, ANY_PLACE}
-    assert max(choice.reached, key=lambda name: choice.reached[name].mean) == way
-    assert isinstance(choice.normal, Mixture if way == ANY_PLACE else PlaceAppearance)
+    assert list(choice.reached) == list(WAYS)
+    assert choice.way.removesuffix("_wide") == way
+    assert isinstance(choice.normal, Mixture if lie_anywhere else PlaceAppearance)
+    told = in_words(choice.way, {name: row._asdict() for name, row in choice.reached.items()})
+    assert told.startswith(f"{WAYS[choice.way].words} of normal images (mean AUROC on drawn")
+
+
+@pytest.mark.parametrize(
+    ("means", "way"),
+    [
+        ((0.900, 0.908, 0.909, 0.9099), "same_place"),
+        ((0.900, 0.920, 0.910, 0.929), "any_place"),
+        ((0.900, 0.800, 0.920, 0.929), "same_place_wide"),
+        ((0.900, 0.800, 0.910, 0.929), "any_place_wide"),
+    ],
+)
+def test_narrow_halos_are_preferred_where_the_difference_is_small(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, means: tuple[float, ...], way: str
+) -> None:
+    write_discs(tmp_path / "disc" / "train" / "good", lie_anywhere=False)
+    values = iter(means)
+    monkeypatch.setattr(
+        "anomaly_cli.appearance_choice.reach", lambda *_maps: Reached(*[next(values)] * 2)
+    )
+    choice = choose_appearance(open_training_set(config(tmp_path)), batch_size=8)
+    assert choice.way == way
+    sizes = 3 if way.endswith("wide") else 2
+    assert count_statistics(choice.normal) == sizes * len(KINDS)
 
 
 def test_without_drawn_defects_places_are_compared_with_themselves(tmp_path: Path) -> None:
@@ -157,7 +185,7 @@ def test_part_in_a_new_place_is_normal_and_a_stain_on_it_is_not(tmp_path: Path) 
     folder = tmp_path / "good"
     write_discs(folder, lie_anywhere=True)
     images = NormalImages(sorted(folder.iterdir()), SIZE)
-    normal = appearance_anywhere(images, batch_size=8)
+    normal = appearance_anywhere(images, NEAR, batch_size=8)
     generator = np.random.default_rng(9)
     good = lay_disc(generator, (20, 44))
     stained = good.copy()
@@ -173,6 +201,6 @@ def test_part_in_a_new_place_is_normal_and_a_stain_on_it_is_not(tmp_path: Path) 
 def test_the_same_images_give_the_same_kinds(tmp_path: Path) -> None:
     write_discs(tmp_path / "good", lie_anywhere=True)
     images = NormalImages(sorted((tmp_path / "good").iterdir()), SIZE)
-    one, two = (appearance_anywhere(images, batch_size=size) for size in (8, 30))
+    one, two = (appearance_anywhere(images, NEAR, batch_size=size) for size in (8, 30))
     for a, b in zip(one, two, strict=True):
         torch.testing.assert_close(a, b)

@@ -207,8 +207,9 @@ def _record(
     data = {"fingerprint": settings["data"], "fit": len(images.fit), "held_out": count}
     data["held_out_parts"] = images.split.held_out_parts
     record = record_model(trainer.vae, images, config, trainer.device, training=training, data=data)
-    if ways := record.training["appearance_selection"]:
-        console.note(f"{config.category}: appearance is compared with {in_words(ways)}")
+    if reached := record.training["appearance_selection"]:
+        way = in_words(record.training["appearance"], reached)
+        console.note(f"{config.category}: appearance is compared with {way}")
     return record
 
 
