@@ -18,15 +18,12 @@ from anomaly_cli.data.painted import painted_batches
 from anomaly_cli.data.training_set import TrainingSet
 from anomaly_cli.mixture_fit import fit_mixture
 from anomaly_cli.normality import APPEARANCE_NOISE, place_appearance
-from anomaly_cli.reached import Reached, reach
+from anomaly_cli.reached import NARROW_MARGIN, Reached, reach
 from models.appearance import NEAR, WIDE, NormalAppearance, appearance, appearance_map
 from models.mixture import Mixture
 
 _SAMPLES = 100_000  # places of all images that a mixture is fitted to
 _MOST_OF_ONE = 1024  # of one image's: neighbours tell the same
-# What one way has to find more of than those before it. Half of what decides between maps: all of
-# them are plain statistics, and none has learned from drawn defects.
-_MARGIN = 0.01
 
 
 class Way(NamedTuple):
@@ -54,7 +51,7 @@ class AppearanceChoice(NamedTuple):
 
 
 def choose_appearance(images: TrainingSet, *, batch_size: int) -> AppearanceChoice:
-    """The first way that finds the drawn defects as well as the best, within `_MARGIN`.
+    """The first way that finds the drawn defects as well as the best, within `NARROW_MARGIN`.
 
     The same place where none were drawn.
     """
@@ -66,7 +63,7 @@ def choose_appearance(images: TrainingSet, *, batch_size: int) -> AppearanceChoi
         fitted[name] = _fit(way, images.fit, batch_size)
         maps = _maps(painted_batches(images.validation, batch_size), fitted[name])
         reached[name] = reach(maps, images.validation)
-    enough = max(row.mean for row in reached.values()) - _MARGIN
+    enough = max(row.mean for row in reached.values()) - NARROW_MARGIN
     best = next(name for name in WAYS if reached[name].mean >= enough)
     return AppearanceChoice(best, fitted[best], reached)
 

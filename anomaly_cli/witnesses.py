@@ -21,7 +21,7 @@ from anomaly_cli.fusion import (
 )
 from anomaly_cli.images import AnomalyMap
 from anomaly_cli.maps import MapSpec
-from anomaly_cli.reached import MARGIN, reach
+from anomaly_cli.reached import NARROW_MARGIN, reach
 
 SHARPNESS = (1, 2, 4, 8)  # powers of the weights
 
@@ -47,7 +47,7 @@ def trust_parts(
         reach((add_parts(weigh_parts(parts, each)) for parts in images), validation).mean
         for each in sharpened
     ]
-    is_good = [mean >= max(means) - MARGIN for mean in means]
+    is_good = [mean >= max(means) - NARROW_MARGIN for mean in means]
     return sharpened[is_good.index(True)]
 
 
