@@ -1,5 +1,6 @@
 """Mixtures of Gaussians, beside scipy and scikit-learn, and what they say of appearance."""
 
+import json
 import math
 from pathlib import Path
 
@@ -7,11 +8,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from conftest import TRAIN_OPTIONS, run_cli
 from PIL import Image
 from scipy.stats import multivariate_normal
 from sklearn.mixture import GaussianMixture
 
 from anomaly_cli.appearance_choice import WAYS, appearance_anywhere, choose_appearance, in_words
+from anomaly_cli.checkpoint import load_model
 from anomaly_cli.config import TrainConfig
 from anomaly_cli.data.normal import NormalImages
 from anomaly_cli.data.training_set import open_training_set
@@ -179,6 +182,33 @@ def test_without_drawn_defects_places_are_compared_with_themselves(tmp_path: Pat
     choice = choose_appearance(images, batch_size=8)
     assert isinstance(choice.normal, PlaceAppearance)
     assert choice.reached == {}
+
+
+def test_model_of_parts_that_lie_anywhere_keeps_their_kinds_of_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From training to the explanation of the highest pixel."""
+    anywhere = {name: way for name, way in WAYS.items() if way.is_anywhere}
+    monkeypatch.setattr("anomaly_cli.appearance_choice.WAYS", anywhere)
+    write_discs(tmp_path / "disc" / "train" / "good", lie_anywhere=True)
+    outcome = run_cli(
+        "train", "--data", tmp_path, "--category", "disc", "--output", tmp_path / "runs",
+        "--epochs", 1, "--neck", "fpn", *TRAIN_OPTIONS,
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.stderr
+    record = load_model(tmp_path / "runs" / "disc").record
+    assert isinstance(record.statistics.appearance, Mixture)
+    words = anywhere[record.training["appearance"]].words
+    assert f"disc: appearance is compared with {words} of normal images" in outcome.stderr
+    outcome = run_cli(
+        "localize", tmp_path / "runs" / "disc", tmp_path / "disc" / "train" / "good" / "000.png",
+        "--map", "fused", "--latents", "all", "--output", tmp_path / "out", "--json",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.stderr
+    (row,) = json.loads(outcome.stdout)
+    shares = row["peak"]["appearance_shares"]
+    assert list(shares) == list(KINDS)
+    assert sum(shares.values()) == pytest.approx(1)
 
 
 def test_part_in_a_new_place_is_normal_and_a_stain_on_it_is_not(tmp_path: Path) -> None:
