@@ -1,12 +1,14 @@
-"""Four categories that nothing was tuned on, drawn by program, with defects of their own.
+"""Five categories drawn by program, with defects of their own.
 
     python benchmarks/strangers.py strangers
     anomaly-cli train --fast --data strangers --category carpet
     anomaly-cli evaluate --data strangers --category carpet
 
-A woven carpet, a leather, a grid at any angle, and a screw that lies anywhere: 220 normal images
-for training, 30 for test, and 15 of each of four defect types, 256 px, in the layout of MVTec AD.
-The defects share no code with those that training draws. Figures: docs/accuracy.md.
+A woven carpet, a leather, a grid at any angle, and a screw and a nut that lie anywhere: 220 normal
+images for training, 30 for test, and 15 of each of four defect types, 256 px, in the layout of
+MVTec AD. The defects share no code with those that training draws. The first four were in view when
+the ways to compare appearance were chosen (docs/decisions/0017); the nut was drawn after that, and
+nothing was changed for it. Figures: docs/accuracy.md.
 """
 
 import argparse
@@ -124,6 +126,32 @@ def lay_screw(g: Random) -> Screw:
     grey = np.where(head & (np.abs(v) < 3) & (u < -66), 60, grey)
     grey = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), 0.9) + 3 * noise(g, 0.8)
     return Screw(np.stack([grey + g.normal() * 4] * 3, -1), angle, centre, body | head)
+
+
+class Nut(NamedTuple):
+    """A hexagonal nut on dark ground, and where it lies."""
+
+    image: Array
+    centre: NDArray[np.float64]  # x, y
+    metal: NDArray[np.bool_]
+    angle: float
+
+
+def lay_nut(g: Random) -> Nut:
+    """A nut at any angle, a little larger or smaller."""
+    angle, radius = g.uniform(0, 2 * np.pi), g.uniform(68, 76)
+    centre = SIDE / 2 + g.uniform(-25, 25, 2)
+    u, v = rotated(XX - centre[0], YY - centre[1], angle)
+    sides = [np.abs(rotated(u, v, np.pi / 3 * side)[0]) for side in range(3)]
+    reach, distance = np.max(sides, axis=0), np.hypot(u, v)
+    metal = (reach < radius) & (distance > 34)
+    ground = 45 + 5 * noise(g, 1) + 4 * noise(g, 40)
+    rings = 150 + 12 * np.sin(distance * 1.3) + 5 * noise(g, 1.5)  # turned on a lathe
+    bevel = np.where(reach > radius - 10, 25.0, 0.0) - np.where(distance < 40, 45.0, 0.0)
+    light = 20 * np.cos(np.arctan2(v, u) + angle)  # from one side, however the nut lies
+    grey = np.where(metal, rings + bevel + light, ground).astype(np.float32)
+    grey = cv2.GaussianBlur(grey, (0, 0), 0.8) + 3 * noise(g, 0.8)
+    return Nut(np.stack([grey + g.normal() * 4] * 3, -1), centre, metal, angle)
 
 
 # Defects
@@ -254,6 +282,24 @@ def spoil_screw(g: Random, kind: str) -> Drawn:
     return changed(blend(screw.image, soft(mask), 150), screw.image)
 
 
+def spoil_nut(g: Random, kind: str) -> Drawn:
+    """A scratch, a chip in the rim, rust or a dent."""
+    nut = lay_nut(g)
+    turn = g.uniform(0, 2 * np.pi)
+    place = nut.centre + g.uniform(45, 60) * np.array([np.cos(turn), np.sin(turn)])
+    if kind == "scratch":
+        line = curve(g, 2) * nut.metal
+        return Drawn(blend(nut.image, line, g.choice([60, 235])), line > 0.3)
+    if kind == "chip":
+        rim = nut.centre + 72 * np.array([np.cos(turn), np.sin(turn)])
+        mask = blob(g, g.uniform(7, 13), rim) & nut.metal
+        return changed(blend(nut.image, soft(mask), 45 + 5 * noise(g, 1)[..., None]), nut.image)
+    if kind == "rust":
+        mask = blob(g, g.uniform(8, 16), place) & nut.metal
+        return Drawn(tint(nut.image, mask, (0.05, 0.35, 0.5)), mask)
+    return changed(warp(g, nut.image, place, 8, 8), nut.image)
+
+
 CATEGORIES = {
     "carpet": Category(carpet, spoil_carpet, ("hole", "thread", "color", "cut")),
     "leather": Category(leather, spoil_leather, ("fold", "poke", "glue", "color")),
@@ -261,6 +307,7 @@ CATEGORIES = {
     "screw": Category(
         lambda g: lay_screw(g).image, spoil_screw, ("scratch", "front", "thread", "neck")
     ),
+    "nut": Category(lambda g: lay_nut(g).image, spoil_nut, ("scratch", "chip", "rust", "dent")),
 }
 
 
@@ -286,13 +333,14 @@ def write_category(folder: Path, category: Category) -> None:
 
 
 def main() -> None:
-    """Write all categories."""
+    """Write all categories, or those that are named."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("output", type=Path, help="folder to write to")
-    output = parser.parse_args().output
-    for name, category in CATEGORIES.items():
-        write_category(output / name, category)
-        print(output / name)
+    parser.add_argument("--category", action="append", choices=list(CATEGORIES))
+    options = parser.parse_args()
+    for name in options.category or CATEGORIES:
+        write_category(options.output / name, CATEGORIES[name])
+        print(options.output / name)
 
 
 if __name__ == "__main__":
