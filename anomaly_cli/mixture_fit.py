@@ -30,12 +30,14 @@ def fit_mixture(values: Tensor, *, noise: float) -> Mixture:
         noise: standard deviation that each value has besides, of any component.
     """
     scale = values.std(dim=0, correction=0) + noise
-    scaled = values / scale
+    middle = values.mean(dim=0)
+    scaled = (values - middle) / scale
     floor = _FLOOR + (noise / scale.double()).square()
     mixture = _maximize(_clusters(scaled), floor)
     for _ in range(_ROUNDS):
         mixture = _maximize(_expect(scaled, mixture), floor)
-    return Mixture(mixture.mean * scale, mixture.whitening / scale, mixture.rarity)
+    mean = mixture.mean * scale + middle
+    return Mixture(mean, mixture.whitening / scale, mixture.rarity)
 
 
 def _clusters(values: Tensor) -> Tensor:

@@ -134,7 +134,6 @@ class Nut(NamedTuple):
     image: Array
     centre: NDArray[np.float64]  # x, y
     metal: NDArray[np.bool_]
-    angle: float
 
 
 def lay_nut(g: Random) -> Nut:
@@ -151,7 +150,7 @@ def lay_nut(g: Random) -> Nut:
     light = 20 * np.cos(np.arctan2(v, u) + angle)  # from one side, however the nut lies
     grey = np.where(metal, rings + bevel + light, ground).astype(np.float32)
     grey = cv2.GaussianBlur(grey, (0, 0), 0.8) + 3 * noise(g, 0.8)
-    return Nut(np.stack([grey + g.normal() * 4] * 3, -1), centre, metal, angle)
+    return Nut(np.stack([grey + g.normal() * 4] * 3, -1), centre, metal)
 
 
 # Defects

@@ -20,14 +20,16 @@ def misfits(values: Tensor, mixture: Mixture) -> Tensor:
     """How badly values (N, C) fit each Gaussian, (N, K): |T_k (x - m_k)|^2 + rarity_k.
 
     That is -2 log(weight * density) up to a constant. Multiplied out it is one product of
-    matrices, which is many times as fast as a deviation from each mean.
+    matrices, which is many times as fast as a deviation from each mean. Both are taken from the
+    middle of the means first: squares of what lies far from 0 would leave float32 nothing to tell.
     """
-    mean, whitening, rarity = mixture
+    middle = mixture.mean.mean(dim=0)
+    mean, whitening, rarity = mixture.mean - middle, mixture.whitening, mixture.rarity
     precision = whitening.mT @ whitening
     slope = (precision @ mean[:, :, None])[:, :, 0]
     constant = (slope * mean).sum(dim=1) + rarity
     weights = torch.cat([precision.flatten(1), -2 * slope, constant[:, None]], dim=1)
-    return monomials(values) @ weights.T
+    return monomials(values - middle) @ weights.T
 
 
 def monomials(values: Tensor) -> Tensor:

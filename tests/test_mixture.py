@@ -100,6 +100,16 @@ def test_fit_is_as_likely_as_that_of_scikit_learn(monkeypatch: pytest.MonkeyPatc
     assert ours.item() == pytest.approx(theirs.score(values.numpy()), abs=0.02)
 
 
+def test_values_far_from_zero_fit_as_those_about_it() -> None:
+    """A bright, even product: squares of 1000 standard deviations have no digit left for one."""
+    values = two_kinds() / 64  # so that nothing is lost when they are shifted
+    values = (values * 2**12).round() / 2**12
+    near, far = fit_mixture(values, noise=0.0), fit_mixture(values + 64, noise=0.0)
+    torch.testing.assert_close(far.mean - 64, near.mean, atol=1e-3, rtol=0)
+    shifted = misfit_terms(values + 64, far)
+    torch.testing.assert_close(shifted, misfit_terms(values, near), atol=0.05, rtol=0.05)
+
+
 def test_few_values_have_few_components() -> None:
     assert len(fit_mixture(two_kinds(1200), noise=0.0).mean) == 2
     assert len(fit_mixture(two_kinds(40), noise=0.0).mean) == 1
