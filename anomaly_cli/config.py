@@ -13,17 +13,20 @@ STATE_FILE = "training_state.pt"
 MANIFEST_FILE = "manifest.jsonl"
 DATA_VARIABLE = "ANOMALY_CLI_DATA"
 
-MapSource = Literal["attention", "appearance", "reconstruction", "ssim", "centre_prior", "fused"]
+MapSource = Literal[
+    "attention", "appearance", "context", "reconstruction", "ssim", "centre_prior", "fused"
+]
 Scores = Literal["raw", "global", "position"]
 Layout = Literal["mirror", "mvtec"]
 Resolution = Literal["network", "original"]  # at which maps and masks are compared
 Counting = Literal["exact", "streaming"]  # of pixels
 APPEARANCE = "appearance"  # how unusual brightness, contrast, edges and colour are
+CONTEXT = "context"  # how badly brightness, contrast, edges and colour fit the rest of the image
 RECONSTRUCTION = "reconstruction"  # the map |x - x^|, beside those of attention
 SSIM = "ssim"  # 1 - structural similarity of x and x^
 CENTRE_PRIOR = "centre_prior"  # a Gaussian in the middle: what can be had without looking
-BASELINES = (APPEARANCE, RECONSTRUCTION, SSIM, CENTRE_PRIOR)
-FUSED = "fused"  # attention, appearance and error, in standard deviations of normal images
+BASELINES = (APPEARANCE, CONTEXT, RECONSTRUCTION, SSIM, CENTRE_PRIOR)
+FUSED = "fused"  # attention, appearance, context and error, in standard deviations of normal images
 
 
 _PLAIN = TrainDefaults()

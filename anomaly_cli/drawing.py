@@ -10,7 +10,7 @@ from torch import Tensor
 
 from anomaly_cli.baselines import baseline_map
 from anomaly_cli.calibration import MapCalibration, calibrate_map
-from anomaly_cli.config import APPEARANCE
+from anomaly_cli.config import APPEARANCE, CONTEXT
 from anomaly_cli.data.normal import NormalImages
 from anomaly_cli.data.painted import PaintedImage, painted_batches
 from anomaly_cli.fusion import MapSettings, add_parts, by_image, finish_parts
@@ -18,7 +18,7 @@ from anomaly_cli.images import AnomalyMap
 from anomaly_cli.maps import MapSpec, map_specs, parts_of
 from anomaly_cli.masks import MarkedMap
 from anomaly_cli.score_scales import ScoreScale
-from models.appearance import NormalAppearance, appearance_map, appearance_maps, mean_map
+from models.appearance import appearance_maps, mean_map
 from models.attention import (
     LatentStatistics,
     LocalStatistics,
@@ -27,8 +27,11 @@ from models.attention import (
     latent_attention_maps,
 )
 from models.config import Attention, Layer, OneClassConfig
+from models.context import NormalContext, context_maps
 from models.gradients import Activation, Encoder, activate
 from models.vae import VAE, Posterior
+
+OF_KINDS = (APPEARANCE, CONTEXT)  # sources whose maps are made of one for each kind of statistic
 
 
 class LatentMaps(NamedTuple):
@@ -38,7 +41,8 @@ class LatentMaps(NamedTuple):
     latent_maps: Tensor  # (B, D, h, w) float32; their mean is the attention, before it is smoothed
     posterior: Posterior
     parts: tuple[Tensor, ...] = ()  # of a fused map, which is their sum, (B, S, S) each
-    appearance_maps: Tensor | None = None  # of a fused map, (B, 6, g, g): `appearance.KINDS`
+    # Of a fused map, by source of the part: (B, 6, g, g), one for each of `appearance.KINDS`.
+    kind_maps: Mapping[str, Tensor] = {}
 
 
 class MapMaker:
@@ -102,15 +106,18 @@ class MapMaker:
         return {part: maps[part].detach().float().cpu() for part in parts}
 
     def _baseline(self, spec: MapSpec, images: Tensor, latents: Tensor | None) -> Tensor:
-        if spec.source == APPEARANCE:
-            return appearance_map(images, self._normal_appearance)
+        if spec.source in OF_KINDS:
+            return mean_map(self._kind_maps(spec.source, images), (self.size, self.size))
         return baseline_map(spec.source, self.vae, images, latents)
 
-    @property
-    def _normal_appearance(self) -> NormalAppearance:
-        if self.statistics.appearance is None:
-            raise ValueError("maps of appearance need that of normal images")
-        return self.statistics.appearance
+    def _kind_maps(self, source: str, images: Tensor) -> Tensor:
+        """What the map of a source of `OF_KINDS` is the mean of, (B, 6, g, g)."""
+        appearance, context = self.statistics.appearance, self.statistics.context
+        if source == APPEARANCE and appearance is not None:
+            return appearance_maps(images, appearance)
+        if source == CONTEXT and context:
+            return context_maps(images, context)
+        raise ValueError(f"maps of {source} need that of normal images")
 
     def _activate(
         self, images: Tensor, layer: Layer, attentions: Collection[Attention]
@@ -146,12 +153,13 @@ class MapMaker:
         size = (self.size, self.size)
         posterior = Posterior(*(part.detach().float() for part in activation.posterior))
         drawn = {spec.parts[0]: mean_map(maps, size).cpu()}
-        looks = None
-        if spec.is_fused:
-            _attention, appearance, error = spec.parts
-            looks = appearance_maps(images, self._normal_appearance).cpu()
-            drawn[appearance] = mean_map(looks, size)
-            drawn[error] = self._baseline(error, images, posterior.mu).cpu()
+        kinds: dict[str, Tensor] = {}
+        for part in spec.parts[1:]:
+            if part.source in OF_KINDS:
+                kinds[part.source] = self._kind_maps(part.source, images).cpu()
+                drawn[part] = mean_map(kinds[part.source], size)
+            else:
+                drawn[part] = self._baseline(part, images, posterior.mu).cpu()
         finished = self._finish(drawn, spec)
         parts = zip(*finished, strict=True) if spec.is_fused else ()
         return LatentMaps(
@@ -159,7 +167,7 @@ class MapMaker:
             maps.cpu(),
             Posterior(*(part.cpu() for part in posterior)),
             tuple(torch.from_numpy(np.stack(part)) for part in parts),
-            looks,
+            kinds,
         )
 
 
@@ -171,6 +179,7 @@ def _to(statistics: NormalStatistics, device: torch.device) -> NormalStatistics:
         _local_to(statistics.local, device),
         _local_to(statistics.half, device),
         None if looks is None else type(looks)(*(part.to(device) for part in looks)),
+        [NormalContext(*(part.to(device) for part in own)) for own in statistics.context],
     )
 
 

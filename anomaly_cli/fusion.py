@@ -1,22 +1,25 @@
-"""Attention, appearance and error in one map, each in standard deviations of normal images.
+"""Attention, appearance, context and error in one map, in standard deviations of normal images.
 
-    fused(p) = t c(z(log M(p))) + a c(z(log A(p))) + r c(z(log R(p)) / 2),  z(x) = (x - m(p)) / s(p)
+    fused(p) = t c(z(log M(p))) + a c(z(log A(p))) + k c(z(log K(p)) / 2)
+               + r c(z(log R(p)) / 2),  z(x) = (x - m(p)) / s(p)
 
-M is the exact attention, A the appearance (`models.appearance`) and R the reconstruction error, all
-smoothed; m and s are the mean and standard deviation of the logarithm over the normal images that
-fit the model: the same everywhere (`fused`), or position by position (`fused_position`, for aligned
-objects). With `exact_covariance` or `exact_scales`, which are in units of their position already as
-the appearance is, only the error is scaled position by position (`fused_covariance`,
-`fused_scales`). The guided attention is calm and round, the error is sharp and noisy; all are
-skewed, and their logarithms are not, which lets them be added. A sum of log-likelihood ratios of
-independent witnesses would be added the same way; the error counts half, because it is the worst
-witness of where a defect is, and the trust t, a and r in [0, 1] is what drawn defects say that each
-part can tell beside the others (`witnesses`). Beyond six standard deviations a part counts by its
-logarithm alone (c, `compress`): a single witness that is beside itself draws a halo around a
-defect, and where all three agree there is none.
+M is the exact attention, A the appearance (`models.appearance`), K the context (`models.context`)
+and R the reconstruction error, all smoothed; m and s are the mean and standard deviation of the
+logarithm over normal images: the same everywhere (`fused`), or position by position
+(`fused_position`, for aligned objects). With `exact_covariance` or `exact_scales`, which are in
+units of their position already as appearance and context are, only the error is scaled position by
+position (`fused_covariance`, `fused_scales`). The guided attention is calm and round, the error is
+sharp and noisy; all are skewed, and their logarithms are not, which lets them be added. A sum of
+log-likelihood ratios of independent witnesses would be added the same way. The error counts half,
+because it is the worst witness of where a defect is, and the context, because it is the one that is
+surprised most by new normal images. The trust t, a, k and r in [0, 1] is what drawn defects say
+that each part can tell beside the others (`witnesses`). Beyond six standard deviations a part
+counts by its logarithm alone (c, `compress`): a single witness that is beside itself draws a halo
+around a defect, and where all agree there is none.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, product
 from typing import NamedTuple
 
 import cv2
@@ -24,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anomaly_cli.config import APPEARANCE, RECONSTRUCTION
+from anomaly_cli.config import APPEARANCE, CONTEXT, RECONSTRUCTION
 from anomaly_cli.images import AnomalyMap
 from anomaly_cli.maps import FUSED_COVARIANCE, FUSED_POSITION, FUSED_SCALES, MapSpec, parts_of
 from anomaly_cli.normality import Moments
@@ -35,6 +38,7 @@ from anomaly_cli.score_scales import ScoreScale, pooled_scale, position_scale
 # grey levels: below lies noise, and not how well the image was rebuilt.
 DISTANCE_FLOOR, ERROR_FLOOR = 1.0, 1e-2
 ERROR_WEIGHT = 0.5  # docs/decisions/0011
+CONTEXT_WEIGHT = 0.5  # docs/decisions/0018
 LINEAR_UP_TO = 6.0  # standard deviations, docs/decisions/0014
 
 
@@ -43,14 +47,16 @@ class Fusion(NamedTuple):
 
     attention: ScoreScale
     appearance: ScoreScale
+    context: ScoreScale
     reconstruction: ScoreScale
 
     def parts(self, maps: Sequence[AnomalyMap]) -> tuple[AnomalyMap, ...]:
         """The terms of the fused map of smoothed maps (S, S), in the order of the scales."""
-        attention, looks, error = maps
+        attention, looks, context, error = maps
         return (
             compress(self.attention(np.log(attention + DISTANCE_FLOOR))),
             compress(self.appearance(np.log(looks + DISTANCE_FLOOR))),
+            compress(np.float32(CONTEXT_WEIGHT) * self.context(np.log(context + DISTANCE_FLOOR))),
             compress(np.float32(ERROR_WEIGHT) * self.reconstruction(np.log(error + ERROR_FLOOR))),
         )
 
@@ -68,6 +74,7 @@ class Trust(NamedTuple):
 
     attention: float = 1.0
     appearance: float = 1.0
+    context: float = 1.0
     reconstruction: float = 1.0
 
 
@@ -126,15 +133,19 @@ def finish_map(
 def fit_fusions(
     draw: Callable[[Tensor, Sequence[MapSpec]], Mapping[MapSpec, Tensor]],
     batches: Iterable[Tensor],
+    held_out: Iterable[Tensor],
     specs: Sequence[MapSpec],
     smoothings: Sequence[float],
     grid: int,
 ) -> dict[float, dict[str, Fusion]]:
     """The scales of fused maps for each smoothing, from normal images in one pass.
 
+    Those of the context are of images that it has not seen: it expects too much of the others.
+
     Args:
         draw: images (B, 3, S, S) and `specs` -> unsmoothed maps (B, S, S) of all their parts.
-        batches: normal images.
+        batches: normal images that fit the model.
+        held_out: others.
         specs: fused maps.
         smoothings: to be compared.
         grid: side at which scales per position are kept.
@@ -144,12 +155,15 @@ def fit_fusions(
     """
     parts = parts_of(specs)
     moments = {(sigma, part): Moments() for sigma in smoothings for part in parts}
-    for images in batches:
-        drawn = draw(images, specs)
-        for (sigma, part), of_part in moments.items():
+    seen = [part for part in parts if part.source != CONTEXT]
+    unseen = [part for part in parts if part.source == CONTEXT]
+    for drawn in chain(
+        (draw(images, seen) for images in batches), (draw(images, unseen) for images in held_out)
+    ):
+        for sigma, (part, maps) in product(smoothings, drawn.items()):
             floor = ERROR_FLOOR if part.source == RECONSTRUCTION else DISTANCE_FLOOR
-            small = [_small_log(smooth(m, sigma), floor, grid) for m in drawn[part].numpy()]
-            of_part.add(torch.from_numpy(np.stack(small)))
+            small = [_small_log(smooth(m, sigma), floor, grid) for m in maps.numpy()]
+            moments[sigma, part].add(torch.from_numpy(np.stack(small)))
     return {
         sigma: {
             spec.source: Fusion(
@@ -168,9 +182,9 @@ def _small_log(anomaly_map: AnomalyMap, floor: float, grid: int) -> AnomalyMap:
 
 def _fit_scale(moments: Moments, fused: MapSpec, part: MapSpec) -> ScoreScale:
     mean, square = moments.mean.numpy(), moments.mean_square.numpy()
-    # Appearance, and attention with covariances, are in units of their position already.
+    # Appearance, context, and attention with covariances are in units of their position already.
     by_position = {
-        FUSED_POSITION: part.source != APPEARANCE,
+        FUSED_POSITION: part.source not in (APPEARANCE, CONTEXT),
         FUSED_COVARIANCE: part.source == RECONSTRUCTION,
         FUSED_SCALES: part.source == RECONSTRUCTION,
     }

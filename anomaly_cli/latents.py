@@ -1,7 +1,7 @@
 """Which latents to show, and what they say of an image: deviation, share, map, traversal."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -82,15 +82,16 @@ class Peak(NamedTuple):
     column: int
     parts: tuple[float, ...]  # of a fused map, which is their sum, in the order of `Fusion`
     shares: NDArray[np.float64]  # (D,), of each latent in the attention there; sum 1, or NaN
-    looks: NDArray[np.float64]  # (6,), of each of `KINDS` in the appearance; empty if not fused
+    # Of each of `KINDS` in the parts of a fused map that are made of these, by source: (6,).
+    kinds: Mapping[str, NDArray[np.float64]]
 
     def record(self) -> dict[str, Any]:
         """Plain JSON values."""
         place: dict[str, Any] = {"row": self.row, "column": self.column}
         place |= dict(zip(Fusion._fields, self.parts, strict=False))
-        if len(self.looks):
-            shares = map(_finite, self.looks.tolist())
-            place["appearance_shares"] = dict(zip(KINDS, shares, strict=True))
+        for source, of_kinds in self.kinds.items():
+            shares = map(_finite, of_kinds.tolist())
+            place[f"{source}_shares"] = dict(zip(KINDS, shares, strict=True))
         return place
 
 
@@ -147,9 +148,8 @@ def _find_peak(drawn: LatentMaps, place: int, smoothing: float) -> Peak:
         return values / total if total > 0 else np.full_like(values, np.nan)
 
     parts = tuple(float(part[place, row, column]) for part in drawn.parts)
-    looks = drawn.appearance_maps
-    of_looks = np.zeros(0) if looks is None else shares(looks[place])
-    return Peak(row, column, parts, shares(drawn.latent_maps[place]), of_looks)
+    kinds = {source: shares(maps[place]) for source, maps in drawn.kind_maps.items()}
+    return Peak(row, column, parts, shares(drawn.latent_maps[place]), kinds)
 
 
 def _finite(value: float) -> float | None:

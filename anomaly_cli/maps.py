@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from anomaly_cli.config import APPEARANCE, BASELINES, FUSED, RECONSTRUCTION
+from anomaly_cli.config import APPEARANCE, BASELINES, CONTEXT, FUSED, RECONSTRUCTION
 from anomaly_cli.errors import ConfigError
 from models.config import EXACT, SUMMED, Attention, Layer, OneClassConfig
 
@@ -45,7 +45,7 @@ class MapSpec(NamedTuple):
         if not self.is_fused:
             return (self,)
         attention = MapSpec(ATTENTION_PART[self.source].value, self.layer)
-        return attention, MapSpec(APPEARANCE), MapSpec(RECONSTRUCTION)
+        return attention, MapSpec(APPEARANCE), MapSpec(CONTEXT), MapSpec(RECONSTRUCTION)
 
 
 def parts_of(specs: Iterable[MapSpec]) -> list[MapSpec]:

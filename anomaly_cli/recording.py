@@ -13,6 +13,7 @@ from anomaly_cli.appearance_choice import choose_appearance
 from anomaly_cli.calibration import parse_threshold
 from anomaly_cli.checkpoint import ModelRecord
 from anomaly_cli.config import TrainConfig
+from anomaly_cli.context_fit import fit_context
 from anomaly_cli.data.painted import PaintedImage, painted_batches
 from anomaly_cli.data.training_set import TrainingSet
 from anomaly_cli.drawing import MapMaker, calibrate_maps
@@ -54,7 +55,8 @@ def record_model(
         with_half=model.has_scales,
     )
     looks = choose_appearance(images, batch_size=batch)
-    statistics = statistics._replace(appearance=looks.normal)
+    context = fit_context(images.fit.batches(batch), images.held_out.batches(batch))
+    statistics = statistics._replace(appearance=looks.normal, context=context)
     maker = MapMaker(vae, statistics, model.image_size, device)
     selected = _select(maker, images, config)
     maker.settings = selected.settings
@@ -116,8 +118,8 @@ def _settings(maker: MapMaker, images: TrainingSet, config: TrainConfig) -> list
     if not specs:
         return [MapSettings(sigma) for sigma in smoothings]
     grid = config.model.image_size // config.model.stride(config.model.layers[-1])
-    batches = images.fit.batches(config.batch_size)
-    fusions = fit_fusions(maker.draw, batches, specs, smoothings, grid)
+    fit, held_out = (part.batches(config.batch_size) for part in (images.fit, images.held_out))
+    fusions = fit_fusions(maker.draw, fit, held_out, specs, smoothings, grid)
     return [MapSettings(sigma, fusions[sigma]) for sigma in smoothings]
 
 

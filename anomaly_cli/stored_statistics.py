@@ -12,6 +12,7 @@ from models.appearance import (
 )
 from models.attention import LatentStatistics, LocalStatistics, NormalStatistics
 from models.config import OneClassConfig
+from models.context import GRIDS, NormalContext
 from models.mixture import Mixture
 
 
@@ -26,6 +27,9 @@ def statistics_tensors(statistics: NormalStatistics) -> dict[str, Tensor]:
         if own is not None:
             items = own._asdict().items()
             parts |= {f"{prefix}.{name}": part for name, part in items if part is not None}
+    for at_grid in statistics.context:
+        prefix = f"context.{at_grid.mean.shape[-1]}"
+        parts |= {f"{prefix}.{name}": part for name, part in at_grid._asdict().items()}
     return {f"statistics.{name}": part for name, part in parts.items()}
 
 
@@ -45,7 +49,17 @@ def read_statistics(model: OneClassConfig, tensors: dict[str, Tensor]) -> Normal
         raise ValueError(f"statistics of {model.latent_dim} latents expected")
     if model.has_scales and half is None:
         raise KeyError("statistics.half.mean")
-    return NormalStatistics(latent, local, half, _read_appearance(tensors))
+    context = tuple(_read_context(tensors, grid) for grid in GRIDS)
+    return NormalStatistics(latent, local, half, _read_appearance(tensors), context)
+
+
+def _read_context(tensors: dict[str, Tensor], grid: int) -> NormalContext:
+    prefix = f"statistics.context.{grid}."
+    seen = NormalContext(*(tensors[prefix + name] for name in NormalContext._fields))
+    shape = (len(KINDS), grid, grid)
+    if seen.mean.shape != shape or seen.residual.shape != (seen.mean.numel(),) * 2:
+        raise ValueError(f"{prefix}: {' x '.join(map(str, shape))} values expected")
+    return seen
 
 
 def _read_appearance(tensors: dict[str, Tensor]) -> NormalAppearance:

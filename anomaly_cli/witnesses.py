@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from anomaly_cli.data.painted import PaintedImage
 from anomaly_cli.fusion import (
+    CONTEXT_WEIGHT,
     ERROR_WEIGHT,
     MapSettings,
     Trust,
@@ -55,12 +56,16 @@ def _by_distances(
     images: Sequence[Sequence[AnomalyMap]], validation: Sequence[PaintedImage]
 ) -> Trust:
     """In proportion to the distances; of N images the finished parts."""
-    attention, appearance, error = (
+    attention, appearance, context, error = (
         reach(maps, validation).distance for maps in zip(*images, strict=True)
     )
     best = max(attention, appearance)
     if best == 0:
         return Trust()
-    # The scores of the error are halved: as much as that counts in full, and no more, for it is the
-    # worst witness of where a defect is.
-    return Trust(attention / best, appearance / best, min(error / best / ERROR_WEIGHT, 1.0))
+    # The scores of context and error are halved: as much as that counts in full, and no more.
+    return Trust(
+        attention / best,
+        appearance / best,
+        min(context / best / CONTEXT_WEIGHT, 1.0),
+        min(error / best / ERROR_WEIGHT, 1.0),
+    )

@@ -73,7 +73,9 @@ def random_maker(loaded: LoadedModel, data: Path, device: torch.device) -> MapMa
     vae.eval()
     with_half = record.model.has_scales
     statistics = normal_statistics(vae.encoder, images.batches(16), with_half=with_half)
-    statistics = statistics._replace(appearance=record.statistics.appearance)
+    statistics = statistics._replace(
+        appearance=record.statistics.appearance, context=record.statistics.context
+    )
     return MapMaker(vae, statistics, record.model.image_size, device, settings=record.settings)
 
 

@@ -37,6 +37,7 @@ from models.attention import (
     supports,
 )
 from models.config import SUMMED, Attention, VAEConfig
+from models.context import GRIDS, NormalContext, context_maps
 from models.gradients import Weighting, activate, local_latents, signed_maps
 from models.mixture import Mixture
 from models.resnet import ResNet18Encoder, resnet18_vae
@@ -139,6 +140,16 @@ def bench_appearance(images: Tensor, repeats: int) -> None:
         cost = ratio(partial(appearance_map, images, normal), bare, repeats)
         verdict = "ok" if cost <= bar else "over"
         print(f"| {name} | {cost:.2f} | {floor} | {bar} | {verdict} |")
+    context = [
+        NormalContext(
+            torch.zeros(len(KINDS), grid, grid, device=device),
+            torch.eye(len(KINDS) * grid**2, device=device),
+        )
+        for grid in GRIDS
+    ]
+    # As many operations a pixel, and 384^2 + 1536^2 products an image: 0.005 GFLOP.
+    cost = ratio(partial(context_maps, images, context), bare, repeats)
+    print(f"| context | {cost:.2f} | 0.001 | 0.15 | {'ok' if cost <= 0.15 else 'over'} |")
 
 
 def naive_loop(encoder: ResNet18Encoder, images: Tensor, layer: str) -> list[Tensor]:

@@ -27,6 +27,7 @@ from anomaly_cli.calibration import calibrate_map
 from anomaly_cli.checkpoint import ModelRecord, save_model
 from anomaly_cli.commands import localize
 from anomaly_cli.config import LocalizeConfig, MapConfig, TrainConfig
+from anomaly_cli.context_fit import fit_context
 from anomaly_cli.data.augmentation import BY_CATEGORY
 from anomaly_cli.data.normal import NormalImages
 from anomaly_cli.data.textures import Split, draw_normal
@@ -132,7 +133,9 @@ def save_untrained(path: Path) -> VAEConfig:
     record = ModelRecord(
         category="gravel",
         model=config,
-        statistics=statistics._replace(appearance=place_appearance(images, NEAR)),
+        statistics=statistics._replace(
+            appearance=place_appearance(images, NEAR), context=fit_context(images, images)
+        ),
         calibrations={str(spec): calibration for spec in map_specs(config)},
         default_map="exact_position@layer4",
         default_threshold="max",

@@ -26,7 +26,7 @@ that lies closest to latent i (Kessy, Lewin and Strimmer 2018, "ZCA-cor").
 The encoder must be in eval mode: batch norm in train mode mixes the images of a batch.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import torch
@@ -35,6 +35,7 @@ from torch import Tensor
 
 from models.appearance import NormalAppearance
 from models.config import EXACT, SUMMED, Attention, GradNorm
+from models.context import NormalContext
 from models.gradients import (
     Activation,
     Encoder,
@@ -82,6 +83,7 @@ class NormalStatistics(NamedTuple):
     local: LocalStatistics | None = None  # None where the last activation is not pooled
     half: LocalStatistics | None = None  # of images at half their side; None without `exact_scales`
     appearance: NormalAppearance | None = None  # None: no map of it is drawn
+    context: Sequence[NormalContext] = ()  # of each grid; none: no map of it is drawn
 
 
 class SumOptions(NamedTuple):

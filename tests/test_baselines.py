@@ -10,7 +10,8 @@ from conftest import Trained, run_cli
 
 from anomaly_cli.baselines import PRIOR_WIDTH, baseline_map
 from anomaly_cli.checkpoint import load_model
-from anomaly_cli.config import APPEARANCE, BASELINES
+from anomaly_cli.config import BASELINES
+from anomaly_cli.drawing import OF_KINDS
 from models.config import VAEConfig
 from models.resnet import resnet18_vae
 from models.vae import VAE
@@ -21,7 +22,7 @@ def vae(trained: Trained) -> VAE:
     return load_model(trained.model).vae
 
 
-@pytest.mark.parametrize("source", [name for name in BASELINES if name != APPEARANCE])
+@pytest.mark.parametrize("source", [name for name in BASELINES if name not in OF_KINDS])
 def test_shape_range_and_latents_that_are_known_already(vae: VAE, source: str) -> None:
     images = torch.rand(2, 3, 64, 64)
     anomaly_map = baseline_map(source, vae, images)

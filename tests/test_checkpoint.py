@@ -25,6 +25,7 @@ from anomaly_cli.score_scales import ScoreScale
 from models.appearance import PlaceAppearance
 from models.attention import LatentStatistics, LocalStatistics, NormalStatistics
 from models.config import VAEConfig
+from models.context import GRIDS, NormalContext
 from models.mixture import Mixture
 from models.resnet import resnet18_vae
 from models.vae import VAE
@@ -32,7 +33,7 @@ from models.vae import VAE
 CONFIG = VAEConfig(image_size=32, latent_dim=3)
 MAP = "diff_mahal@layer4"
 ONE, TWO = np.ones((1, 1), np.float32), np.full((2, 2), 2, np.float32)
-FUSION = Fusion(ScoreScale(ONE, TWO), ScoreScale(ONE, ONE), ScoreScale(TWO, ONE))
+FUSION = Fusion(*(ScoreScale(*pair) for pair in ((ONE, TWO), (ONE, ONE), (TWO, TWO), (TWO, ONE))))
 
 
 @pytest.fixture
@@ -57,12 +58,16 @@ def record() -> ModelRecord:
                 torch.rand(1, 1, 3, 3),
             ),
             appearance=PlaceAppearance(torch.rand(12, 2, 2), torch.rand(2, 2, 12, 12)),
+            context=[
+                NormalContext(torch.rand(6, grid, grid), torch.rand(6 * grid**2, 6 * grid**2))
+                for grid in GRIDS
+            ],
         ),
         calibrations={MAP: calibrate_map(maps, 2, [MarkedMap(maps[0], maps[0] > 12)])},
         default_map=MAP,
         default_threshold="image-fpr=0.05",
         default_scores="global",
-        settings=MapSettings(1.5, {"fused": FUSION}, {"fused": Trust(1.0, 0.25, 0.5)}),
+        settings=MapSettings(1.5, {"fused": FUSION}, {"fused": Trust(1.0, 0.25, 0.75, 0.5)}),
         latent_kinds=("hole", "scratch", "hole"),
         training={"seed": 0, "best_epoch": 3},
         data={"fingerprint": "ab", "fit": 8, "held_out": 2, "held_out_parts": 2},
@@ -142,15 +147,18 @@ def rewrite(path: Path, change: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("change", "value", "message"),
     [
-        ("format_version", 99, "format version 99.*reads 9"),
+        ("format_version", 99, "format version 99.*reads 10"),
         ("drop", "vae.encoder.mu.weight", "encoder.mu.weight"),
         ("drop", "statistics.latent.mean", "statistics.latent.mean"),
         ("drop", "statistics.local.variance", "statistics.local.variance"),
         ("drop", "statistics.appearance.whitening", "statistics.appearance.whitening"),
+        ("drop", "statistics.context.8.residual", "statistics.context.8.residual"),
         ("drop", f"calibration.{MAP}.raw.maxima", "maxima"),
         ("reshape", "vae.encoder.mu.bias", "encoder.mu.bias"),
         ("reshape", "statistics.latent.variance", "3 latents"),
         ("reshape", "statistics.appearance.mean", "12 or 18 statistics of appearance"),
+        ("reshape", "statistics.context.16.mean", "6 x 16 x 16 values"),
+        ("reshape", "statistics.context.8.residual", "6 x 8 x 8 values"),
         ("reshape", f"calibration.{MAP}.raw.quantiles", "wrong size"),
         ("default_map", "gradcam@layer1", "gradcam@layer1"),
         ("model", {"image_size": 31}, "multiple of 32"),

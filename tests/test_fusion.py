@@ -1,6 +1,7 @@
 """The fused map: witnesses in standard deviations, and what the parts of it add up to."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,11 +36,11 @@ def one(value: float) -> np.ndarray:
     return np.full((1, 1), value, np.float32)
 
 
-def test_fused_map_is_the_sum_of_three_scores_by_hand() -> None:
+def test_fused_map_is_the_sum_of_four_scores_by_hand() -> None:
     spec = FUSED[0]
-    scales = ((1.0, 2.0), (3.0, 4.0), (-1.0, 0.5))
+    scales = ((1.0, 2.0), (3.0, 4.0), (0.5, 0.25), (-1.0, 0.5))
     fusion = Fusion(*(ScoreScale(one(mean), one(std)) for mean, std in scales))
-    values = (np.e, np.e**2, 0.5)
+    values = (np.e, np.e**2, 1.5, 0.5)
     drawn = {
         part: np.full((8, 8), value, np.float32)
         for part, value in zip(spec.parts, values, strict=True)
@@ -47,7 +48,8 @@ def test_fused_map_is_the_sum_of_three_scores_by_hand() -> None:
     fused = finish_map(drawn, spec, MapSettings(0.0, {"fused": fusion}))
     error = (np.log(0.5 + ERROR_FLOOR) + 1) / 0.5
     distances = (np.log(np.e + DISTANCE_FLOOR) - 1) / 2 + (np.log(np.e**2 + DISTANCE_FLOOR) - 3) / 4
-    expected = distances + error / 2  # it counts half
+    context = (np.log(1.5 + DISTANCE_FLOOR) - 0.5) / 0.25
+    expected = distances + context / 2 + error / 2  # these count half
     np.testing.assert_allclose(fused, expected, rtol=1e-5)
 
 
@@ -64,13 +66,13 @@ def test_where_witnesses_agree_counts_more_than_where_one_shouts() -> None:
     assert compress(halo).item() < 0.8 * 3 * compress(defect).item()
 
 
-@pytest.mark.parametrize("strong", [0, 1, 2])
+@pytest.mark.parametrize("strong", [0, 1, 2, 3])
 def test_each_part_of_a_fused_map_is_compressed(strong: int) -> None:
     """One part at 30 deviations after its weight, the others at 1 and less."""
-    fusion = Fusion(*(ScoreScale(one(0), one(1)) for _ in range(3)))
-    scores, weights = np.ones(3), np.array([1, 1, 0.5])
+    fusion = Fusion(*(ScoreScale(one(0), one(1)) for _ in range(4)))
+    scores, weights = np.ones(4), np.array([1, 1, 0.5, 0.5])
     scores[strong] = 30 / weights[strong]
-    floors = (DISTANCE_FLOOR, DISTANCE_FLOOR, ERROR_FLOOR)
+    floors = (*[DISTANCE_FLOOR] * 3, ERROR_FLOOR)
     values = [np.exp(score) - floor for score, floor in zip(scores, floors, strict=True)]
     maps = [np.full((2, 2), value, np.float32) for value in values]
     expected = scores * weights
@@ -92,12 +94,12 @@ def test_scales_are_the_moments_of_the_logarithms() -> None:
     maps = {part: rng.lognormal(0, 1, (6, 8, 8)).astype(np.float32) for part in FUSED[0].parts}
     maps |= {part: rng.lognormal(2, 1, (6, 8, 8)).astype(np.float32) for part in FUSED[1].parts}
 
-    def draw(batch: torch.Tensor, _specs: object) -> dict[MapSpec, torch.Tensor]:
+    def draw(batch: torch.Tensor, specs: Sequence[MapSpec]) -> dict[MapSpec, torch.Tensor]:
         rows = batch[:, 0].long()
-        return {part: torch.from_numpy(of_part)[rows] for part, of_part in maps.items()}
+        return {part: torch.from_numpy(maps[part])[rows] for part in specs}
 
     batches = torch.arange(6.0)[:, None].split(4)
-    fusions = fit_fusions(draw, batches, FUSED, [0.0, 1.0], grid=8)
+    fusions = fit_fusions(draw, batches, batches, FUSED, [0.0, 1.0], grid=8)
     assert set(fusions) == {0.0, 1.0}
     logs = np.log(maps[FUSED[0].parts[0]].astype(float) + DISTANCE_FLOOR)
     pooled = fusions[0.0]["fused"].attention
@@ -117,17 +119,32 @@ def test_with_covariances_only_the_error_is_scaled_by_position() -> None:
     rng = np.random.default_rng(0)
     maps = {part: rng.lognormal(0, 1, (6, 8, 8)).astype(np.float32) for part in spec.parts}
 
-    def draw(batch: torch.Tensor, _specs: object) -> dict[MapSpec, torch.Tensor]:
-        return {part: torch.from_numpy(of_part[: len(batch)]) for part, of_part in maps.items()}
+    def draw(batch: torch.Tensor, specs: Sequence[MapSpec]) -> dict[MapSpec, torch.Tensor]:
+        return {part: torch.from_numpy(maps[part][: len(batch)]) for part in specs}
 
-    fusion = fit_fusions(draw, [torch.zeros(6, 1)], [spec], [0.0], grid=8)[0.0][spec.source]
+    images = [torch.zeros(6, 1)]
+    fusion = fit_fusions(draw, images, images, [spec], [0.0], grid=8)[0.0][spec.source]
     *distances, error = (maps[part].astype(float) for part in spec.parts)
-    for scale, distance in zip((fusion.attention, fusion.appearance), distances, strict=True):
+    for scale, distance in zip(fusion[:-1], distances, strict=True):
         assert scale.mean.shape == (1, 1)
         expected = np.log(distance + DISTANCE_FLOOR).mean()
         np.testing.assert_allclose(scale.mean, expected, rtol=1e-4, atol=1e-5)
     by_position = np.log(error + ERROR_FLOOR).mean(axis=0)
     np.testing.assert_allclose(fusion.reconstruction.mean, by_position, rtol=1e-4, atol=1e-5)
+
+
+def test_context_alone_is_scaled_by_images_that_it_has_not_seen() -> None:
+    spec = MapSpec("fused", "neck")
+
+    def draw(batch: torch.Tensor, specs: Sequence[MapSpec]) -> dict[MapSpec, torch.Tensor]:
+        return {part: batch.expand(-1, 8, 8) for part in specs}
+
+    fit, held_out = [torch.full((6, 1, 1), 2.0)], [torch.full((3, 1, 1), 5.0)]
+    fusion = fit_fusions(draw, fit, held_out, [spec], [0.0], grid=8)[0.0]["fused"]
+    np.testing.assert_allclose(fusion.attention.mean, np.log(2 + DISTANCE_FLOOR), rtol=1e-6)
+    np.testing.assert_allclose(fusion.appearance.mean, np.log(2 + DISTANCE_FLOOR), rtol=1e-6)
+    np.testing.assert_allclose(fusion.context.mean, np.log(5 + DISTANCE_FLOOR), rtol=1e-6)
+    np.testing.assert_allclose(fusion.reconstruction.mean, np.log(2 + ERROR_FLOOR), rtol=1e-6)
 
 
 def test_a_guided_model_shows_a_map_chosen_without_a_label(guided: Trained) -> None:
@@ -150,7 +167,9 @@ def test_a_guided_model_shows_a_map_chosen_without_a_label(guided: Trained) -> N
         assert all(0 <= part <= 1 for part in trust)
 
 
-@pytest.mark.parametrize("source", [None, "fused", "attention", "appearance", "reconstruction"])
+@pytest.mark.parametrize(
+    "source", [None, "fused", "attention", "appearance", "context", "reconstruction"]
+)
 def test_map_option_chooses_the_sum_or_a_part(guided: Trained, source: str | None) -> None:
     localizer = open_localizer(guided.model, MapConfig(source=source))  # type: ignore[arg-type]
     default = load_model(guided.model).record.default_map
@@ -177,7 +196,7 @@ def test_named_attention_has_its_fused_map(guided: Trained) -> None:
 
 
 def test_parts_and_latents_add_up_to_the_score(guided: Trained, tmp_path: Path) -> None:
-    """At the highest pixel the three parts add up to the score, and shares to 1."""
+    """At the highest pixel the four parts add up to the score, and shares to 1."""
     localizer = open_localizer(guided.model, MapConfig(source="fused"))
     images = torch.rand(3, 3, 64, 64)
     drawn = localizer.maker.with_latents(images, localizer.spec)
@@ -196,7 +215,8 @@ def test_parts_and_latents_add_up_to_the_score(guided: Trained, tmp_path: Path) 
         assert total == pytest.approx(record["score"], rel=1e-4)
         shares = [latent["share_at_peak"] for latent in record["latents"]]
         assert sum(shares) == pytest.approx(1)
-        looks = record["peak"]["appearance_shares"]
-        assert list(looks) == list(KINDS)
-        assert sum(looks.values()) == pytest.approx(1)
+        for source in ("appearance", "context"):
+            of_kinds = record["peak"][f"{source}_shares"]
+            assert list(of_kinds) == list(KINDS)
+            assert sum(of_kinds.values()) == pytest.approx(1)
         assert all(latent["kind"] for latent in record["latents"])

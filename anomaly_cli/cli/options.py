@@ -71,9 +71,9 @@ Source = Annotated[
     MapSource | None,
     typer.Option(
         "--map",
-        help="attention, a baseline (appearance: local statistics without a network; "
-        "reconstruction: the plain |x - x^|; ssim; centre_prior), or fused (attention, appearance "
-        "and reconstruction).",
+        help="attention, a baseline (appearance: local statistics without a network; context: how "
+        "they fit the rest of the image; reconstruction: the plain |x - x^|; ssim; centre_prior), "
+        "or fused (attention, appearance, context and reconstruction).",
         show_default="the model's",
     ),
 ]

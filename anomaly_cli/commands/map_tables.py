@@ -24,7 +24,8 @@ _NAMES = ("pixel AUROC", "best IoU (oracle)", "AU-PRO 0.3", "image AUROC")
 
 _BASELINES_IN_WORDS = (
     "appearance: local brightness, contrast, edges and colour against those of normal images, "
-    "without a network. reconstruction: |x - x^|. ssim: 1 - structural similarity of x and x^. "
+    "without a network. context: the same against what the rest of the image lets expect. "
+    "reconstruction: |x - x^|. ssim: 1 - structural similarity of x and x^. "
     "centre_prior: a Gaussian in the middle, the same for all images."
 )
 

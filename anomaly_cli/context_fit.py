@@ -1,0 +1,84 @@
+"""What the places of normal images let expect of each other: the Gaussian of `models.context`."""
+
+from collections.abc import Iterable
+from itertools import starmap
+
+import torch
+from sklearn.covariance import ledoit_wolf_shrinkage
+from torch import Tensor
+
+from anomaly_cli.normality import APPEARANCE_NOISE
+from models.context import GRIDS, NormalContext, places, surroundings
+from models.whitening import whitening_of
+
+NEIGHBOURS = 1  # places around one that tell nothing of it: a defect would expect itself
+LEAST_SHRINKAGE = 0.3  # new images differ in more than those at hand do: docs/decisions/0018
+MOST_IMAGES = 4000  # that are looked at; of 16 x 16 places, 50 MB
+
+
+def fit_context(fit: Iterable[Tensor], held_out: Iterable[Tensor]) -> tuple[NormalContext, ...]:
+    """One Gaussian for each of `GRIDS`.
+
+    There are more values in an image than images, so the covariance is shrunk as Ledoit and Wolf
+    (2004) have it, and by `LEAST_SHRINKAGE` at least. Of the images that it was fitted to it still
+    expects too much: how far normal places are from what is expected is measured on held-out
+    images, and their mean square made 1.
+
+    Args:
+        fit: batches of normal images (B, 3, S, S) in [0, 1], three at least.
+        held_out: others, one at least.
+    """
+    return tuple(starmap(_fit, zip(_places(fit), _places(held_out), strict=True)))
+
+
+def _places(batches: Iterable[Tensor]) -> list[Tensor]:
+    """The values of all images on each of `GRIDS`."""
+    parts: list[list[Tensor]] = [[] for _ in GRIDS]
+    for batch in batches:
+        cells = surroundings(batch)
+        for grid, of_grid in zip(GRIDS, parts, strict=True):
+            of_grid.append(places(cells, grid))
+        if sum(map(len, parts[0])) >= MOST_IMAGES:
+            break
+    return [torch.cat(of_grid).double() for of_grid in parts]
+
+
+def _fit(values: Tensor, others: Tensor) -> NormalContext:
+    """Values (N, C, G, G) of images that are fitted, and of others."""
+    mean = values.mean(dim=0)
+    deviation = values - mean
+    scale = (deviation.square().mean(dim=(0, 2, 3)) + APPEARANCE_NOISE**2).sqrt()[:, None, None]
+    precision = torch.linalg.inv(_covariance((deviation / scale).flatten(1)))
+    residual = _residuals(precision, values.shape[1:]) / scale.expand_as(mean).flatten()
+    of_others = ((others - mean).flatten(1) @ residual.T).square().mean()
+    residual = residual / of_others.sqrt().clamp_min(APPEARANCE_NOISE)
+    return NormalContext(mean.float(), residual.float())
+
+
+def _covariance(deviation: Tensor) -> Tensor:
+    """Of deviations (N, D), mixed with the identity as far as so few images call for."""
+    own = deviation.T @ deviation / len(deviation)
+    share = max(ledoit_wolf_shrinkage(deviation.numpy(), assume_centered=True), LEAST_SHRINKAGE)
+    spread = own.diagonal().mean().clamp_min(APPEARANCE_NOISE**2)
+    mixed: Tensor = (1 - share) * own + (share * spread + APPEARANCE_NOISE**2) * torch.eye(len(own))
+    return mixed
+
+
+def _residuals(precision: Tensor, shape: torch.Size) -> Tensor:
+    """From deviations x - m to those from what the others expect, decorrelated at each place."""
+    grid = shape[-1]
+    numbers = torch.arange(len(precision)).reshape(shape)
+    residuals = torch.empty_like(precision)
+    for row in range(grid):
+        for column in range(grid):
+            around = numbers[:, _near(row), _near(column)].flatten()
+            own = numbers[:, row, column]
+            expected = torch.linalg.inv(precision[around][:, around])
+            here = torch.isin(around, own)  # both in the order of the statistics
+            whitening = whitening_of(expected[here][:, here])
+            residuals[own] = whitening @ expected[here] @ precision[around]
+    return residuals
+
+
+def _near(place: int) -> slice:
+    return slice(max(0, place - NEIGHBOURS), place + NEIGHBOURS + 1)

@@ -1,0 +1,127 @@
+"""Context: what the rest of an image lets expect of a place, by hand and on images."""
+
+import pytest
+import torch
+from conftest import Trained
+
+from anomaly_cli.checkpoint import load_model
+from anomaly_cli.context_fit import LEAST_SHRINKAGE, _fit, fit_context
+from anomaly_cli.drawing import MapMaker
+from anomaly_cli.maps import MapSpec
+from models.appearance import KINDS, mean_map
+from models.context import GRIDS, NormalContext, context_maps, places, surroundings
+
+SIZE = 64
+
+
+def normals(count: int, seed: int = 0) -> torch.Tensor:
+    """Walls that are each evenly rough: how rough, differs widely from image to image."""
+    generator = torch.Generator().manual_seed(seed)
+    roughness = 0.01 + 0.09 * torch.rand(count, 1, 1, 1, generator=generator)
+    noise = torch.randn(count, 1, SIZE, SIZE, generator=generator)
+    return (0.5 + roughness * noise).clamp(0, 1).expand(-1, 3, -1, -1)
+
+
+def banded() -> torch.Tensor:
+    """The upper quarter is as rough as some walls are, the rest as others are: neither is new."""
+    smooth, rough = 0.015, 0.08
+    noise = torch.randn(8, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(7))
+    noise[:, :, : SIZE // 4] *= rough
+    noise[:, :, SIZE // 4 :] *= smooth
+    return (0.5 + noise).clamp(0, 1).expand(-1, 3, -1, -1)
+
+
+@pytest.fixture(scope="module")
+def normal() -> tuple[NormalContext, ...]:
+    return fit_context(normals(60).split(16), normals(30, seed=1).split(16))
+
+
+def test_a_place_that_would_be_normal_elsewhere_is_unexpected_beside_the_rest(
+    normal: tuple[NormalContext, ...],
+) -> None:
+    fresh = context_maps(normals(30, seed=2), normal).mean(dim=1)
+    found = context_maps(banded(), normal).mean(dim=1)
+    assert found.shape == (8, max(GRIDS), max(GRIDS))
+    assert (fresh >= 0).all()
+    assert 0.7 < fresh.mean().item() < 1.4
+    band = found[:, : max(GRIDS) // 4 - 1]
+    assert band.mean() > 5 * fresh.mean()
+    assert band.mean() > 1.5 * found[:, max(GRIDS) // 2 :].mean()
+
+
+def test_kinds_tell_what_is_unexpected(normal: tuple[NormalContext, ...]) -> None:
+    """The band is rougher, and neither lighter nor coloured."""
+    band = context_maps(banded(), normal)[:, :, : max(GRIDS) // 4 - 1].mean(dim=(0, 2, 3))
+    rough = {"contrast", "edges_across", "edges_along"}
+    assert KINDS[int(band.argmax())] in rough
+    assert sum(band[KINDS.index(kind)] for kind in rough) > 0.8 * band.sum()
+    torch.testing.assert_close(band[-2:], torch.zeros(2), atol=1e-2, rtol=0)
+
+
+def test_deviations_are_those_of_a_conditional_gaussian() -> None:
+    """The residuals of one place, from the textbook's blocks of the covariance matrix."""
+    generator = torch.Generator().manual_seed(3)
+    grid, count = 4, 2
+    mixing = torch.randn(32, 32, generator=generator, dtype=torch.float64)
+    values = torch.randn(410, 32, generator=generator, dtype=torch.float64) @ mixing
+    fit, others = values[:400].reshape(400, count, grid, grid), values[400:].reshape(10, 2, 4, 4)
+    normal = _fit(fit, others)
+    mean = fit.mean(dim=0)
+    scale = (fit - mean).square().mean(dim=(0, 2, 3)).sqrt()[:, None, None]
+    scaled = ((fit - mean) / scale).flatten(1)
+    own = scaled.T @ scaled / 400
+    spread = own.diagonal().mean()
+    covariance = (1 - LEAST_SHRINKAGE) * own + LEAST_SHRINKAGE * spread * torch.eye(32)
+    numbers = torch.arange(32).reshape(count, grid, grid)
+    near = numbers[:, 0:2, 2:4].flatten()  # of the corner in the first row and the last column
+    far = torch.tensor([i for i in range(32) if i not in near])
+    here = numbers[:, 0, 3]
+    slope = torch.linalg.solve(covariance[far][:, far], covariance[far][:, here]).T
+    left = covariance[here][:, here] - slope @ covariance[far][:, here]
+    deviation = ((others - mean) / scale).flatten(1)
+    unexpected = deviation[:, here] - deviation[:, far] @ slope.T
+    distance = (unexpected @ torch.linalg.inv(left) * unexpected).sum(dim=1)
+    found = (others - mean).flatten(1).float() @ normal.residual[here].T
+    ratio = found.square().sum(dim=1) / distance
+    # One factor for all images and places brings the mean over held-out images to 1.
+    torch.testing.assert_close(ratio, ratio[:1].expand(10), rtol=1e-3, atol=0)
+    every = ((others - mean).flatten(1).float() @ normal.residual.T).square().mean()
+    assert every.item() == pytest.approx(1, rel=1e-3)
+
+
+def test_what_lies_around_a_place_tells_nothing_of_it(normal: tuple[NormalContext, ...]) -> None:
+    for own in normal:
+        grid = own.mean.shape[-1]
+        weights = own.residual.reshape(len(KINDS), grid, grid, len(KINDS), grid, grid)
+        inner = weights[:, 4, 4]  # from each place to the one at (4, 4)
+        around = inner[:, :, 3:6, 3:6].clone()
+        around[:, :, 1, 1] = 0
+        assert around.abs().max() < 1e-3 * inner[:, :, 4, 4].abs().max()
+        assert inner[:, :, 6:].abs().max() > 1e-3 * inner[:, :, 4, 4].abs().max()
+
+
+@pytest.mark.parametrize("size", [32, 96])
+def test_any_size_and_equal_images_are_finite(size: int) -> None:
+    images = torch.full((3, 3, size, size), 0.5)
+    normal = fit_context([images], [images])
+    assert context_maps(images, normal).max() < 1e-3
+    assert torch.isfinite(context_maps(images + 0.1, normal)).all()
+
+
+def test_grids_are_means_of_the_same_cells() -> None:
+    cells = surroundings(torch.rand(2, 3, SIZE, SIZE))
+    assert cells.shape == (2, len(KINDS), 64, 64)
+    torch.testing.assert_close(places(places(cells, 16), 8), places(cells, 8))
+
+
+def test_a_trained_model_draws_it_from_its_file(trained: Trained) -> None:
+    loaded = load_model(trained.model)
+    statistics = loaded.record.statistics
+    spec = MapSpec("context")
+    maker = MapMaker(loaded.vae, statistics, 64, torch.device("cpu"))
+    images = torch.rand(2, 3, 64, 64)
+    expected = mean_map(context_maps(images, statistics.context), (64, 64))
+    torch.testing.assert_close(maker(images, [spec])[spec], expected)
+    bare = MapMaker(loaded.vae, statistics._replace(context=()), 64, torch.device("cpu"))
+    with pytest.raises(ValueError, match="context"):
+        bare(images, [spec])
