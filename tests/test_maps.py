@@ -27,10 +27,10 @@ CPU = torch.device("cpu")
 
 @pytest.mark.parametrize(
     ("settings", "count", "exact"),
-    [({}, 4 * 7 + 4 + 4 + 4, "layer4"), ({"head": "flatten"}, 4 * 7 + 4, None),
-     ({"neck": "fpn"}, 5 * 7 + 4 + 4 + 4, "neck"),
-     ({"image_size": 96}, 4 * 7 + 3 + 4 + 3, "layer4"),
-     ({"neck": "fpn", "latent_dim": 65}, 5 * 7 + 2 + 4 + 2, "neck")],
+    [({}, 4 * 7 + 4 + 5 + 4, "layer4"), ({"head": "flatten"}, 4 * 7 + 5, None),
+     ({"neck": "fpn"}, 5 * 7 + 4 + 5 + 4, "neck"),
+     ({"image_size": 96}, 4 * 7 + 3 + 5 + 3, "layer4"),
+     ({"neck": "fpn", "latent_dim": 65}, 5 * 7 + 2 + 5 + 2, "neck")],
 )  # fmt: skip
 def test_a_shape_has_its_maps_and_their_names_come_back(
     settings: dict[str, Any], count: int, exact: str | None
