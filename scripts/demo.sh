@@ -14,7 +14,7 @@ fi
 "$cli" sample "$folder/data" --category brick --image-size 128 --count 80
 "$cli" train --data "$folder/data" --output "$folder/runs" --image-size 128 --epochs 30
 
-# Where the images depart from normal: attention, appearance and error, as the model has chosen.
+# Where the images depart from normal: attention, appearance, context and error, as the model has chosen.
 "$cli" localize "$folder/runs/brick" "$folder/data/brick/test" --output "$folder/results"
 # What the latents say: which one looks where, and what it stands for.
 "$cli" explain "$folder/runs/brick" "$folder"/data/brick/test/*/000.png --output "$folder/explanation"
