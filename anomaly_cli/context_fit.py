@@ -13,6 +13,7 @@ from models.whitening import whitening_of
 
 NEIGHBOURS = 1  # places around one that tell nothing of it: a defect would expect itself
 LEAST_SHRINKAGE = 0.3  # new images differ in more than those at hand do: docs/decisions/0018
+_FLOOR = 1e-3  # of deviations in terms of their scale: equal images have none
 MOST_IMAGES = 4000  # that are looked at; of 16 x 16 places, 50 MB
 
 
@@ -51,7 +52,7 @@ def _fit(values: Tensor, others: Tensor) -> NormalContext:
     precision = torch.linalg.inv(_covariance((deviation / scale).flatten(1)))
     residual = _residuals(precision, values.shape[1:]) / scale.expand_as(mean).flatten()
     of_others = ((others - mean).flatten(1) @ residual.T).square().mean()
-    residual = residual / of_others.sqrt().clamp_min(APPEARANCE_NOISE)
+    residual = residual / of_others.sqrt().clamp_min(_FLOOR)
     return NormalContext(mean.float(), residual.float())
 
 
@@ -59,8 +60,8 @@ def _covariance(deviation: Tensor) -> Tensor:
     """Of deviations (N, D), mixed with the identity as far as so few images call for."""
     own = deviation.T @ deviation / len(deviation)
     share = max(ledoit_wolf_shrinkage(deviation.numpy(), assume_centered=True), LEAST_SHRINKAGE)
-    spread = own.diagonal().mean().clamp_min(APPEARANCE_NOISE**2)
-    mixed: Tensor = (1 - share) * own + (share * spread + APPEARANCE_NOISE**2) * torch.eye(len(own))
+    spread = own.diagonal().mean().clamp_min(_FLOOR**2)
+    mixed: Tensor = (1 - share) * own + share * spread * torch.eye(len(own))
     return mixed
 
 

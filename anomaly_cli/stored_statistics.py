@@ -23,13 +23,11 @@ def statistics_tensors(statistics: NormalStatistics) -> dict[str, Tensor]:
         ("local", statistics.local),
         ("half", statistics.half),
         ("appearance", statistics.appearance),
+        *((f"context.{own.mean.shape[-1]}", own) for own in statistics.context),
     ):
         if own is not None:
             items = own._asdict().items()
             parts |= {f"{prefix}.{name}": part for name, part in items if part is not None}
-    for at_grid in statistics.context:
-        prefix = f"context.{at_grid.mean.shape[-1]}"
-        parts |= {f"{prefix}.{name}": part for name, part in at_grid._asdict().items()}
     return {f"statistics.{name}": part for name, part in parts.items()}
 
 
