@@ -111,6 +111,8 @@ def test_scales_are_the_moments_of_the_logarithms() -> None:
     variance = (6 * logs.var(0) + PRIOR_IMAGES * logs.var(0).mean()) / (6 + PRIOR_IMAGES)
     np.testing.assert_allclose(position.std, np.sqrt(variance), rtol=1e-4)
     assert fusions[1.0]["fused"].attention.std < pooled.std
+    for already_by_position in fusions[0.0]["fused_position"][1:3]:  # appearance and context
+        assert already_by_position.mean.shape == (1, 1)
 
 
 def test_with_covariances_only_the_error_is_scaled_by_position() -> None:
