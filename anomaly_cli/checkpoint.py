@@ -24,7 +24,7 @@ from models.config import OneClassConfig
 from models.networks import one_class_vae
 from models.vae import VAE
 
-FORMAT_VERSION = 10
+FORMAT_VERSION = 11
 _KIND = "anomaly_cli"
 
 

@@ -1,15 +1,15 @@
 """What the places of normal images let expect of each other: the Gaussian of `models.context`."""
 
 from collections.abc import Iterable
-from itertools import starmap
+from itertools import product, starmap
 
 import torch
 from sklearn.covariance import ledoit_wolf_shrinkage
 from torch import Tensor
 
 from anomaly_cli.normality import APPEARANCE_NOISE
-from models.context import GRIDS, NormalContext, places, surroundings
-from models.whitening import whitening_of
+from models.context import GRIDS, NormalContext, expect, places, surroundings
+from models.whitening import decorrelate, whitening_of
 
 NEIGHBOURS = 1  # places around one that tell nothing of it: a defect would expect itself
 LEAST_SHRINKAGE = 0.3  # new images differ in more than those at hand do: docs/decisions/0018
@@ -48,12 +48,23 @@ def _fit(values: Tensor, others: Tensor) -> NormalContext:
     """Values (N, C, G, G) of images that are fitted, and of others."""
     mean = values.mean(dim=0)
     deviation = values - mean
-    scale = (deviation.square().mean(dim=(0, 2, 3)) + APPEARANCE_NOISE**2).sqrt()[:, None, None]
-    precision = torch.linalg.inv(_covariance((deviation / scale).flatten(1)))
-    residual = _residuals(precision, values.shape[1:]) / scale.expand_as(mean).flatten()
-    of_others = ((others - mean).flatten(1) @ residual.T).square().mean()
-    residual = residual / of_others.sqrt().clamp_min(_FLOOR)
-    return NormalContext(mean.float(), residual.float())
+    scale = (deviation.square().mean(dim=(0, 2, 3)) + APPEARANCE_NOISE**2).sqrt()
+    covariance = _covariance((deviation / scale[:, None, None]).flatten(1))
+    alone, expectation, whitening = _of_places(covariance, values.shape[1:])
+    scales = scale[:, None, None].expand_as(mean).flatten()
+    unscaled = expectation * scales[:, None] / scales
+    normal = NormalContext(mean, alone / scale, unscaled, whitening / scale)
+    deviation = others - mean
+    normal = normal._replace(
+        alone=_to_unit(normal.alone, deviation),
+        whitening=_to_unit(normal.whitening, deviation - expect(deviation, normal)),
+    )
+    return NormalContext(*(part.float() for part in normal))
+
+
+def _to_unit(whitening: Tensor, deviation: Tensor) -> Tensor:
+    """A whitening (G, G, C, C) that makes the mean square of such deviations (N, C, G, G) 1."""
+    return whitening / decorrelate(deviation, whitening).square().mean().sqrt().clamp_min(_FLOOR)
 
 
 def _covariance(deviation: Tensor) -> Tensor:
@@ -65,20 +76,24 @@ def _covariance(deviation: Tensor) -> Tensor:
     return mixed
 
 
-def _residuals(precision: Tensor, shape: torch.Size) -> Tensor:
-    """From deviations x - m to those from what the others expect, decorrelated at each place."""
-    grid = shape[-1]
+def _of_places(covariance: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor, Tensor]:
+    """The fields of a `NormalContext` but the mean."""
+    count, grid, _ = shape
+    precision = torch.linalg.inv(covariance)
     numbers = torch.arange(len(precision)).reshape(shape)
-    residuals = torch.empty_like(precision)
-    for row in range(grid):
-        for column in range(grid):
-            around = numbers[:, _near(row), _near(column)].flatten()
-            own = numbers[:, row, column]
-            expected = torch.linalg.inv(precision[around][:, around])
-            here = torch.isin(around, own)  # both in the order of the statistics
-            whitening = whitening_of(expected[here][:, here])
-            residuals[own] = whitening @ expected[here] @ precision[around]
-    return residuals
+    expectation = torch.eye(len(precision), dtype=precision.dtype)
+    alone = precision.new_empty(grid, grid, count, count)
+    whitening = torch.empty_like(alone)
+    for row, column in product(range(grid), repeat=2):
+        around = numbers[:, _near(row), _near(column)].flatten()
+        own = numbers[:, row, column]
+        here = torch.isin(around, own)  # both in the order of the statistics
+        conditional = torch.linalg.inv(precision[around][:, around])[here]
+        expectation[own] -= conditional @ precision[around]
+        expectation[own[:, None], around] = 0.0  # it is, but for rounding
+        alone[row, column] = whitening_of(covariance[own][:, own])
+        whitening[row, column] = whitening_of(conditional[:, here])
+    return alone, expectation, whitening
 
 
 def _near(place: int) -> slice:

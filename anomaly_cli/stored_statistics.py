@@ -55,7 +55,9 @@ def _read_context(tensors: dict[str, Tensor], grid: int) -> NormalContext:
     prefix = f"statistics.context.{grid}."
     seen = NormalContext(*(tensors[prefix + name] for name in NormalContext._fields))
     shape = (len(KINDS), grid, grid)
-    if seen.mean.shape != shape or seen.residual.shape != (seen.mean.numel(),) * 2:
+    of_places = (grid, grid, len(KINDS), len(KINDS))
+    shapes = [shape, of_places, (seen.mean.numel(),) * 2, of_places]
+    if [part.shape for part in seen] != shapes:
         raise ValueError(f"{prefix}: {' x '.join(map(str, shape))} values expected")
     return seen
 

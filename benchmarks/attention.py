@@ -130,7 +130,8 @@ def bench_appearance(images: Tensor, repeats: int) -> None:
     def context(grid: int) -> NormalContext:
         count = len(KINDS) * grid**2
         mean = torch.zeros(len(KINDS), grid, grid, device=device)
-        return NormalContext(mean, torch.eye(count, device=device))
+        whitening = torch.eye(len(KINDS), device=device).expand(grid, grid, -1, -1)
+        return NormalContext(mean, whitening, torch.eye(count, device=device), whitening)
 
     def drawn(normal: NormalAppearance) -> Callable[[], Tensor]:
         return partial(appearance_map, images, normal)
@@ -142,8 +143,8 @@ def bench_appearance(images: Tensor, repeats: int) -> None:
         # 157 or 343 monomials of each place with 128 kinds of places: 0.16 and 0.36 GFLOP.
         "appearance, any place": (drawn(mixture(NEAR)), 0.035, 0.30),
         "appearance, any place, wide": (drawn(mixture(WIDE)), 0.076, 0.55),
-        # As many operations a pixel, and 384^2 + 1536^2 products an image: 0.005 GFLOP.
-        "context": (partial(context_maps, images, list(map(context, GRIDS))), 0.001, 0.15),
+        # As many operations a pixel, and twice 384^2 + 1536^2 products an image: 0.010 GFLOP.
+        "context": (partial(context_maps, images, list(map(context, GRIDS))), 0.002, 0.15),
     }
     bare = torch.no_grad()(lambda: encoder(images))
     for name, (draw, floor, bar) in rows.items():

@@ -7,8 +7,12 @@ it. With the precision matrix L of x, a block b of places, and all others o,
 
     E[x_b | x_o] = x_b - L_bb^-1 (L (x - m))_b,    Cov[x_b | x_o] = L_bb^-1,
 
-so the deviations from what is expected are a linear map of x - m. The block is a place and those
-around it, which would give it away: what lies within a defect expects the defect.
+so what is expected is a linear map of x. The block is a place and those around it, which would
+give it away: what lies within a defect expects the defect.
+
+A defect would also make all others expect what is not there, and leave ghosts far from it. So what
+a place tells of the others is cut at `TOLERATED` times the deviation of normal places: first that
+from m, for one hole can spoil all that is expected, and then that from what is expected.
 """
 
 from collections.abc import Sequence
@@ -19,8 +23,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.appearance import appearance
+from models.whitening import decorrelate
 
 GRIDS = (8, 16)  # places along a side of the image: what is large, and what is small
+TOLERATED = 2.0  # root mean squares of deviations of normal images: docs/decisions/0018
 _REACH = (3,)  # of the appearance around a place, in its own cells
 
 
@@ -28,7 +34,9 @@ class NormalContext(NamedTuple):
     """What the places of normal images let expect of each other, on a grid of G x G places."""
 
     mean: Tensor  # (C, G, G), m
-    residual: Tensor  # (C G G, C G G), from x - m to the decorrelated deviations of each place
+    alone: Tensor  # (G, G, C, C), what decorrelates x - m at each place
+    expectation: Tensor  # (C G G, C G G), from x - m to what is expected of each place, minus m
+    whitening: Tensor  # (G, G, C, C), what decorrelates the deviations from that at each place
 
 
 def surroundings(images: Tensor) -> Tensor:
@@ -58,5 +66,19 @@ def context_maps(images: Tensor, normal: Sequence[NormalContext]) -> Tensor:
 
 
 def _squares(values: Tensor, normal: NormalContext) -> Tensor:
-    deviation = (values - normal.mean).flatten(1)
-    return (deviation @ normal.residual.T).square().reshape(values.shape)
+    """The decorrelated deviations (B, C, G, G) from what those that fit let expect, squared."""
+    deviation = values - normal.mean
+    first = expect(_tolerate(deviation, normal.alone), normal)
+    believed = first + _tolerate(deviation - first, normal.whitening)
+    return decorrelate(deviation - expect(believed, normal), normal.whitening).square()
+
+
+def _tolerate(deviation: Tensor, whitening: Tensor) -> Tensor:
+    """Deviations (B, C, G, G), those of each place shortened to what is tolerated."""
+    distance = decorrelate(deviation, whitening).square().mean(dim=1, keepdim=True).sqrt()
+    return deviation * TOLERATED / distance.clamp_min(TOLERATED)
+
+
+def expect(deviation: Tensor, normal: NormalContext) -> Tensor:
+    """What deviations x - m, (B, C, G, G), let expect of each place, minus m; the same shape."""
+    return (deviation.flatten(1) @ normal.expectation.T).reshape(deviation.shape)

@@ -59,7 +59,12 @@ def record() -> ModelRecord:
             ),
             appearance=PlaceAppearance(torch.rand(12, 2, 2), torch.rand(2, 2, 12, 12)),
             context=[
-                NormalContext(torch.rand(6, grid, grid), torch.rand(6 * grid**2, 6 * grid**2))
+                NormalContext(
+                    torch.rand(6, grid, grid),
+                    torch.rand(grid, grid, 6, 6),
+                    torch.rand(6 * grid**2, 6 * grid**2),
+                    torch.rand(grid, grid, 6, 6),
+                )
                 for grid in GRIDS
             ],
         ),
@@ -147,18 +152,19 @@ def rewrite(path: Path, change: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("change", "value", "message"),
     [
-        ("format_version", 99, "format version 99.*reads 10"),
+        ("format_version", 99, "format version 99.*reads 11"),
         ("drop", "vae.encoder.mu.weight", "encoder.mu.weight"),
         ("drop", "statistics.latent.mean", "statistics.latent.mean"),
         ("drop", "statistics.local.variance", "statistics.local.variance"),
         ("drop", "statistics.appearance.whitening", "statistics.appearance.whitening"),
-        ("drop", "statistics.context.8.residual", "statistics.context.8.residual"),
+        ("drop", "statistics.context.8.expectation", "statistics.context.8.expectation"),
         ("drop", f"calibration.{MAP}.raw.maxima", "maxima"),
         ("reshape", "vae.encoder.mu.bias", "encoder.mu.bias"),
         ("reshape", "statistics.latent.variance", "3 latents"),
         ("reshape", "statistics.appearance.mean", "12 or 18 statistics of appearance"),
         ("reshape", "statistics.context.16.mean", "6 x 16 x 16 values"),
-        ("reshape", "statistics.context.8.residual", "6 x 8 x 8 values"),
+        ("reshape", "statistics.context.8.expectation", "6 x 8 x 8 values"),
+        ("reshape", "statistics.context.8.alone", "6 x 8 x 8 values"),
         ("reshape", f"calibration.{MAP}.raw.quantiles", "wrong size"),
         ("default_map", "gradcam@layer1", "gradcam@layer1"),
         ("model", {"image_size": 31}, "multiple of 32"),

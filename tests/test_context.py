@@ -9,7 +9,8 @@ from anomaly_cli.context_fit import LEAST_SHRINKAGE, _fit, fit_context
 from anomaly_cli.drawing import MapMaker
 from anomaly_cli.maps import MapSpec
 from models.appearance import KINDS, mean_map
-from models.context import GRIDS, NormalContext, context_maps, places, surroundings
+from models.context import GRIDS, NormalContext, context_maps, expect, places, surroundings
+from models.whitening import decorrelate
 
 SIZE = 64
 
@@ -81,23 +82,38 @@ def test_deviations_are_those_of_a_conditional_gaussian() -> None:
     deviation = ((others - mean) / scale).flatten(1)
     unexpected = deviation[:, here] - deviation[:, far] @ slope.T
     distance = (unexpected @ torch.linalg.inv(left) * unexpected).sum(dim=1)
-    found = (others - mean).flatten(1).float() @ normal.residual[here].T
-    ratio = found.square().sum(dim=1) / distance
+    differences = (others - mean).float()
+    squares = decorrelate(differences - expect(differences, normal), normal.whitening).square()
+    ratio = squares[:, :, 0, 3].sum(dim=1) / distance
     # One factor for all images and places brings the mean over held-out images to 1.
     torch.testing.assert_close(ratio, ratio[:1].expand(10), rtol=1e-3, atol=0)
-    every = ((others - mean).flatten(1).float() @ normal.residual.T).square().mean()
-    assert every.item() == pytest.approx(1, rel=1e-3)
+    assert squares.mean().item() == pytest.approx(1, rel=1e-3)
 
 
 def test_what_lies_around_a_place_tells_nothing_of_it(normal: tuple[NormalContext, ...]) -> None:
     for own in normal:
         grid = own.mean.shape[-1]
-        weights = own.residual.reshape(len(KINDS), grid, grid, len(KINDS), grid, grid)
+        weights = own.expectation.reshape(len(KINDS), grid, grid, len(KINDS), grid, grid)
         inner = weights[:, 4, 4]  # from each place to the one at (4, 4)
-        around = inner[:, :, 3:6, 3:6].clone()
-        around[:, :, 1, 1] = 0
-        assert around.abs().max() < 1e-3 * inner[:, :, 4, 4].abs().max()
-        assert inner[:, :, 6:].abs().max() > 1e-3 * inner[:, :, 4, 4].abs().max()
+        assert (inner[:, :, 3:6, 3:6] == 0).all()
+        assert inner[:, :, 6:].abs().max() > 1e-3
+
+
+def test_a_strong_defect_leaves_no_ghosts_elsewhere(normal: tuple[NormalContext, ...]) -> None:
+    """A hole, to normal walls what no wall is, must not change what is told of other places."""
+    walls = normals(30, seed=2)
+    holed = walls.clone()
+    holed[..., 24:40, 4:20] = 0.0
+    far = slice(12, 16)  # places of the finest grid, a hole's width away at least
+    clean = context_maps(walls, normal).mean(dim=1)
+    found = context_maps(holed, normal).mean(dim=1)
+    assert found[:, 6:10, 1:5].mean() > 20
+    assert found[:, :, far].mean() < 1.5 * clean[:, :, far].mean()
+    trusting = [
+        own._replace(alone=own.alone / 1e3, whitening=own.whitening / 1e3) for own in normal
+    ]
+    ghosts = 1e6 * context_maps(holed, trusting).mean(dim=1)
+    assert ghosts[:, :, far].mean() > 10 * clean[:, :, far].mean()
 
 
 @pytest.mark.parametrize("size", [32, 96])
