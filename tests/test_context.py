@@ -9,7 +9,15 @@ from anomaly_cli.context_fit import LEAST_SHRINKAGE, _fit, fit_context
 from anomaly_cli.drawing import MapMaker
 from anomaly_cli.maps import MapSpec
 from models.appearance import KINDS, mean_map
-from models.context import GRIDS, NormalContext, context_maps, expect, places, surroundings
+from models.context import (
+    GRIDS,
+    NormalContext,
+    _squares,
+    context_maps,
+    expect,
+    places,
+    surroundings,
+)
 from models.whitening import decorrelate
 
 SIZE = 64
@@ -114,6 +122,27 @@ def test_a_strong_defect_leaves_no_ghosts_elsewhere(normal: tuple[NormalContext,
     ]
     ghosts = 1e6 * context_maps(holed, trusting).mean(dim=1)
     assert ghosts[:, :, far].mean() > 10 * clean[:, :, far].mean()
+
+
+@pytest.mark.parametrize(
+    ("is_cut_first", "squares"),
+    [
+        # Place 1 fits place 0, and both are believed: only 0 is cut, at 2.
+        pytest.param(False, [100.0, 64.0, 100.0], id="from what is expected"),
+        # Cut at 2, place 0 lets expect 2 of 1, which is believed 2 more: 4 is expected of 2.
+        pytest.param(True, [100.0, 64.0, 16.0], id="from the mean first"),
+    ],
+)
+def test_what_a_place_tells_is_cut_twice(is_cut_first: bool, squares: list[float]) -> None:
+    """Each of three places lets expect its own deviation of the next; two deviate by 10."""
+    expectation = torch.zeros(4, 4)
+    expectation[1, 0] = expectation[2, 1] = 1.0
+    one = torch.ones(2, 2, 1, 1)
+    alone = one * float(is_cut_first)
+    normal = NormalContext(torch.zeros(1, 2, 2), alone, expectation, one)
+    deviation = torch.tensor([10.0, 10.0, 0.0, 0.0]).reshape(1, 1, 2, 2)
+    found = _squares(deviation, normal).flatten()
+    torch.testing.assert_close(found, torch.tensor([*squares, 0.0]))
 
 
 @pytest.mark.parametrize("size", [32, 96])
