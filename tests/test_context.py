@@ -96,6 +96,13 @@ def test_deviations_are_those_of_a_conditional_gaussian() -> None:
     # One factor for all images and places brings the mean over held-out images to 1.
     torch.testing.assert_close(ratio, ratio[:1].expand(10), rtol=1e-3, atol=0)
     assert squares.mean().item() == pytest.approx(1, rel=1e-3)
+    # And so are the distances of places alone, by which what they tell is cut first.
+    own_covariance = covariance[here][:, here]
+    distance = (deviation[:, here] @ torch.linalg.inv(own_covariance) * deviation[:, here]).sum(1)
+    squares = decorrelate(differences, normal.alone).square()
+    ratio = squares[:, :, 0, 3].sum(dim=1) / distance
+    torch.testing.assert_close(ratio, ratio[:1].expand(10), rtol=1e-3, atol=0)
+    assert squares.mean().item() == pytest.approx(1, rel=1e-3)
 
 
 def test_what_lies_around_a_place_tells_nothing_of_it(normal: tuple[NormalContext, ...]) -> None:
