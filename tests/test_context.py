@@ -1,8 +1,11 @@
 """Context: what the rest of an image lets expect of a place, by hand and on images."""
 
+from typing import NamedTuple
+
 import pytest
 import torch
 from conftest import Trained
+from torch import Tensor
 
 from anomaly_cli.checkpoint import load_model
 from anomaly_cli.context_fit import LEAST_SHRINKAGE, _fit, fit_context
@@ -67,41 +70,57 @@ def test_kinds_tell_what_is_unexpected(normal: tuple[NormalContext, ...]) -> Non
     torch.testing.assert_close(band[-2:], torch.zeros(2), atol=1e-2, rtol=0)
 
 
-def test_deviations_are_those_of_a_conditional_gaussian() -> None:
-    """The residuals of one place, from the textbook's blocks of the covariance matrix."""
+class Corner(NamedTuple):
+    """One place of a grid of 4 x 4, in the first row and the last column, of two statistics."""
+
+    normal: NormalContext
+    covariance: Tensor  # (32, 32), of what it was fitted to
+    others: Tensor  # (10, 2, 4, 4), deviations of held-out images from the mean
+    scaled: Tensor  # (10, 32), the same in terms of the scale of the statistics
+
+    here = torch.tensor([3, 19])  # its numbers among the 32
+    near = torch.arange(32).reshape(2, 4, 4)[:, 0:2, 2:4].flatten()
+
+
+@pytest.fixture(scope="module")
+def corner() -> Corner:
     generator = torch.Generator().manual_seed(3)
-    grid, count = 4, 2
     mixing = torch.randn(32, 32, generator=generator, dtype=torch.float64)
     values = torch.randn(410, 32, generator=generator, dtype=torch.float64) @ mixing
-    fit, others = values[:400].reshape(400, count, grid, grid), values[400:].reshape(10, 2, 4, 4)
-    normal = _fit(fit, others)
-    mean = fit.mean(dim=0)
-    scale = (fit - mean).square().mean(dim=(0, 2, 3)).sqrt()[:, None, None]
-    scaled = ((fit - mean) / scale).flatten(1)
-    own = scaled.T @ scaled / 400
+    fit, held_out = values.reshape(410, 2, 4, 4).split([400, 10])
+    deviation = fit - fit.mean(dim=0)
+    scale = deviation.square().mean(dim=(0, 2, 3)).sqrt()[:, None, None]
+    own = (deviation / scale).flatten(1).T.cov(correction=0)
     spread = own.diagonal().mean()
     covariance = (1 - LEAST_SHRINKAGE) * own + LEAST_SHRINKAGE * spread * torch.eye(32)
-    numbers = torch.arange(32).reshape(count, grid, grid)
-    near = numbers[:, 0:2, 2:4].flatten()  # of the corner in the first row and the last column
-    far = torch.tensor([i for i in range(32) if i not in near])
-    here = numbers[:, 0, 3]
+    others = held_out - fit.mean(dim=0)
+    return Corner(_fit(fit, held_out), covariance, others.float(), (others / scale).flatten(1))
+
+
+def test_deviations_are_those_of_a_conditional_gaussian(corner: Corner) -> None:
+    """Of one place, from the textbook's blocks of the covariance matrix."""
+    here, covariance = corner.here, corner.covariance
+    far = torch.tensor([i for i in range(32) if i not in corner.near])
     slope = torch.linalg.solve(covariance[far][:, far], covariance[far][:, here]).T
     left = covariance[here][:, here] - slope @ covariance[far][:, here]
-    deviation = ((others - mean) / scale).flatten(1)
-    unexpected = deviation[:, here] - deviation[:, far] @ slope.T
-    distance = (unexpected @ torch.linalg.inv(left) * unexpected).sum(dim=1)
-    differences = (others - mean).float()
-    squares = decorrelate(differences - expect(differences, normal), normal.whitening).square()
+    unexpected = corner.scaled[:, here] - corner.scaled[:, far] @ slope.T
+    misfit = corner.others - expect(corner.others, corner.normal)
+    assert_distances(misfit, corner.normal.whitening, unexpected, left)
+
+
+def test_a_place_is_cut_first_by_its_own_gaussian(corner: Corner) -> None:
+    own = corner.covariance[corner.here][:, corner.here]
+    assert_distances(corner.others, corner.normal.alone, corner.scaled[:, corner.here], own)
+
+
+def assert_distances(
+    deviation: Tensor, whitening: Tensor, scaled: Tensor, covariance: Tensor
+) -> None:
+    """The squares in the corner are Mahalanobis distances, and 1 on average over all places."""
+    squares = decorrelate(deviation, whitening).square()
+    distance = (scaled @ torch.linalg.inv(covariance) * scaled).sum(dim=1)
     ratio = squares[:, :, 0, 3].sum(dim=1) / distance
-    # One factor for all images and places brings the mean over held-out images to 1.
-    torch.testing.assert_close(ratio, ratio[:1].expand(10), rtol=1e-3, atol=0)
-    assert squares.mean().item() == pytest.approx(1, rel=1e-3)
-    # And so are the distances of places alone, by which what they tell is cut first.
-    own_covariance = covariance[here][:, here]
-    distance = (deviation[:, here] @ torch.linalg.inv(own_covariance) * deviation[:, here]).sum(1)
-    squares = decorrelate(differences, normal.alone).square()
-    ratio = squares[:, :, 0, 3].sum(dim=1) / distance
-    torch.testing.assert_close(ratio, ratio[:1].expand(10), rtol=1e-3, atol=0)
+    torch.testing.assert_close(ratio, ratio[:1].expand(len(ratio)), rtol=1e-3, atol=0)
     assert squares.mean().item() == pytest.approx(1, rel=1e-3)
 
 
