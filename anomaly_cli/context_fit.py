@@ -54,10 +54,10 @@ def _fit(values: Tensor, others: Tensor) -> NormalContext:
     scales = scale[:, None, None].expand_as(mean).flatten()
     unscaled = expectation * scales[:, None] / scales
     normal = NormalContext(mean, alone / scale, unscaled, whitening / scale)
-    deviation = others - mean
+    unseen = others - mean
     normal = normal._replace(
-        alone=_to_unit(normal.alone, deviation),
-        whitening=_to_unit(normal.whitening, deviation - expect(deviation, normal)),
+        alone=_to_unit(normal.alone, unseen),
+        whitening=_to_unit(normal.whitening, unseen - expect(unseen, normal)),
     )
     return NormalContext(*(part.float() for part in normal))
 
