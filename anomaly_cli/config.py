@@ -29,6 +29,8 @@ BASELINES = (APPEARANCE, CONTEXT, RECONSTRUCTION, SSIM, CENTRE_PRIOR)
 FUSED = "fused"  # attention, appearance, context and error, in standard deviations of normal images
 
 
+LOOKS = 20  # at the held-out images in a guided training; one takes a sixth of an epoch's time
+
 _PLAIN = TrainDefaults()
 
 
@@ -100,6 +102,15 @@ class TrainConfig:
     def half_epochs(self) -> int:
         """Epochs at half the image size, at least one fewer than all."""
         return min(round(self.half_size * self.epochs), self.epochs - 1)
+
+    @property
+    def epochs_per_look(self) -> int:
+        """Epochs from one look at the held-out images to the next, of which the last is one.
+
+        The paper's training selects among all of its epochs. A guided one is best near its end,
+        where the learning rate is next to nothing and neighbours are alike.
+        """
+        return -(-self.epochs // LOOKS) if self.guidance == "synthetic" else 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from anomaly_cli.config import TrainConfig
 from anomaly_cli.errors import TrainingError
-from anomaly_cli.objectives import Objective
+from anomaly_cli.objectives import HeldOutLosses, Objective
 from models.vae import VAE
 
 Weights = dict[str, Tensor]
@@ -33,16 +33,19 @@ class StepStats(NamedTuple):
 
 
 class EpochStats(NamedTuple):
-    """One epoch; the training losses are means over its steps."""
+    """One epoch; the training losses are means over its steps.
+
+    Those of the held-out images are None where the epoch was not looked at.
+    """
 
     epoch: int
     reconstruction: float
     kl: float
     guidance: float
-    held_out_reconstruction: float
-    held_out_kl: float
-    held_out_guidance: float  # on the defects drawn into held-out normals
-    held_out_loss: float  # selects the model: guidance, or reconstruction + beta * KL without it
+    held_out_reconstruction: float | None
+    held_out_kl: float | None
+    held_out_guidance: float | None  # on the defects drawn into held-out normals
+    held_out_loss: float | None  # selects the model: guidance, or without it the bound
     gradient_norm: float  # median over the steps
     learning_rate: float  # at the end of the epoch
     images_per_second: float
@@ -143,30 +146,42 @@ class Trainer:
         return values
 
     def _finish_epoch(self, steps: list[StepStats], rate: float) -> EpochStats:
-        self.vae.eval()
-        held_out = self.objective.held_out_losses()
-        is_larger = held_out.image_size > self.best_size
-        is_best = is_larger or held_out.selection < self.best_loss
-        if is_best:
-            self.best_size = held_out.image_size
-            self.best_loss = held_out.selection
-            self.best_weights = clone_weights(self.vae)
+        held_out = self._look() if self._is_looked_at() else None
+        is_best = held_out is not None and self._keep_if_best(held_out)
         norms = sorted(stats.gradient_norm for stats in steps)
         return EpochStats(
             epoch=self.epoch,
             reconstruction=sum(stats.reconstruction for stats in steps) / len(steps),
             kl=sum(stats.kl for stats in steps) / len(steps),
             guidance=sum(stats.guidance for stats in steps) / len(steps),
-            held_out_reconstruction=held_out.reconstruction,
-            held_out_kl=held_out.kl,
-            held_out_guidance=held_out.guidance,
-            held_out_loss=held_out.selection,
+            held_out_reconstruction=held_out and held_out.reconstruction,
+            held_out_kl=held_out and held_out.kl,
+            held_out_guidance=held_out and held_out.guidance,
+            held_out_loss=held_out and held_out.selection,
             gradient_norm=norms[len(norms) // 2],
             learning_rate=float(self.schedule.get_last_lr()[0]),
             images_per_second=rate,
-            image_size=held_out.image_size,
+            image_size=steps[0].image_size,
             is_best=is_best,
         )
+
+    def _is_looked_at(self) -> bool:
+        """The last epoch is; so is the first, that a training can be stopped from then on."""
+        left = self.config.epochs - self.epoch
+        return self.epoch == 1 or left % self.config.epochs_per_look == 0
+
+    def _look(self) -> HeldOutLosses:
+        self.vae.eval()
+        return self.objective.held_out_losses()
+
+    def _keep_if_best(self, held_out: HeldOutLosses) -> bool:
+        is_larger = held_out.image_size > self.best_size
+        is_best = is_larger or held_out.selection < self.best_loss
+        if is_best:
+            self.best_size = held_out.image_size
+            self.best_loss = held_out.selection
+            self.best_weights = clone_weights(self.vae)
+        return is_best
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that `run` needs to go on after the last finished epoch."""

@@ -1,5 +1,7 @@
 """The training loop: it learns, repeats itself, resumes exactly, and stops at a NaN."""
 
+import csv
+import io
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,7 @@ from anomaly_cli.commands import train
 from anomaly_cli.config import TrainConfig
 from anomaly_cli.data.training_set import open_training_set
 from anomaly_cli.errors import TrainingError
-from anomaly_cli.training import EpochStats, StepStats, Trainer
+from anomaly_cli.training import EpochStats, StepStats, Trainer, to_csv
 from models.config import VAEConfig
 
 CONFIG = TrainConfig(
@@ -165,6 +167,36 @@ def test_small_images_come_first_and_never_select_the_model(
         trainer.vae.load_state_dict(trainer.best_weights)
         selection = trainer.objective.held_out_losses().selection
         assert selection == pytest.approx(trainer.best_loss, rel=1e-6)
+
+
+def test_guided_training_looks_at_held_out_images_now_and_then(make_trainer: Make) -> None:
+    """At the first epoch, and at every second of 21 up to the last; the others select nothing."""
+    trainer = make_trainer(replace(GUIDED, epochs=21))
+    epochs = [stats for stats in trainer.run() if isinstance(stats, EpochStats)]
+    looked_at = [stats for stats in epochs if stats.held_out_loss is not None]
+    assert [stats.epoch for stats in looked_at] == list(range(1, 22, 2))
+    assert trainer.best_loss == min(stats.held_out_loss for stats in looked_at)
+    assert not any(stats.is_best for stats in epochs if stats not in looked_at)
+    rows = list(csv.DictReader(io.StringIO(to_csv(epochs))))
+    assert [row["held_out_kl"] == "" for row in rows] == [epoch % 2 == 0 for epoch in range(1, 22)]
+    assert replace(CONFIG, epochs=21).epochs_per_look == 1  # the paper's
+    assert [replace(GUIDED, epochs=n).epochs_per_look for n in (1, 20, 41)] == [1, 1, 3]
+
+
+def test_a_training_stopped_between_two_looks_keeps_the_model_of_the_last(
+    make_trainer: Make,
+) -> None:
+    config = replace(GUIDED, epochs=21)
+    undisturbed, first, second = (make_trainer(config) for _ in range(3))
+    final_weights(undisturbed)
+    for stats in first.run():
+        if isinstance(stats, EpochStats) and stats.epoch == 2:
+            break
+    assert first.best_weights
+    second.load_state_dict(first.state_dict())
+    final_weights(second)
+    assert second.best_loss == undisturbed.best_loss
+    assert_same(undisturbed.best_weights, second.best_weights)
 
 
 def test_decoder_draws_the_size_that_training_begins_with(make_trainer: Make) -> None:

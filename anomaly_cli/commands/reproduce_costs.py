@@ -145,6 +145,7 @@ def _training_cost(stage: TrainConfig, each: TrainingCost) -> StageCost:
         batch_size=stage.batch_size,
         epochs=stage.epochs - finished,
         half=max(0, stage.half_epochs - finished),
+        per_look=stage.epochs_per_look,
     )
     work = f"{steps:,} steps of {duration_text(each.step)}"
     return StageCost(f"train {name_of(stage)}", work, seconds)

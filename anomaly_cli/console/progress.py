@@ -93,11 +93,14 @@ class TrainingProgress(Bar):
         eta = "" if left is None else f", ETA {left / 60:.1f} min"
         if Settings.is_quiet:
             return
+        held_out = ""
+        if stats.held_out_loss is not None:
+            held_out = f"held out {loss_text(stats.held_out_loss)}{'*' if stats.is_best else ''}, "
         self._bar.console.print(
             Text(
                 f"{self._category} epoch {stats.epoch}/{self._epochs}: "
                 f"reconstruction {stats.reconstruction:,.0f}, KL {stats.kl:.1f}, "
-                f"held out {loss_text(stats.held_out_loss)}{'*' if stats.is_best else ''}, "
+                f"{held_out}"
                 f"{stats.images_per_second:.1f} images/s{eta}"
             ),
             soft_wrap=True,

@@ -49,16 +49,23 @@ class TrainingCost(NamedTuple):
 
 
 def cost_of_epochs(
-    each: TrainingCost, *, fit: int, held_out: int, batch_size: int, epochs: int, half: int = 0
+    each: TrainingCost,
+    *,
+    fit: int,
+    held_out: int,
+    batch_size: int,
+    epochs: int,
+    half: int = 0,
+    per_look: int = 1,
 ) -> tuple[int, float]:
-    """Steps and seconds of epochs over `fit` images, with the held-out ones after each.
+    """Steps and seconds of epochs over `fit` images, the held-out ones after each `per_look`.
 
     `half` of the epochs are of images of half the side.
     """
     steps = max(1, fit // batch_size)
     whole = epochs - HALF_SAVES * half
     reading = (fit + held_out) * each.image
-    seconds = whole * (steps * each.step + held_out * each.held_out) + reading
+    seconds = whole * (steps * each.step + held_out * each.held_out / per_look) + reading
     return steps * epochs, seconds
 
 
