@@ -19,8 +19,10 @@ $(INSTALLED): setup.cfg pyproject.toml
 demo: $(INSTALLED) ## train on a small embedded data set and show what it finds (under 10 minutes)
 	bash scripts/demo.sh $(BIN) $(DEMO)
 
+# A test computes on one thread (tests/conftest.py), so the other cores are idle but for this. Files
+# stay whole: their tests share trained models. Each process takes about 1 GB.
 test: $(INSTALLED) ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 check: $(INSTALLED) ## lint and type-check
 	$(BIN)/pip install --quiet --editable '.[dev]'
