@@ -68,12 +68,12 @@ def train_defaults(
             beta=0.05,
             batch_size=8,
             epochs=40,
-            images_seen=24_000,  # 60 images need as many steps as 300 to learn what a defect is
+            images_seen=16_000,  # 60 images need as many steps as 300 to learn what a defect is
             half_size=0.75,
             learning_rate=2e-3,
             augmentation="in-place",
             held_out=0.15,  # docs/decisions/0013
         )
-        fast = defaults._replace(image_size=128, epochs=20, images_seen=7500, half_size=0.0)
+        fast = defaults._replace(image_size=128, epochs=20, images_seen=4500, half_size=0.0)
         return fast if is_fast else defaults
     return defaults._replace(image_size=128, epochs=40) if is_fast else defaults
