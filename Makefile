@@ -20,10 +20,9 @@ demo: $(INSTALLED) ## train on a small embedded data set and show what it finds 
 	bash scripts/demo.sh $(BIN) $(DEMO)
 
 # A test computes on one thread (tests/conftest.py), so the other cores are idle but for this. Files
-# stay whole, for their tests share trained models, and in order: the slowest has few tests, and would
-# come last otherwise. Each process takes about 1 GB.
+# stay whole: their tests share trained models. Each process takes about 1 GB.
 test: $(INSTALLED) ## run the tests
-	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 check: $(INSTALLED) ## lint and type-check
 	$(BIN)/pip install --quiet --editable '.[dev]'
