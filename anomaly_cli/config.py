@@ -29,7 +29,7 @@ BASELINES = (APPEARANCE, CONTEXT, RECONSTRUCTION, SSIM, CENTRE_PRIOR)
 FUSED = "fused"  # attention, appearance, context and error, in standard deviations of normal images
 
 
-LOOKS = 20  # at the held-out images in a guided training; one takes a sixth of an epoch's time
+LOOKS = 20  # at the held-out images in a guided training; one takes an eighth of an epoch's time
 
 _PLAIN = TrainDefaults()
 
