@@ -63,10 +63,10 @@ class Fusion(NamedTuple):
 
 def compress(scores: AnomalyMap) -> AnomalyMap:
     """A score x up to a = `LINEAR_UP_TO`, and a + a log(x / a) beyond; the slope has no jump."""
-    beyond = np.maximum(scores, np.float32(LINEAR_UP_TO))
-    return np.asarray(
-        np.minimum(scores, LINEAR_UP_TO) + LINEAR_UP_TO * np.log(beyond / LINEAR_UP_TO), np.float32
-    )
+    beyond = scores > LINEAR_UP_TO  # few pixels as a rule, and logarithms are what takes the time
+    compressed = scores.copy()
+    compressed[beyond] = LINEAR_UP_TO + LINEAR_UP_TO * np.log(scores[beyond] / LINEAR_UP_TO)
+    return compressed
 
 
 class Trust(NamedTuple):

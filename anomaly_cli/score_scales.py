@@ -18,8 +18,9 @@ class ScoreScale(NamedTuple):
 
     def __call__(self, anomaly_map: AnomalyMap) -> AnomalyMap:
         """Score each pixel of a map (H, W)."""
-        height, width = anomaly_map.shape
-        mean, std = (resize_map(part, height, width) for part in self)
+        mean, std = self
+        if mean.size > 1:
+            mean, std = (resize_map(part, *anomaly_map.shape) for part in self)
         return np.asarray((anomaly_map - mean) / std, dtype=np.float32)
 
 
