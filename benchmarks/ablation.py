@@ -54,6 +54,8 @@ class Training(NamedTuple):
 def config_of(variant: str, seed: int, options: argparse.Namespace) -> TrainConfig:
     """The settings of `train` for a variant."""
     guidance, defaults = VARIANTS[variant]
+    if options.epochs:
+        defaults = defaults._replace(epochs=options.epochs, images_seen=0)
     model = VAEConfig(
         image_size=defaults.image_size,
         neck=defaults.neck,
@@ -66,13 +68,7 @@ def config_of(variant: str, seed: int, options: argparse.Namespace) -> TrainConf
         output=options.output / variant.replace(", ", "_").replace(" ", "_") / f"seed{seed}",
         model=model,
         guidance=guidance,  # type: ignore[arg-type]
-        augmentation=defaults.augmentation,
-        epochs=options.epochs or defaults.epochs,
-        images_seen=0 if options.epochs else defaults.images_seen,
-        half_size=defaults.half_size,
-        batch_size=defaults.batch_size,
-        learning_rate=defaults.learning_rate,
-        held_out=defaults.held_out,
+        **{n: v for n, v in defaults._asdict().items() if n in TrainConfig.__dataclass_fields__},
         seed=seed,
         device=options.device,
     )
