@@ -53,6 +53,16 @@ class TrainDefaults(NamedTuple):
     augmentation: str = "auto"
     held_out: float = 0.1  # share of the normal images that select the model and calibrate it
 
+    @property
+    def of_model(self) -> dict[str, Any]:
+        """Those that are fields of `VAEConfig`."""
+        return {name: value for name, value in self._asdict().items() if hasattr(_SHAPE, name)}
+
+    @property
+    def of_training(self) -> dict[str, Any]:
+        """The others, which are fields of `TrainConfig`."""
+        return {name: value for name, value in self._asdict().items() if not hasattr(_SHAPE, name)}
+
 
 def train_defaults(
     guidance: Guidance, *, is_fast: bool, dataset: DatasetName = "mvtec"

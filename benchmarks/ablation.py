@@ -56,19 +56,13 @@ def config_of(variant: str, seed: int, options: argparse.Namespace) -> TrainConf
     guidance, defaults = VARIANTS[variant]
     if options.epochs:
         defaults = defaults._replace(epochs=options.epochs, images_seen=0)
-    model = VAEConfig(
-        image_size=defaults.image_size,
-        neck=defaults.neck,
-        reconstruction=defaults.reconstruction,
-        beta=defaults.beta,
-    )
     return TrainConfig(
         data=options.data,
         category=options.category,
         output=options.output / variant.replace(", ", "_").replace(" ", "_") / f"seed{seed}",
-        model=model,
+        model=VAEConfig(**defaults.of_model),
         guidance=guidance,  # type: ignore[arg-type]
-        **{n: v for n, v in defaults._asdict().items() if n in TrainConfig.__dataclass_fields__},
+        **defaults.of_training,
         seed=seed,
         device=options.device,
     )

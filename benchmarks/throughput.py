@@ -127,8 +127,7 @@ def bare_training(config: VAEConfig, images: torch.Tensor, steps: int) -> Callab
 
 def guided_config() -> VAEConfig:
     """The network that `train` has by default."""
-    defaults = train_defaults("synthetic", is_fast=False)
-    return VAEConfig(image_size=defaults.image_size, neck=defaults.neck, rebuilds_half=True)
+    return VAEConfig(**train_defaults("synthetic", is_fast=False).of_model, rebuilds_half=True)
 
 
 def save_untrained(path: Path, config: VAEConfig, spec: MapSpec) -> VAE:

@@ -189,13 +189,10 @@ def train(
     _refuse_strangers(dataset, guidance, head=head != MODEL.head, neck=has_neck, fast=fast)
     model = _model_config(
         dataset,
-        image_size=chosen.image_size,
         latent_dim=latent_dim,
         head=head,
-        neck=chosen.neck,
         neck_stride=neck_stride,
-        reconstruction=chosen.reconstruction,
-        beta=chosen.beta,
+        **chosen.of_model,
     )
     if half_size is None and not gains_by_half(model):
         chosen = chosen._replace(half_size=0.0)
@@ -209,7 +206,7 @@ def train(
         guidance_ratio=guidance_ratio,
         weights=weights,
         freeze=freeze,
-        **{n: v for n, v in chosen._asdict().items() if n in TrainConfig.__dataclass_fields__},
+        **chosen.of_training,
         gradient_clip=gradient_clip,
         attention=attention,
         layer=target_layer,
