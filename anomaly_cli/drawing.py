@@ -1,7 +1,7 @@
 """The anomaly maps of a trained model, drawn for a batch of images, and their calibration."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,12 +23,12 @@ from models.attention import (
     LatentStatistics,
     LocalStatistics,
     NormalStatistics,
-    anomaly_attention_maps,
+    anomaly_maps_of_layers,
     latent_attention_maps,
 )
-from models.config import Attention, Layer, OneClassConfig
+from models.config import Attention, OneClassConfig
 from models.context import NormalContext, context_maps
-from models.gradients import Activation, Encoder, activate
+from models.gradients import Encoder, activate, activate_layers
 from models.vae import VAE, Posterior
 
 OF_KINDS = (APPEARANCE, CONTEXT)  # sources whose maps are made of one for each kind of statistic
@@ -78,7 +78,7 @@ class MapMaker:
     def __call__(self, images: Tensor, specs: Sequence[MapSpec]) -> dict[MapSpec, Tensor]:
         """Maps (B, S, S) float32 on the CPU for images (B, 3, S, S) in [0, 1].
 
-        Definitions at one layer share the pass through the encoder and their gradients.
+        All definitions share the pass through the encoder, and their gradients.
         """
         drawn = self.draw(images, specs)
         return {spec: self._score(self._finish(drawn, spec)) for spec in specs}
@@ -92,14 +92,21 @@ class MapMaker:
         parts = parts_of(specs)
         maps: dict[MapSpec, Tensor] = {}
         latents: Tensor | None = None
-        for layer in dict.fromkeys(part.layer for part in parts if part.layer):
-            chosen = {Attention(part.source): part for part in parts if part.layer == layer}
-            activation = self._activate(images, layer, chosen)
-            latents = activation.posterior.mu.detach()
-            drawn = anomaly_attention_maps(
-                activation, chosen, self.statistics, (self.size, self.size)
+        if layers := {part.layer for part in parts if part.layer}:
+            with_half = any(part.source == Attention.EXACT_SCALES for part in parts)
+            activations = activate_layers(self.encoder, images, layers, with_half=with_half)
+            latents = next(iter(activations.values())).posterior.mu.detach()
+            chosen = [
+                {Attention(part.source): part for part in parts if part.layer == layer}
+                for layer in activations
+            ]
+            drawn = anomaly_maps_of_layers(
+                list(zip(activations.values(), chosen, strict=True)),
+                self.statistics,
+                (self.size, self.size),
             )
-            maps |= {chosen[attention]: drawn[attention] for attention in chosen}
+            for specs_of, maps_of in zip(chosen, drawn, strict=True):
+                maps |= {specs_of[attention]: maps_of[attention] for attention in specs_of}
         for part in parts:
             if part.layer is None:
                 maps[part] = self._baseline(part, images, latents)
@@ -118,12 +125,6 @@ class MapMaker:
         if source == CONTEXT and context:
             return context_maps(images, context)
         raise ValueError(f"maps of {source} need that of normal images")
-
-    def _activate(
-        self, images: Tensor, layer: Layer, attentions: Collection[Attention]
-    ) -> Activation:
-        with_half = Attention.EXACT_SCALES in attentions
-        return activate(self.encoder, images, layer, with_half=with_half)
 
     def _finish(self, drawn: dict[MapSpec, Tensor], spec: MapSpec) -> list[tuple[AnomalyMap, ...]]:
         """The parts of the map of each image."""
@@ -148,7 +149,8 @@ class MapMaker:
             raise ValueError(f"{spec} has no map for each latent")
         images = images.to(self.device, non_blocking=True)
         attention = Attention(spec.parts[0].source)
-        activation = self._activate(images, spec.layer, [attention])
+        with_half = attention is Attention.EXACT_SCALES
+        activation = activate(self.encoder, images, spec.layer, with_half=with_half)
         maps = latent_attention_maps(activation, attention, self.statistics).detach().float()
         size = (self.size, self.size)
         posterior = Posterior(*(part.detach().float() for part in activation.posterior))
@@ -210,15 +212,15 @@ def calibrate_maps(
             outline.
     """
     calibrations: dict[str, MapCalibration] = {}
-    for layer in (*config.layers, None):  # few maps of all images are alive at once
-        specs = [spec for spec in map_specs(config) if spec.layer == layer]
-        is_cheap = layer in (None, config.layers[-1])
-        marked = [image for image in painted if image.mask.any()] if is_cheap else []
+    *earlier, last = config.layers
+    for layers in (earlier, [last], [None]):  # few maps of all images are alive at once
+        specs = [spec for spec in map_specs(config) if spec.layer in layers]
+        marked = [] if layers is earlier else [image for image in painted if image.mask.any()]
         normal = draw_all(maker, held_out.batches(batch_size), specs)
         defects = draw_all(maker, painted_batches(marked, batch_size), specs)
-        grid = config.image_size // (1 if layer is None else config.stride(layer))
         masks = [image.mask for image in marked]
         for spec in specs:
+            grid = config.image_size // (1 if spec.layer is None else config.stride(spec.layer))
             pairs = [MarkedMap(*pair) for pair in zip(defects[spec], masks, strict=True)]
             calibrations[str(spec)] = calibrate_map(normal[spec], grid, pairs)
     return calibrations

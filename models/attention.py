@@ -26,7 +26,7 @@ that lies closest to latent i (Kessy, Lewin and Strimmer 2018, "ZCA-cor").
 The encoder must be in eval mode: batch norm in train mode mixes the images of a batch.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -41,6 +41,7 @@ from models.gradients import (
     Encoder,
     Weighting,
     local_latents,
+    shared_signed_maps,
     signed_maps,
     sum_weights,
 )
@@ -188,12 +189,42 @@ def anomaly_attention_maps(
     Raises:
         ValueError: a definition does not exist at this layer.
     """
-    weightings = dict.fromkeys(PER_LATENT[a] for a in attentions if a in PER_LATENT)
-    signed = signed_maps(activation, weightings)
+    (maps,) = anomaly_maps_of_layers([(activation, attentions)], statistics, size, options=options)
+    return maps
+
+
+def anomaly_maps_of_layers(
+    wanted: Sequence[tuple[Activation, Collection[Attention]]],
+    statistics: NormalStatistics,
+    size: tuple[int, int],
+    *,
+    options: SumOptions | None = None,
+) -> list[dict[Attention, Tensor]]:
+    """The same for each of the activations of one call of `activate_layers`."""
+    weightings = [
+        dict.fromkeys(PER_LATENT[a] for a in attentions if a in PER_LATENT)
+        for _, attentions in wanted
+    ]
+    activations = [activation for activation, _ in wanted]
+    signed = shared_signed_maps(list(zip(activations, weightings, strict=True)))
+    return [
+        _anomaly_maps(activation, attentions, of_layer, statistics, size, options or SumOptions())
+        for (activation, attentions), of_layer in zip(wanted, signed, strict=True)
+    ]
+
+
+def _anomaly_maps(
+    activation: Activation,
+    attentions: Collection[Attention],
+    signed: Mapping[Weighting, Tensor],
+    statistics: NormalStatistics,
+    size: tuple[int, int],
+    options: SumOptions,
+) -> dict[Attention, Tensor]:
     maps = {}
     for attention in attentions:
         if attention in SUMMED:
-            drawn = _summed_map(activation, attention, statistics, options or SumOptions())
+            drawn = _summed_map(activation, attention, statistics, options)
         else:
             of_weighting = signed.get(PER_LATENT.get(attention, Weighting.MEAN))
             drawn = latent_attention_maps(

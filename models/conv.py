@@ -35,17 +35,20 @@ class ConvEncoder(nn.Module):
 
         An encoder of one channel takes the grey of RGB images.
         """
-        hidden = to_channels(images, self.image_channels)
-        for conv in self.convs[: self.layers.index(layer) + 1]:
-            hidden = F.relu(conv(hidden))
-        return [hidden]
+        features = [to_channels(images, self.image_channels)]
+        for name in self.layers[: self.layers.index(layer) + 1]:
+            features = self.ascend(features, name)
+        return features
+
+    def ascend(self, features: list[Tensor], layer: str) -> list[Tensor]:
+        """The activation of `layer`, from that of the layer below."""
+        return [F.relu(self.convs[self.layers.index(layer)](features[-1]))]
 
     def posterior(self, features: list[Tensor], layer: str) -> Posterior:
         """Posterior of an activation of `layer`: the part of the encoder above it."""
-        hidden = features[-1]
-        for conv in self.convs[self.layers.index(layer) + 1 :]:
-            hidden = F.relu(conv(hidden))
-        hidden = F.relu(self.hidden(hidden.flatten(1)))
+        for name in self.layers[self.layers.index(layer) + 1 :]:
+            features = self.ascend(features, name)
+        hidden = F.relu(self.hidden(features[-1].flatten(1)))
         return Posterior(self.mu(hidden), self.logvar(hidden))
 
     def closed_head(self, layer: str) -> HiddenHead | None:

@@ -4,7 +4,7 @@ Where only a head lies above the activation, they are read off its weights; else
 vector-Jacobian products. No hooks: the encoder hands out its stages by name.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from enum import Enum
 from typing import NamedTuple, Protocol
 
@@ -28,6 +28,9 @@ class Encoder(Protocol):
 
     def features(self, images: Tensor, layer: str, /) -> list[Tensor]:
         """Activations up to `layer`, the target last."""
+
+    def ascend(self, features: list[Tensor], layer: str, /) -> list[Tensor]:
+        """What `features` gives of `layer`, from what it gave of the layer below."""
 
     def posterior(self, features: list[Tensor], layer: str, /) -> Posterior:
         """The part of the encoder above `layer`."""
@@ -78,18 +81,63 @@ def activate(
     Raises:
         ValueError: the encoder is in train mode.
     """
+    found = activate_layers(
+        encoder, images, [layer], create_graph=create_graph, with_half=with_half
+    )
+    return found[layer]
+
+
+def activate_layers(
+    encoder: Encoder,
+    images: Tensor,
+    layers: Collection[str],
+    *,
+    create_graph: bool = False,
+    with_half: bool = False,
+) -> dict[str, Activation]:
+    """The activations of several layers, with one posterior as a function of each of them.
+
+    The same as `activate` gives of one layer after the other, but `shared_signed_maps` then has the
+    gradients in all of them for the cost of those in the first.
+
+    Args:
+        encoder: in eval mode.
+        images: (B, C, H, W) in [0, 1].
+        layers: target layers, one at least.
+        create_graph: let gradients flow from the maps into the parameters.
+        with_half: also run it on the images at half their side, for the last of the layers.
+
+    Raises:
+        ValueError: the encoder is in train mode.
+    """
     if encoder.training:
         raise ValueError("attention needs the encoder in eval mode: train mode mixes images")
+    first, *rest = encoder.layers[slice(*_span(encoder.layers, layers))]
     with torch.set_grad_enabled(create_graph):
-        stages = list(encoder.features(images, layer))
+        stages = list(encoder.features(images, first))
     if not create_graph:
         stages[-1] = stages[-1].detach().requires_grad_()
-    half = None
-    if with_half:
-        half = activate(encoder, halve(images), layer, create_graph=create_graph)
+    features, last = {first: stages[-1]}, first
     with torch.enable_grad():
-        posterior = encoder.posterior(stages, layer)
-        return Activation(stages[-1], posterior, encoder.closed_head(layer), half)
+        for last in rest:
+            stages = encoder.ascend(stages, last)
+            features[last] = stages[-1]
+        posterior = encoder.posterior(stages, last)
+        found = {
+            layer: Activation(features[layer], posterior, encoder.closed_head(layer))
+            for layer in features
+            if layer in layers
+        }
+    if with_half:
+        half = activate(encoder, halve(images), last, create_graph=create_graph)
+        found[last] = found[last]._replace(half=half)
+    return found
+
+
+def _span(ordered: Sequence[str], chosen: Collection[str]) -> tuple[int, int]:
+    """Where the chosen ones begin and end among the ordered ones."""
+    places = [ordered.index(name) for name in chosen]
+    return min(places), max(places) + 1
 
 
 def halve(images: Tensor) -> Tensor:
@@ -106,14 +154,28 @@ def signed_maps(
     product for each latent, of which one at a time is alive. On a CPU a loop of them is as fast as
     `is_grads_batched`, and needs a D-th of its memory.
     """
-    maps = {}
+    return shared_signed_maps([(activation, weightings)], create_graph=create_graph)[0]
+
+
+def shared_signed_maps(
+    wanted: Sequence[tuple[Activation, Collection[Weighting]]], *, create_graph: bool = False
+) -> list[dict[Weighting, Tensor]]:
+    """The same for each of the activations of one call of `activate_layers`.
+
+    A product for a latent goes down to the first of them and passes the others on its way.
+    """
+    maps: list[dict[Weighting, Tensor]] = []
+    rest: list[tuple[int, Activation, list[Weighting]]] = []
     with torch.set_grad_enabled(create_graph):
-        for weighting in weightings:
-            closed = _closed_maps(activation, weighting)
-            if closed is not None:
-                maps[weighting] = closed
-    rest = [weighting for weighting in weightings if weighting not in maps]
-    return maps | (_gradient_maps(activation, rest, create_graph=create_graph) if rest else {})
+        for place, (activation, weightings) in enumerate(wanted):
+            closed = {weighting: _closed_maps(activation, weighting) for weighting in weightings}
+            maps.append({key: value for key, value in closed.items() if value is not None})
+            if left := [weighting for weighting in weightings if closed[weighting] is None]:
+                rest.append((place, activation, left))
+    of_rest = _gradient_maps([row[1:] for row in rest], create_graph=create_graph)
+    for (place, *_), drawn in zip(rest, of_rest, strict=True):
+        maps[place] |= drawn
+    return maps
 
 
 def _closed_maps(activation: Activation, weighting: Weighting) -> Tensor | None:
@@ -140,19 +202,27 @@ def _closed_maps(activation: Activation, weighting: Weighting) -> Tensor | None:
 
 
 def _gradient_maps(
-    activation: Activation, weightings: Collection[Weighting], *, create_graph: bool
-) -> dict[Weighting, Tensor]:
-    features = activation.features
-    totals = activation.posterior.mu.sum(dim=0)  # (D,); images do not mix in eval mode
-    maps: dict[Weighting, list[Tensor]] = {weighting: [] for weighting in weightings}
+    wanted: Sequence[tuple[Activation, Collection[Weighting]]], *, create_graph: bool
+) -> list[dict[Weighting, Tensor]]:
+    if not wanted:
+        return []
+    features = [activation.features for activation, _ in wanted]
+    totals = wanted[0][0].posterior.mu.sum(dim=0)  # (D,); images do not mix in eval mode
+    maps: list[dict[Weighting, list[Tensor]]] = [
+        {weighting: [] for weighting in weightings} for _, weightings in wanted
+    ]
     for total in totals:
-        (gradient,) = torch.autograd.grad(
+        gradients = torch.autograd.grad(
             total, features, retain_graph=True, create_graph=create_graph
         )
         with torch.set_grad_enabled(create_graph):
-            for weighting in weightings:
-                maps[weighting].append(_weigh(gradient, features, weighting))
-    return {weighting: torch.stack(of_latents, dim=1) for weighting, of_latents in maps.items()}
+            for gradient, activation, of_layer in zip(gradients, features, maps, strict=True):
+                for weighting, of_latents in of_layer.items():
+                    of_latents.append(_weigh(gradient, activation, weighting))
+    return [
+        {weighting: torch.stack(of_latents, dim=1) for weighting, of_latents in of_layer.items()}
+        for of_layer in maps
+    ]
 
 
 def _weigh(gradient: Tensor, features: Tensor, weighting: Weighting) -> Tensor:

@@ -67,23 +67,24 @@ class ResNet18Encoder(nn.Module):
         """
         hidden: Tensor = (images - self.pixel_mean) / self.pixel_std
         hidden = self.maxpool(self.relu(self.bn1(self.conv1(hidden))))
-        stages = []
-        for name in STAGES[: 1 + min(self.layers.index(layer), len(STAGES) - 1)]:
-            hidden = getattr(self, name)(hidden)
-            stages.append(hidden)
+        first, *rest = self.layers[: self.layers.index(layer) + 1]
+        stages = [getattr(self, first)(hidden)]
+        for name in rest:
+            stages = self.ascend(stages, name)
+        return stages
+
+    def ascend(self, features: Features, layer: str) -> Features:
+        """What `features` gives of `layer`, from what it gave of the layer below."""
         if layer == "neck":
             assert self.neck is not None  # noqa: S101 - `layers` holds "neck" only then
-            return [self.neck(stages)]
-        return stages
+            return [self.neck(features)]
+        return [*features, getattr(self, layer)(features[-1])]
 
     def posterior(self, features: Features, layer: str) -> Posterior:
         """Posterior of what `features` gave: the part of the encoder above `layer`."""
-        hidden, stages = features[-1], list(features)
-        if layer != "neck":
-            for name in STAGES[STAGES.index(layer) + 1 :]:
-                hidden = getattr(self, name)(hidden)
-                stages.append(hidden)
-            hidden = hidden if self.neck is None else self.neck(stages)
+        for name in self.layers[self.layers.index(layer) + 1 :]:
+            features = self.ascend(features, name)
+        hidden = features[-1]
         pooled = hidden.mean(dim=(2, 3)) if self.head == "gap" else hidden.flatten(1)
         return Posterior(self.mu(pooled), self.logvar(pooled))
 

@@ -28,7 +28,9 @@ from models.gradients import (
     Encoder,
     Weighting,
     activate,
+    activate_layers,
     local_latents,
+    shared_signed_maps,
     signed_maps,
     sum_weights,
 )
@@ -133,6 +135,39 @@ def test_signed_maps_equal_one_backward_per_latent(
             for weighting in Weighting:
                 naive = NAIVE[weighting](features, gradient)
                 assert relative_error(maps[weighting][row, latent], naive) < 1e-10, weighting
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_layers_of_one_pass_have_the_maps_that_each_has_alone(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For one vector-Jacobian product a latent, and none where the last layer has a closed form."""
+    encoder = make_encoder(kind, 2)
+    images = draw_images(kind, 2)
+    alone = {
+        layer: signed_maps(activate(encoder, images, layer), list(Weighting))
+        for layer in encoder.layers
+    }
+    products = []
+    gradient = torch.autograd.grad
+
+    def counted(*arguments: object, **options: object) -> tuple[Tensor, ...]:
+        products.append(arguments)
+        return gradient(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("torch.autograd.grad", counted)
+    for layers in (encoder.layers[::-1], encoder.layers[:-1], encoder.layers[-2:]):
+        found = activate_layers(encoder, images, layers)
+        assert list(found) == [layer for layer in encoder.layers if layer in layers]
+        drawn = shared_signed_maps([(found[layer], list(Weighting)) for layer in found])
+        for layer, maps in zip(found, drawn, strict=True):
+            for weighting in Weighting:
+                torch.testing.assert_close(maps[weighting], alone[layer][weighting])
+        assert len(products) == LATENTS, layers
+        products.clear()
+    last = activate_layers(encoder, images, encoder.layers[-1:])
+    shared_signed_maps([(activation, [Weighting.MEAN]) for activation in last.values()])
+    assert not products
 
 
 EVERYWHERE = [
