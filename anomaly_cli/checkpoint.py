@@ -19,9 +19,9 @@ from anomaly_cli.networks import read_network, write_network
 from anomaly_cli.score_scales import ScoreScale
 from anomaly_cli.stored_statistics import read_statistics, statistics_tensors
 from anomaly_cli.tensor_file import read_tensor_file, write_tensor_file
-from models.attention import NormalStatistics
 from models.config import OneClassConfig
 from models.networks import one_class_vae
+from models.statistics import NormalStatistics
 from models.vae import VAE
 
 FORMAT_VERSION = 11

@@ -18,17 +18,12 @@ from anomaly_cli.images import AnomalyMap
 from anomaly_cli.maps import MapSpec, map_specs, parts_of
 from anomaly_cli.masks import MarkedMap
 from anomaly_cli.score_scales import ScoreScale
+from models.activations import Encoder, activate, activate_layers
 from models.appearance import appearance_maps, mean_map
-from models.attention import (
-    LatentStatistics,
-    LocalStatistics,
-    NormalStatistics,
-    anomaly_maps_of_layers,
-    latent_attention_maps,
-)
+from models.attention import anomaly_maps_of_layers, latent_attention_maps
 from models.config import Attention, OneClassConfig
 from models.context import NormalContext, context_maps
-from models.gradients import Encoder, activate, activate_layers
+from models.statistics import LatentStatistics, LocalStatistics, NormalStatistics
 from models.vae import VAE, Posterior
 
 OF_KINDS = (APPEARANCE, CONTEXT)  # sources whose maps are made of one for each kind of statistic

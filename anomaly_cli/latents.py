@@ -16,8 +16,8 @@ from anomaly_cli.images import resize_map
 from anomaly_cli.maps import MapSpec
 from anomaly_cli.rendering import ColourRange
 from models.appearance import KINDS
-from models.attention import LatentStatistics
 from models.config import SUMMED, Attention
+from models.statistics import LatentStatistics
 from models.vae import VAE
 
 STEPS = (-3.0, -1.5, 0.0, 1.5, 3.0)  # of a traversal, in standard deviations of the normal images

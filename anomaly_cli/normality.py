@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from models.activations import Encoder, activate, local_latents
 from models.appearance import PlaceAppearance, appearance
-from models.attention import LatentStatistics, LocalStatistics, NormalStatistics
 from models.config import keeps_covariance
-from models.gradients import Encoder, activate, local_latents
 from models.heads import PooledHead
+from models.statistics import LatentStatistics, LocalStatistics, NormalStatistics
 from models.whitening import whitening_of
 
 APPEARANCE_NOISE = 1e-3  # standard deviation: a quarter of a grey level tells nothing

@@ -10,10 +10,10 @@ from models.appearance import (
     PlaceAppearance,
     count_statistics,
 )
-from models.attention import LatentStatistics, LocalStatistics, NormalStatistics
 from models.config import OneClassConfig
 from models.context import GRIDS, NormalContext
 from models.mixture import Mixture
+from models.statistics import LatentStatistics, LocalStatistics, NormalStatistics
 
 
 def statistics_tensors(statistics: NormalStatistics) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from anomaly_cli.device import resolve_device, seed_everything
 from anomaly_cli.mixture_fit import COMPONENTS
+from models.activations import activate, local_latents
 from models.appearance import (
     GRID,
     KINDS,
@@ -29,18 +30,13 @@ from models.appearance import (
     PlaceAppearance,
     appearance_map,
 )
-from models.attention import (
-    LatentStatistics,
-    LocalStatistics,
-    NormalStatistics,
-    anomaly_attention_maps,
-    supports,
-)
+from models.attention import anomaly_attention_maps, supports
 from models.config import SUMMED, Attention, VAEConfig
 from models.context import GRIDS, NormalContext, context_maps
-from models.gradients import Weighting, activate, local_latents, signed_maps
+from models.gradients import Weighting, signed_maps
 from models.mixture import Mixture
 from models.resnet import ResNet18Encoder, resnet18_vae
+from models.statistics import LatentStatistics, LocalStatistics, NormalStatistics
 
 # GFLOP of the encoder above each layer, and of the whole forward pass, at 256 px (torch's counter).
 ABOVE = {"layer1": 3.221, "layer2": 2.147, "layer3": 1.074}

@@ -23,9 +23,9 @@ from anomaly_cli.data.dsprites import SpriteImages, open_dsprites
 from anomaly_cli.device import resolve_device, seed_everything
 from anomaly_cli.disentangling.config import DisentangleConfig
 from anomaly_cli.disentangling.training import Trainer
+from models.activations import Activation
 from models.conv import conv_vae
 from models.discriminator import Discriminator, permute_dims
-from models.gradients import Activation
 from models.losses import attention_disentanglement_loss, latent_pairs
 
 Step = Callable[[], object]

@@ -43,9 +43,9 @@ from anomaly_cli.maps import FUSED_SCALES, MapSpec, map_specs
 from anomaly_cli.normality import normal_statistics, place_appearance
 from anomaly_cli.objectives import PlainObjective
 from anomaly_cli.training import StepStats, Trainer
+from models.activations import halve
 from models.appearance import NEAR
 from models.config import Attention, VAEConfig
-from models.gradients import halve
 from models.losses import vae_loss_terms
 from models.resnet import resnet18_vae
 from models.vae import VAE

@@ -33,19 +33,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.appearance import NormalAppearance
+from models.activations import Activation, Encoder, local_latents
 from models.config import EXACT, SUMMED, Attention, GradNorm
-from models.context import NormalContext
-from models.gradients import (
-    Activation,
-    Encoder,
-    Weighting,
-    local_latents,
-    shared_signed_maps,
-    signed_maps,
-    sum_weights,
-)
+from models.gradients import Weighting, shared_signed_maps, signed_maps, sum_weights
 from models.heads import PooledHead
+from models.statistics import LatentStatistics, LocalStatistics, NormalStatistics
 from models.vae import Posterior
 from models.whitening import decorrelate
 
@@ -58,33 +50,6 @@ PER_LATENT = {
     Attention.HIRES: Weighting.LOCAL,
     Attention.LAYERCAM: Weighting.POSITIVE_LOCAL,
 }
-
-
-class LatentStatistics(NamedTuple):
-    """Aggregate posterior of the normal images, moment-matched by the law of total variance."""
-
-    mean: Tensor  # (D,), E[mu]
-    variance: Tensor  # (D,), E[sigma^2] + Var[mu]
-
-
-class LocalStatistics(NamedTuple):
-    """Local latents z_i(p) of the normal images, for the definitions `exact`."""
-
-    mean: Tensor  # (D, h, w), over images
-    variance: Tensor  # (D, h, w), over images
-    pooled_mean: Tensor  # (D,), over images and positions
-    pooled_variance: Tensor  # (D,)
-    whitening: Tensor | None = None  # (h, w, D, D), T(p); None where it would be too large
-
-
-class NormalStatistics(NamedTuple):
-    """What attention knows of normal images."""
-
-    latent: LatentStatistics
-    local: LocalStatistics | None = None  # None where the last activation is not pooled
-    half: LocalStatistics | None = None  # of images at half their side; None without `exact_scales`
-    appearance: NormalAppearance | None = None  # None: no map of it is drawn
-    context: Sequence[NormalContext] = ()  # of each grid; none: no map of it is drawn
 
 
 class SumOptions(NamedTuple):

@@ -9,12 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from models.activations import Activation, Encoder, activate, activate_layers, local_latents
 from models.attention import (
     PER_LATENT,
     SHRINKAGE,
-    LatentStatistics,
-    LocalStatistics,
-    NormalStatistics,
     SumOptions,
     anomaly_attention_maps,
     latent_attention_maps,
@@ -23,18 +21,9 @@ from models.attention import (
 )
 from models.config import EXACT, SUMMED, Attention, ConvVAEConfig, VAEConfig
 from models.conv import ConvEncoder
-from models.gradients import (
-    Activation,
-    Encoder,
-    Weighting,
-    activate,
-    activate_layers,
-    local_latents,
-    shared_signed_maps,
-    signed_maps,
-    sum_weights,
-)
+from models.gradients import Weighting, shared_signed_maps, signed_maps, sum_weights
 from models.resnet import ResNet18Encoder
+from models.statistics import LatentStatistics, LocalStatistics, NormalStatistics
 from models.vae import Posterior
 
 LATENTS = 3

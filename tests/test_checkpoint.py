@@ -23,11 +23,11 @@ from anomaly_cli.fusion import Fusion, MapSettings, Trust
 from anomaly_cli.masks import MarkedMap
 from anomaly_cli.score_scales import ScoreScale
 from models.appearance import PlaceAppearance
-from models.attention import LatentStatistics, LocalStatistics, NormalStatistics
 from models.config import VAEConfig
 from models.context import GRIDS, NormalContext
 from models.mixture import Mixture
 from models.resnet import resnet18_vae
+from models.statistics import LatentStatistics, LocalStatistics, NormalStatistics
 from models.vae import VAE
 
 CONFIG = VAEConfig(image_size=32, latent_dim=3)

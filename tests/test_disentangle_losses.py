@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 from torch.distributions import Independent, Normal
 
+from models.activations import activate
 from models.config import ConvVAEConfig
 from models.conv import ConvEncoder, conv_vae
 from models.discriminator import Discriminator, permute_dims
-from models.gradients import Weighting, activate, signed_maps
+from models.gradients import Weighting, signed_maps
 from models.losses import (
     attention_disentanglement_loss,
     discriminator_loss,

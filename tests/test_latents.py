@@ -27,8 +27,8 @@ from anomaly_cli.latents import (
 from anomaly_cli.localization import LocalizedImage, localize_files, open_localizer
 from anomaly_cli.maps import MapSpec, map_specs
 from anomaly_cli.rendering import heat_levels
-from models.attention import LatentStatistics
 from models.config import VAEConfig
+from models.statistics import LatentStatistics
 from models.vae import Posterior
 
 CPU = torch.device("cpu")

@@ -17,9 +17,9 @@ from anomaly_cli.errors import ConfigError
 from anomaly_cli.maps import MapSpec, candidate_maps, map_specs, parse_map_spec
 from anomaly_cli.masks import MarkedMap, fit_outline
 from anomaly_cli.normality import normal_statistics
+from models.activations import activate, local_latents
 from models.attention import anomaly_attention_maps, latent_attention_maps
 from models.config import Attention, VAEConfig
-from models.gradients import activate, local_latents
 from models.resnet import resnet18_vae
 
 CPU = torch.device("cpu")

@@ -27,7 +27,7 @@ from anomaly_cli.sheets import (
     paragraph,
     text_line,
 )
-from models.gradients import activate
+from models.activations import activate
 from models.losses import kl_divergence
 
 STEPS = tuple(np.linspace(-2, 2, 9).tolist())  # of a traversal, in sd of the prior

@@ -14,9 +14,10 @@ from anomaly_cli.data.dsprites import SpriteImages
 from anomaly_cli.disentangling.config import DisentangleConfig
 from anomaly_cli.errors import TrainingError
 from anomaly_cli.metrics.disentanglement.table import MINIMUM_STD
+from models.activations import Activation, activate
 from models.conv import ConvEncoder
 from models.discriminator import JOINT, PERMUTED, Discriminator, permute_dims
-from models.gradients import Activation, Weighting, activate, signed_maps
+from models.gradients import Weighting, signed_maps
 from models.losses import (
     attention_disentanglement_loss,
     discriminator_loss,
