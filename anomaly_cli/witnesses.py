@@ -4,7 +4,7 @@ Independent witnesses with Gaussian scores are best added in proportion to the d
 their normal and their anomalous scores, in standard deviations: `Reached.distance`. A witness has
 to tell where a defect is and whether there is one. Real scores are neither independent nor
 Gaussian, and beside a much better witness a worse one may add nothing but noise: then drawn defects
-may say that powers of these weights are better.
+may say that powers of the distances are better.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ from anomaly_cli.images import AnomalyMap
 from anomaly_cli.maps import MapSpec
 from anomaly_cli.reached import NARROW_MARGIN, reach
 
-SHARPNESS = (1, 2, 4, 8)  # powers of the weights
+SHARPNESS = (1, 2, 4, 8)  # powers of the distances
 
 
 def trust_parts(
@@ -42,8 +42,8 @@ def trust_parts(
         validation: the N images, with and without a drawn defect.
     """
     images = [finish_parts(parts, spec, settings) for parts in by_image(drawn, spec)]
-    trust = _by_distances(images, validation)
-    sharpened = [Trust(*(weight**power for weight in trust)) for power in SHARPNESS]
+    distances = [reach(maps, validation).distance for maps in zip(*images, strict=True)]
+    sharpened = [by_distances(distances, power) for power in SHARPNESS]
     means = [
         reach((add_parts(weigh_parts(parts, each)) for parts in images), validation).mean
         for each in sharpened
@@ -52,20 +52,17 @@ def trust_parts(
     return sharpened[is_good.index(True)]
 
 
-def _by_distances(
-    images: Sequence[Sequence[AnomalyMap]], validation: Sequence[PaintedImage]
-) -> Trust:
-    """In proportion to the distances; of N images the finished parts."""
-    attention, appearance, context, error = (
-        reach(maps, validation).distance for maps in zip(*images, strict=True)
-    )
-    best = max(attention, appearance)
+def by_distances(distances: Sequence[float], power: int) -> Trust:
+    """The trust in proportion to a power of the distances, which are in the order of `Trust`."""
+    best = max(distances[:2])
     if best == 0:
         return Trust()
-    # The scores of context and error are halved: as much as that counts in full, and no more.
+    attention, appearance, context, error = ((d / best) ** power for d in distances)
+    # The scores of context and error are halved: as much as that counts in full, and no more. Of
+    # the powers, not before: what could count in full twice over would hardly be turned down.
     return Trust(
-        attention / best,
-        appearance / best,
-        min(context / best / CONTEXT_WEIGHT, 1.0),
-        min(error / best / ERROR_WEIGHT, 1.0),
+        attention,
+        appearance,
+        min(context / CONTEXT_WEIGHT, 1.0),
+        min(error / ERROR_WEIGHT, 1.0),
     )

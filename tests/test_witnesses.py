@@ -19,8 +19,9 @@ from anomaly_cli.fusion import (
     finish_parts,
 )
 from anomaly_cli.maps import MapSpec
+from anomaly_cli.reached import reach
 from anomaly_cli.score_scales import ScoreScale
-from anomaly_cli.witnesses import SHARPNESS, _by_distances, trust_parts
+from anomaly_cli.witnesses import SHARPNESS, by_distances, trust_parts
 
 SPEC = MapSpec("fused", "neck")
 IMAGES, SIDE = 24, 16
@@ -110,24 +111,36 @@ def test_where_neither_attention_nor_appearance_tells_anything_all_count_in_full
     assert trust(-3, -3, 1, 1) == Trust(1.0, 1.0, 1.0, 1.0)
 
 
-def by_distances(drawn: dict[MapSpec, NDArray[np.float32]]) -> Trust:
+def to_the_power(power: int, drawn: dict[MapSpec, NDArray[np.float32]]) -> Trust:
     parts = [finish_parts(each, SPEC, SETTINGS) for each in by_image(drawn, SPEC)]
-    return _by_distances(parts, validation())
+    distances = [reach(maps, validation()).distance for maps in zip(*parts, strict=True)]
+    return by_distances(distances, power)
 
 
 def test_far_better_witness_is_heard_still_more_where_that_finds_more() -> None:
     """Three normal images have a place where attention is beside itself: too much for the sum."""
     drawn = draw(3, 3.5, -2, -2)
     drawn[SPEC.parts[0]][-3:, 0, 0] = np.exp(30)
-    attention = trust_parts(drawn, SPEC, SETTINGS, validation()).attention
-    assert attention == pytest.approx(by_distances(drawn).attention ** SHARPNESS[1])
+    part = trust_parts(drawn, SPEC, SETTINGS, validation())
+    assert part == to_the_power(SHARPNESS[1], drawn)
+    assert part.attention == pytest.approx(to_the_power(1, drawn).attention ** SHARPNESS[1])
+
+
+def test_context_that_counts_in_full_is_turned_down_with_the_others() -> None:
+    """Its distance is more than half the best, and in two normal images it is beside itself."""
+    drawn = draw(-2, 3, 4, -2)
+    drawn[SPEC.parts[2]][-2:, 0, 0] = np.exp(30)
+    assert to_the_power(1, drawn).context == 1.0
+    part = trust_parts(drawn, SPEC, SETTINGS, validation())
+    assert part.appearance == 1.0
+    assert part.context < 0.5
 
 
 def test_weights_stay_as_they_are_where_powers_of_them_find_hardly_more() -> None:
     """In the second case the square of the weights is better by a hair."""
     for shifts in ((3, 2, -2, 1), (2, 0.8, -2, 0.4)):
         drawn = draw(*shifts)
-        assert trust_parts(drawn, SPEC, SETTINGS, validation()) == by_distances(drawn)
+        assert trust_parts(drawn, SPEC, SETTINGS, validation()) == to_the_power(1, drawn)
 
 
 def test_witness_has_to_tell_where_and_whether() -> None:
