@@ -16,7 +16,7 @@ from scipy.special import ndtri, stdtrit
 from anomaly_cli.config import Scores
 from anomaly_cli.errors import CheckpointError, ConfigError
 from anomaly_cli.images import AnomalyMap
-from anomaly_cli.masks import NO_OUTLINE, MarkedMap, Threshold, fit_outline
+from anomaly_cli.masks import NO_LEVEL, NO_OUTLINE, MarkedMap, Threshold, fit_outline
 from anomaly_cli.rates import rate_range
 from anomaly_cli.score_scales import ScoreScale, position_scale, score_scale
 
@@ -97,6 +97,11 @@ class Calibration:
         rates = rate_range(rate, parts or count)
         return Threshold(float(value), str(rule), count, self.outline, rates)
 
+    @property
+    def normal_level(self) -> float:
+        """The median of normal pixels, from which the height of a region is counted."""
+        return self.exceeded_by(0.5)
+
     def exceeded_by(self, share: float) -> float:
         """The map value that a share of the pixels exceeds, in [1e-6, 1]."""
         return float(np.interp(share, EXCEEDANCE[::-1], self.quantiles[::-1]))
@@ -106,7 +111,7 @@ class Calibration:
 
         The lower end is the median of normal pixels, so that a normal part stays cool.
         """
-        low = min(self.exceeded_by(0.5), threshold.value)
+        low = min(self.normal_level, threshold.value)
         # Of a threshold at or below the median, all that exceeds it is at the upper end.
         return low, max(2 * threshold.value - low, low + max(1e-4 * abs(low), 1e-30))
 
@@ -129,8 +134,18 @@ def gumbel_limit(maxima: NDArray[np.float32], rate: float) -> float:
     return float(values.mean() + scale * (reduced * widened - np.euler_gamma))
 
 
-def calibrate(anomaly_maps: Iterable[AnomalyMap], defects: Sequence[MarkedMap] = ()) -> Calibration:
+def calibrate(
+    anomaly_maps: Iterable[AnomalyMap],
+    defects: Sequence[MarkedMap] = (),
+    *,
+    is_halved: bool = False,
+) -> Calibration:
     """Summarise the maps (H, W) of held-out normal images, and of defects drawn into them.
+
+    Args:
+        anomaly_maps: of normal images.
+        defects: maps of the same images with a defect drawn in.
+        is_halved: whether regions end halfway up from the normal level at the lowest.
 
     Raises:
         ValueError: there are none.
@@ -143,7 +158,11 @@ def calibrate(anomaly_maps: Iterable[AnomalyMap], defects: Sequence[MarkedMap] =
     maxima = np.sort([anomaly_map.max() for anomaly_map in maps])
     normal = Calibration(maxima.astype(np.float32), quantiles.astype(np.float32))
     # Of a map that finds nothing, the best outline would be around the whole image.
-    outline = fit_outline(defects, lowest=normal.exceeded_by(MAX_NORMAL_SHARE))
+    outline = fit_outline(
+        defects,
+        lowest=normal.exceeded_by(MAX_NORMAL_SHARE),
+        normal_level=normal.normal_level if is_halved else NO_LEVEL,
+    )
     return replace(normal, outline=outline)
 
 
@@ -181,7 +200,11 @@ class MapCalibration:
 
 
 def calibrate_map(
-    maps: Sequence[AnomalyMap], grid: int, defects: Sequence[MarkedMap] = ()
+    maps: Sequence[AnomalyMap],
+    grid: int,
+    defects: Sequence[MarkedMap] = (),
+    *,
+    is_halved: bool = False,
 ) -> MapCalibration:
     """Calibrate one definition on its maps (S, S) of held-out normal images.
 
@@ -189,11 +212,12 @@ def calibrate_map(
         maps: of one definition.
         grid: side of the map before it was enlarged; scores per position are kept at it.
         defects: maps of the same images with a defect drawn in.
+        is_halved: whether regions end halfway up from the normal level at the lowest.
 
     Raises:
         ValueError: there are no maps.
     """
-    raw = calibrate(maps, defects)
+    raw = calibrate(maps, defects, is_halved=is_halved)
     pixels = np.stack(maps).astype(np.float64)
     everywhere = score_scale(pixels.mean(keepdims=True)[0], pixels.var(keepdims=True)[0])
     if len(maps) < MIN_IMAGES_PER_POSITION:
@@ -206,7 +230,7 @@ def calibrate_map(
     ]
     position = _position_scale(small)
     scored = [MarkedMap(position(anomaly_map), mask) for anomaly_map, mask in defects]
-    return MapCalibration(raw, everywhere, position, calibrate(scores, scored))
+    return MapCalibration(raw, everywhere, position, calibrate(scores, scored, is_halved=is_halved))
 
 
 def _position_scale(maps: NDArray[np.float64]) -> ScoreScale:

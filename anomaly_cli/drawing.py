@@ -217,7 +217,9 @@ def calibrate_maps(
         for spec in specs:
             grid = config.image_size // (1 if spec.layer is None else config.stride(spec.layer))
             pairs = [MarkedMap(*pair) for pair in zip(defects[spec], masks, strict=True)]
-            calibrations[str(spec)] = calibrate_map(normal[spec], grid, pairs)
+            calibrations[str(spec)] = calibrate_map(
+                normal[spec], grid, pairs, is_halved=spec.is_halved
+            )
     return calibrations
 
 

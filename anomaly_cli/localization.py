@@ -1,5 +1,6 @@
 """Image files -> anomaly maps, decoding and drawing at once, for `localize` and `evaluate`."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -61,6 +62,8 @@ def open_localizer(path: Path, config: MapConfig) -> Localizer:
     threshold = calibration.threshold(rule, record.data["held_out_parts"])
     if config.outline is not None:
         threshold = threshold._replace(outline=parse_outline(config.outline))
+    elif spec.is_halved and math.isfinite(threshold.outline):
+        threshold = threshold._replace(normal_level=calibration.normal_level)
     maker = MapMaker(
         loaded.vae,
         record.statistics,

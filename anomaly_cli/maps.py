@@ -34,6 +34,14 @@ class MapSpec(NamedTuple):
         return self.source in ATTENTION_PART
 
     @property
+    def is_halved(self) -> bool:
+        """Whether anomalous regions end halfway up to their highest pixel, if not before.
+
+        In maps in units of logarithms: a distance is squared, and half of it far inside.
+        """
+        return self.is_fused
+
+    @property
     def has_latents(self) -> bool:
         """Whether the map, or its attention part, is a mean of one map for each latent."""
         source = self.parts[0].source

@@ -12,6 +12,7 @@ from anomaly_cli.errors import ConfigError
 from anomaly_cli.images import AnomalyMap, Mask
 
 NO_OUTLINE = math.nan
+NO_LEVEL = math.nan
 _TIE = 0.5  # standard errors
 _CANDIDATES = 51  # outlines that are tried for each defect: quantiles of its pixels
 
@@ -24,6 +25,7 @@ class Threshold(NamedTuple):
     held_out: int  # normal images behind it; 0 for a given number
     outline: float = NO_OUTLINE  # map value at which regions end; NaN: at the threshold
     rates: tuple[float, float] | None = None  # of new normal images that it calls, see `rates`
+    normal_level: float = NO_LEVEL  # of normal pixels, above which regions are halved; NaN: are not
 
     def record(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -31,6 +33,7 @@ class Threshold(NamedTuple):
             "threshold": self.value,
             "threshold_rule": self.rule,
             "outline": None if math.isnan(self.outline) else self.outline,
+            "normal_level": None if math.isnan(self.normal_level) else self.normal_level,
             "expected_rates": None if self.rates is None else list(self.rates),
         }
 
@@ -66,23 +69,40 @@ def anomaly_mask(anomaly_map: AnomalyMap, threshold: Threshold) -> Mask:
     the outline is lower, that is thresholding with hysteresis (Canny 1986). Where it is higher,
     halos are cut off at it, but not above the middle of the threshold and the highest pixel, so
     that a faint defect does not shrink to a dot.
+
+    Where the level of normal pixels is known, a region also ends halfway from it to its own highest
+    pixel, if that is higher: the map draws an edge as a slope, and a strong defect's slope reaches
+    the outline far outside of it.
     """
     is_above = anomaly_map > threshold.value
     if math.isnan(threshold.outline) or not is_above.any():
         return is_above
-    if threshold.outline > threshold.value:
-        halfway = (threshold.value + float(anomaly_map.max())) / 2
-        # In float64, in which the middle of two neighbouring float32 is below the higher one.
-        return anomaly_map > np.float64(min(threshold.outline, halfway))
-    is_inside = anomaly_map > threshold.outline
-    # 8-connectivity, as regions of the ground truth are labelled.
-    count, labels = cv2.connectedComponents(is_inside.view(np.uint8), connectivity=8)
-    is_called = np.zeros(count, bool)
-    is_called[np.asarray(labels)[is_above]] = True
+    halfway = (threshold.value + float(anomaly_map.max())) / 2
+    # In float64, in which the middle of two neighbouring float32 is below the higher one.
+    is_inside = anomaly_map > np.float64(min(threshold.outline, halfway))
+    labels, is_called = _regions(is_inside, is_above)
+    if math.isnan(threshold.normal_level):
+        return np.asarray(is_called[labels])
+    peaks = np.full(len(is_called), -np.inf)
+    np.maximum.at(peaks, labels[is_inside], anomaly_map[is_inside])
+    ends = (min(threshold.normal_level, threshold.value) + peaks) / 2
+    halved = is_called[labels] & (anomaly_map > ends[labels])
+    labels, is_called = _regions(halved, is_above)
     return np.asarray(is_called[labels])
 
 
-def fit_outline(defects: Sequence[MarkedMap], *, lowest: float) -> float:
+def _regions(is_inside: Mask, is_above: Mask) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Labels (H, W) of regions, 0 outside, and which of them have a pixel above the threshold."""
+    # 8-connectivity, as regions of the ground truth are labelled.
+    count, labels = cv2.connectedComponents(is_inside.view(np.uint8), connectivity=8)
+    is_called = np.zeros(count, bool)
+    is_called[np.asarray(labels)[is_above & is_inside]] = True
+    return np.asarray(labels), is_called
+
+
+def fit_outline(
+    defects: Sequence[MarkedMap], *, lowest: float, normal_level: float = NO_LEVEL
+) -> float:
     """The map value at which defects end: that of the highest IoU, as the mean over images.
 
     Each image counts alike: the IoU of all pixels would be that of large defects alone. Outlines
@@ -92,6 +112,8 @@ def fit_outline(defects: Sequence[MarkedMap], *, lowest: float) -> float:
     Args:
         defects: each in its image; those that mark nothing are left out.
         lowest: the outline is at least this.
+        normal_level: of normal pixels, where regions end halfway from it at the lowest; NaN where
+            they do not.
 
     Returns:
         NaN where there is no defect to learn from.
@@ -105,18 +127,20 @@ def fit_outline(defects: Sequence[MarkedMap], *, lowest: float) -> float:
     ]
     # The next lower number, so that the pixel of that value is still above the outline.
     candidates = np.nextafter(np.unique(inside), np.float32(-np.inf))
-    ious = np.array([_ious(defect, candidates) for defect in visible])
+    peaks = [defect.anomaly_map[defect.mask].max() for defect in visible]
+    ends = [np.fmax(candidates, (normal_level + np.float64(peak)) / 2) for peak in peaks]
+    ious = np.array([_ious(*pair) for pair in zip(visible, ends, strict=True)])
     behind = ious[:, [ious.mean(axis=0).argmax()]] - ious
     error = behind.std(axis=0) / math.sqrt(len(visible))
     is_good = behind.mean(axis=0) <= _TIE * error
     return max(float(candidates[is_good.argmax()]), lowest)
 
 
-def _ious(defect: MarkedMap, outlines: NDArray[np.floating]) -> NDArray[np.float64]:
-    """IoU of the pixels above each outline, (K,)."""
+def _ious(defect: MarkedMap, ends: NDArray[np.floating]) -> NDArray[np.float64]:
+    """IoU of the pixels above each value, (K,)."""
     anomaly_map, mask = defect
     found, wrong = (
-        pixels.size - np.searchsorted(np.sort(pixels), outlines, side="right")
+        pixels.size - np.searchsorted(np.sort(pixels), ends, side="right")
         for pixels in (anomaly_map[mask], anomaly_map[~mask])
     )
     return np.asarray(found / (mask.sum() + wrong))

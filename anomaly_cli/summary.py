@@ -132,6 +132,7 @@ def _category_metrics(
         threshold=source.threshold.value,
         threshold_rule=source.threshold.rule,
         outline=source.threshold.outline,
+        normal_level=source.threshold.normal_level,
         expected_rate_low=low,
         expected_rate_high=high,
         image_score=str(score),

@@ -1,8 +1,9 @@
 """Tiny real data: MVTec trees with exact masks, drawn in a moment. No mocks."""
 
+import math
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 
 from anomaly_cli.cli import app
 from anomaly_cli.images import Mask, RGBImage, write_png
+from anomaly_cli.masks import Threshold
 
 SIZE = 64  # pixels
 
@@ -81,6 +83,14 @@ def run_cli(*arguments: object) -> Outcome:
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     return Outcome(result.exit_code, result.stdout, result.stderr)
+
+
+def threshold_of(record: dict[str, Any]) -> Threshold:
+    """What a line of a manifest or a row of a report says of its masks."""
+    outline, level = (
+        math.nan if record[name] is None else record[name] for name in ("outline", "normal_level")
+    )
+    return Threshold(record["threshold"], "", 0, outline, normal_level=level)
 
 
 class Trained(NamedTuple):

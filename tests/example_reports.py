@@ -39,6 +39,7 @@ WOOD = CategoryMetrics(
     threshold=1.5,
     threshold_rule="image-fpr=0.05",
     outline=1.125,
+    normal_level=0.25,
     expected_rate_low=0.0025,
     expected_rate_high=0.125,
     image_average_precision=0.95,

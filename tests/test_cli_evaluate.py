@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Trained, run_cli
+from conftest import Trained, run_cli, threshold_of
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from anomaly_cli.masks import Threshold, anomaly_mask
+from anomaly_cli.masks import anomaly_mask
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_report_equals_scikit_learn_on_the_saved_maps(trained: Trained, tmp_path
     assert row["pixel_auroc"] == pytest.approx(roc_auc_score(masks.ravel(), maps.ravel()), abs=1e-9)
     labels = masks.any(axis=(1, 2))
     assert row["image_auroc"] == pytest.approx(roc_auc_score(labels, maps.max(axis=(1, 2))))
-    threshold = Threshold(row["threshold"], "", 0, row["outline"])
+    threshold = threshold_of(row)
     called = np.stack([anomaly_mask(anomaly_map, threshold) for anomaly_map in maps])
     assert row["iou"] == pytest.approx((called & masks).sum() / (called | masks).sum())
     best = max(

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Trained, draw_hole, draw_part, run_cli
+from conftest import Trained, draw_hole, draw_part, run_cli, threshold_of
 from PIL import Image
 
 from anomaly_cli.config import MapConfig
 from anomaly_cli.data.normal import to_tensor
 from anomaly_cli.images import read_image, resize_image, resize_map, write_png
 from anomaly_cli.localization import open_localizer
-from anomaly_cli.masks import Threshold, anomaly_mask
+from anomaly_cli.masks import anomaly_mask
 from anomaly_cli.rendering import PALETTE, heat_levels, overlay
 from models.config import Attention
 
@@ -65,7 +65,7 @@ def test_files_and_manifest_agree(trained: Trained, images: Path, tmp_path: Path
         anomaly_map = np.asarray(Image.open(outputs["map"]))
         assert anomaly_map.dtype == np.float32
         mask = np.asarray(Image.open(outputs["mask"]))
-        threshold = Threshold(record["threshold"], "", 0, record["outline"])
+        threshold = threshold_of(record)
         np.testing.assert_array_equal(mask > 0, anomaly_mask(anomaly_map, threshold))
         assert record["anomalous_share"] == pytest.approx((mask > 0).mean())
         assert record["is_anomalous"] == (record["score"] > record["threshold"])

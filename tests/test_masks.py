@@ -13,8 +13,8 @@ from anomaly_cli.errors import ConfigError
 from anomaly_cli.masks import MarkedMap, Threshold, anomaly_mask, fit_outline, parse_outline
 
 
-def at(value: float, outline: float = math.nan) -> Threshold:
-    return Threshold(value, "given", 0, outline)
+def at(value: float, outline: float = math.nan, level: float = math.nan) -> Threshold:
+    return Threshold(value, "given", 0, outline, normal_level=level)
 
 
 def draw(seed: int) -> NDArray[np.float32]:
@@ -89,12 +89,41 @@ def test_lower_outline_never_shrinks_a_mask(seed: int, value: float, a: float, b
     assert not (small & ~large).any()
 
 
-def test_image_that_is_called_by_a_hair_has_a_mask() -> None:
+@pytest.mark.parametrize("level", [math.nan, 0.0, 1.5])
+def test_image_that_is_called_by_a_hair_has_a_mask(level: float) -> None:
     """The middle of two neighbouring numbers must not be rounded to the higher one."""
     for value in np.linspace(1, 2, 50, dtype=np.float32):
         peak = np.nextafter(value, np.float32(9))
-        mask = anomaly_mask(row(0, peak), at(float(value), 8))
+        mask = anomaly_mask(row(0, peak), at(float(value), 8, level))
         assert mask.tolist() == [[False, True]]
+
+
+def test_region_ends_halfway_up_from_the_normal_level_or_at_the_outline() -> None:
+    """At a level of 1 and an outline of 4 the peak of 21 ends at 11, and that of 6 at 4."""
+    anomaly_map = row(5, 10, 12, 21, 12, 10, 1, 3, 4.5, 6, 4.5, 3)
+    for outline, expected in ((4, "..xxx...xxx."), (math.nan, "xxxxxx...x..")):
+        mask = anomaly_mask(anomaly_map, at(4.8, outline, 1))
+        assert "".join(".x"[int(pixel)] for pixel in mask[0]) == expected
+
+
+def test_piece_that_is_left_of_a_halved_region_has_to_exceed_the_threshold() -> None:
+    """The region ends at 6, and its foothill of 7 lies below the threshold of 8."""
+    mask = anomaly_mask(row(0, 7, 4, 9, 12, 9, 4, 9, 3), at(8, 2, 0))
+    assert mask.tolist() == [[False] * 3 + [True] * 3 + [False, True, False]]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 1000), st.floats(-1, 3), st.floats(-3, 6), st.floats(-3, 3))
+def test_halves_lie_inside_and_change_no_verdict(
+    seed: int, value: float, outline: float, level: float
+) -> None:
+    anomaly_map = draw(seed)
+    whole = anomaly_mask(anomaly_map, at(value, outline))
+    mask = anomaly_mask(anomaly_map, at(value, outline, level))
+    assert not (mask & ~whole).any()
+    assert mask.any() == whole.any()
+    if mask.any():
+        assert mask.flat[anomaly_map.argmax()]
 
 
 @pytest.mark.parametrize("outline", [math.nan, 0.0, 3.0])
@@ -138,6 +167,15 @@ def test_of_outlines_that_are_as_good_the_lowest_is_taken() -> None:
     assert fit_outline([MarkedMap(high, mask)] * 9 + [MarkedMap(low, mask)], lowest=-9) >= 6
     three_to_two = [MarkedMap(high, mask)] * 3 + [MarkedMap(low, mask)] * 2
     assert 2 <= fit_outline(three_to_two, lowest=-9) < 3, "the higher one is better by 0.06 errors"
+
+
+def test_where_regions_are_halved_the_outline_is_that_of_faint_defects() -> None:
+    """Bright slopes end at half of 12 then, whatever the outline; a faint one ends at 2."""
+    mask = np.array([[False, True, True, True, False]])
+    bright, faint = MarkedMap(row(5, 7, 12, 7, 5), mask), MarkedMap(row(1, 2, 3, 2, 1), mask)
+    defects = [bright] * 9 + [faint]
+    assert fit_outline(defects, lowest=-9) > 5
+    assert 1 <= fit_outline(defects, lowest=-9, normal_level=0.0) < 2
 
 
 def test_outline_is_never_below_the_lowest_allowed() -> None:

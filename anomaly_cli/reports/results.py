@@ -56,6 +56,7 @@ class CategoryMetrics:
     threshold: float
     threshold_rule: str
     outline: float  # map value at which regions above it end; NaN: at the threshold itself
+    normal_level: float  # they end halfway from it to their peak at the lowest; NaN: they do not
     expected_rate_low: float  # of the image_false_positive_rate, see `rates`; NaN: none is known
     expected_rate_high: float
     image_average_precision: float

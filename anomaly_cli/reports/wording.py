@@ -114,5 +114,7 @@ def _threshold_text(report: EvaluationReport) -> str:
     if not rules:
         return "undefined, because no threshold is stored or given"
     text = f"at the stored threshold, rule {', '.join(rules)}"
+    if any(math.isfinite(row.normal_level) for row in report.rows):
+        return f"{text}; regions end at the outline, or halfway up to their highest pixel"
     reaches = any(math.isfinite(row.outline) for row in report.rows)
     return f"{text}; regions end at the outline" if reaches else text
