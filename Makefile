@@ -28,7 +28,7 @@ check: $(INSTALLED) ## lint and type-check
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy anomaly_cli models
+	$(BIN)/mypy anomaly_cli models benchmarks
 
 bench: $(INSTALLED) ## speed as ratios, in one run
 	$(BIN)/python benchmarks/throughput.py

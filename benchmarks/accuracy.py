@@ -34,7 +34,7 @@ from anomaly_cli.maps import MapSpec, map_specs
 from anomaly_cli.metrics.counts import ExactCounts
 from anomaly_cli.metrics.detection import image_metrics, pixel_metrics
 from anomaly_cli.normality import normal_statistics
-from models.resnet import resnet18_vae
+from models.networks import one_class_vae
 
 BATCH = 16
 Pair = tuple[RGBImage, Mask]  # (S, S, 3), (S, S)
@@ -64,7 +64,7 @@ def random_maker(loaded: LoadedModel, data: Path, device: torch.device) -> MapMa
     """The same network with fresh weights; batch norm has seen the normal images."""
     record = loaded.record
     seed_everything(0)
-    vae = resnet18_vae(record.model)
+    vae = one_class_vae(record.model)
     images = NormalImages(training_images(data, record.category), record.model.image_size)
     with torch.no_grad():
         vae.train()
@@ -72,7 +72,11 @@ def random_maker(loaded: LoadedModel, data: Path, device: torch.device) -> MapMa
             vae(batch)
     vae.eval()
     with_half = record.model.has_scales
-    statistics = normal_statistics(vae.encoder, images.batches(16), with_half=with_half)
+    statistics = normal_statistics(
+        vae.encoder,  # type: ignore[arg-type]
+        images.batches(16),
+        with_half=with_half,
+    )
     statistics = statistics._replace(
         appearance=record.statistics.appearance, context=record.statistics.context
     )

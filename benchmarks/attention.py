@@ -37,6 +37,7 @@ from models.gradients import Weighting, signed_maps
 from models.mixture import Mixture
 from models.resnet import ResNet18Encoder, resnet18_vae
 from models.statistics import LatentStatistics, LocalStatistics, NormalStatistics
+from models.vae import Posterior
 
 # GFLOP of the encoder above each layer, and of the whole forward pass, at 256 px (torch's counter).
 ABOVE = {"layer1": 3.221, "layer2": 2.147, "layer3": 1.074}
@@ -158,8 +159,8 @@ def naive_loop(encoder: ResNet18Encoder, images: Tensor, layer: str) -> list[Ten
     for latent in range(posterior.mu.shape[1]):
         encoder.zero_grad()
         features[-1].grad = None
-        posterior.mu[:, latent].sum().backward(retain_graph=True)
-        weights = features[-1].grad.mean(dim=(2, 3), keepdim=True)
+        posterior.mu[:, latent].sum().backward(retain_graph=True)  # type: ignore[no-untyped-call]
+        weights = features[-1].grad.mean(dim=(2, 3), keepdim=True)  # type: ignore[attr-defined]
         maps.append((weights * features[-1]).sum(dim=1).relu().detach())
     return maps
 
@@ -173,7 +174,8 @@ class MeanOnly(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Posterior means (B, D)."""
-        return self.encoder(images).mu
+        posterior: Posterior = self.encoder(images)
+        return posterior.mu
 
 
 def other_tool(encoder: ResNet18Encoder, images: Tensor, layer: str) -> Callable[[], object] | None:
@@ -214,9 +216,9 @@ def bench_others(images: Tensor, repeats: int) -> None:
 
         tool = other_tool(encoder, images, layer)
         rows = [
-            ratio(lambda layer=layer: naive_loop(encoder, images, layer), ours, repeats),
+            ratio(partial(naive_loop, encoder, images, layer), ours, repeats),
             ratio(tool, ours, repeats) if tool else float("nan"),
-            ratio(lambda layer=layer: batched_gradients(encoder, images, layer), ours, repeats),
+            ratio(partial(batched_gradients, encoder, images, layer), ours, repeats),
         ]
         print(f"| {layer} | {' | '.join(f'{row:.1f}' for row in rows)} |", flush=True)
 

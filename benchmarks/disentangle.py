@@ -17,7 +17,7 @@ from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from anomaly_cli.data.dsprites import SpriteImages, open_dsprites
 from anomaly_cli.device import resolve_device, seed_everything
@@ -68,7 +68,7 @@ class BareLoop:
     def __init__(self, trainer: Trainer, *, is_plain: bool) -> None:
         layout = torch.contiguous_format if is_plain else torch.channels_last
         config = trainer.config
-        self.vae: nn.Module = conv_vae(config.model).to(trainer.device, memory_format=layout)
+        self.vae = conv_vae(config.model).to(trainer.device).to(memory_format=layout)
         self.discriminator = Discriminator(config.latent_dim).to(trainer.device)
         batches = trainer.draw(1)
         self.images, self.others = batches.images, batches.others
@@ -95,7 +95,7 @@ class BareLoop:
         logits = self.discriminator(torch.cat([latents.detach(), permuted]))
         targets = torch.arange(2, device=logits.device).repeat_interleave(len(latents))
         self.optimizers[1].zero_grad()
-        F.cross_entropy(logits, targets).backward()
+        F.cross_entropy(logits, targets).backward()  # type: ignore[no-untyped-call]
         self.optimizers[1].step()
 
 

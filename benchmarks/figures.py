@@ -36,7 +36,8 @@ def draw_rows(maker: MapMaker, spec: MapSpec, images: list[RGBImage], title: str
         tiles = [tile]
         for latent_map in of_image:
             enlarged = cv2.resize(latent_map, (TILE, TILE), interpolation=cv2.INTER_LINEAR)
-            tiles.append(overlay(tile, heat_levels(np.float32(enlarged), (0.0, float(maps.max())))))
+            levels = heat_levels(np.asarray(enlarged, np.float32), (0.0, float(maps.max())))
+            tiles.append(overlay(tile, levels))
         rows.append(beside(tiles))
     return below(rows)
 

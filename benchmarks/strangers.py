@@ -172,7 +172,7 @@ def curve(g: Random, width: int) -> Array:
         point = point + 3 * np.array([np.cos(heading), np.sin(heading)])
         points.append(point)
     cv2.polylines(mask, [np.asarray(points).astype(np.int32)], False, 255, width, cv2.LINE_AA)
-    return mask.astype(np.float32) / 255
+    return np.asarray(mask, np.float32) / np.float32(255)
 
 
 def soft(mask: NDArray[np.bool_]) -> Array:

@@ -60,15 +60,17 @@ def seconds(function: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def paired(tool: Callable[[], float], bare: Callable[[], float], repeats: int) -> tuple[float, ...]:
+def paired(
+    tool: Callable[[], float], bare: Callable[[], float], repeats: int
+) -> tuple[float, float, float]:
     """Medians of both rates and of their ratio, taken in turns so that noise hits both alike."""
     pairs = [(tool(), bare()) for _ in range(repeats)]
     ratios = [a / b for a, b in pairs]
-    columns = (*zip(*pairs, strict=True), ratios)
-    return tuple(statistics.median(column) for column in columns)
+    ours, theirs = zip(*pairs, strict=True)
+    return statistics.median(ours), statistics.median(theirs), statistics.median(ratios)
 
 
-def report(name: str, tool: float, bare: float, ratio: float, bar: str) -> None:
+def report(name: str, bar: str, tool: float, bare: float, ratio: float) -> None:
     """One row of the table."""
     print(f"| {name} | {tool:.2f} | {bare:.2f} | {ratio:.2f} | {bar} |", flush=True)
 
@@ -85,12 +87,13 @@ def write_images(folder: Path, count: int, size: int) -> list[Path]:
 
 def bench_training(folder: Path, device: torch.device, steps: int, repeats: int) -> None:
     """Images per second of training, the tool against a bare loop."""
-    config = TrainConfig(epochs=repeats, batch_size=BATCH, guidance="none", model=VAEConfig())
-    paths = write_images(folder / "train", BATCH * steps + BATCH, config.model.image_size)
-    fit = NormalImages(paths[BATCH:], config.model.image_size, BY_CATEGORY["tile"])
-    held_out = NormalImages(paths[:BATCH], config.model.image_size)
+    model = VAEConfig()
+    config = TrainConfig(epochs=repeats, batch_size=BATCH, guidance="none", model=model)
+    paths = write_images(folder / "train", BATCH * steps + BATCH, model.image_size)
+    fit = NormalImages(paths[BATCH:], model.image_size, BY_CATEGORY["tile"])
+    held_out = NormalImages(paths[:BATCH], model.image_size)
     seed_everything(0)
-    vae = resnet18_vae(config.model).to(device)
+    vae = resnet18_vae(model).to(device)
     objective = PlainObjective(vae, fit, held_out, config, device)
     trainer = Trainer(vae, objective, config, device, steps=steps)
     run = trainer.run()
@@ -103,9 +106,9 @@ def bench_training(folder: Path, device: torch.device, steps: int, repeats: int)
 
         return steps * BATCH / seconds(epoch)
 
-    bare = bare_training(config.model, next(fit.batches(BATCH)).to(device), steps)
+    bare = bare_training(model, next(fit.batches(BATCH)).to(device), steps)
     bare()
-    report("training, images/s", *paired(tool, bare, repeats), ">= 0.75")
+    report("training, images/s", ">= 0.75", *paired(tool, bare, repeats))
 
 
 def bare_training(config: VAEConfig, images: torch.Tensor, steps: int) -> Callable[[], float]:
@@ -117,7 +120,7 @@ def bare_training(config: VAEConfig, images: torch.Tensor, steps: int) -> Callab
         for _ in range(steps):
             reconstruction, kl = vae_loss_terms(vae(images), images, "bce")
             optimizer.zero_grad()
-            (reconstruction + kl).mean().backward()
+            (reconstruction + kl).mean().backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         if images.is_cuda:
             torch.cuda.synchronize()
@@ -204,7 +207,7 @@ def bench_localize(
 
     name = f"localize {count} images of {size} px with {source}, images/s"
     has_bar = size == 256 and not is_guided
-    report(name, *paired(tool, bare, repeats), ">= 0.80" if has_bar else "-")
+    report(name, ">= 0.80" if has_bar else "-", *paired(tool, bare, repeats))
 
 
 def bench_startup(repeats: int) -> None:
@@ -213,13 +216,14 @@ def bench_startup(repeats: int) -> None:
     base = [sys.executable, "-c", "import typer, rich"]
     for option in ("--help", "--version"):
         tool, bare, ratio = paired(
-            lambda option=option: seconds(
-                lambda: subprocess.run([script, option], stdout=-3, check=True)
+            partial(
+                seconds,
+                partial(subprocess.run, [script, option], stdout=subprocess.DEVNULL, check=True),
             ),
             lambda: seconds(lambda: subprocess.run(base, check=True)),
             repeats,
         )
-        report(f"{option}, s", tool, bare, ratio, "<= 3")
+        report(f"{option}, s", "<= 3", tool, bare, ratio)
 
 
 def main() -> None:
