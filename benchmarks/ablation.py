@@ -138,7 +138,7 @@ def main() -> None:
         names = ", ".join(dict.fromkeys(training.chosen for training in trainings))
         print(row_of(variant, f"chosen: {names}", chosen, minutes), flush=True)
         for name in trainings[0].scores:
-            if name.startswith(("exact", "fused", "appearance", "reconstruction")):
+            if name.startswith(("exact", "fused", "appearance", "context", "reconstruction")):
                 scores = [training.scores[name] for training in trainings]
                 print(row_of(variant, name, scores, minutes), flush=True)
         called = ", ".join(f"{training.called:.1%}" for training in trainings)
