@@ -11,7 +11,9 @@ from example_datasets import write_mnist, write_ucsd
 from PIL import Image
 
 from anomaly_cli.commands import disentangle, train
-from anomaly_cli.defaults import train_defaults
+from anomaly_cli.commands.reproduce_costs import _training_cost
+from anomaly_cli.config import TrainConfig
+from anomaly_cli.defaults import Guidance, train_defaults
 from anomaly_cli.errors import ConfigError, DataError
 from anomaly_cli.reports.paper import TABLE_1, TABLE_2
 from anomaly_cli.reproduction import stages
@@ -220,6 +222,16 @@ def test_costs_of_epochs_are_steps_held_out_images_and_reading() -> None:
     assert seconds == pytest.approx((1 + 2 / 4) * (20 + 0.5) + 1.05)  # half the side, a quarter
     _, seconds = cost_of_epochs(each, fit=100, held_out=5, batch_size=10, epochs=3, per_look=3)
     assert seconds == pytest.approx(60 + 0.5 + 1.05)  # looked at once
+
+
+@pytest.mark.parametrize(("guidance", "looks"), [("none", 60), ("synthetic", 20)])
+def test_cost_of_a_training_counts_how_often_it_looks_at_held_out_images(
+    root: Path, guidance: Guidance, looks: int
+) -> None:
+    """One of six images is held out; nothing else costs anything here."""
+    config = TrainConfig(data=root / "mvtec", category="disc", guidance=guidance, epochs=60)
+    each = TrainingCost(step=0.0, held_out=1.0, image=0.0)
+    assert _training_cost(config, each).seconds == pytest.approx(looks)
 
 
 @pytest.mark.parametrize(
