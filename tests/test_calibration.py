@@ -334,6 +334,25 @@ def test_outline_is_that_of_the_scores(scores: Scores) -> None:
     assert np.isnan(calibration.threshold(1.5).outline), "a number is taken at its word"
 
 
+@pytest.mark.parametrize("scores", ["raw", "global"])
+def test_outline_of_halved_regions_is_that_of_faint_defects(scores: Scores) -> None:
+    """Blocks of 100 on a slope of 45 end halfway up by themselves, and one of 35 does not."""
+    maps = draw_maps(5)
+    mask = draw_defects(maps)[0].mask
+    around = np.zeros(mask.shape, bool)
+    around[4:10, 2:13] = True
+    sloped = [np.where(mask, 100, np.where(around, 45, normal)) for normal in maps[:4]]
+    faint = np.where(mask, np.float32(35), maps[4])
+    marked = [MarkedMap(each.astype(np.float32), mask) for each in (*sloped, faint)]
+    outlines = []
+    for is_halved in (False, True):
+        stored = calibrate_map(maps, 16, marked, is_halved=is_halved)
+        scale, calibration = stored.select(scores)
+        outlines.append(calibration.outline)
+    faintest = (faint if scale is None else scale(faint))[mask].min()
+    assert outlines[1] < faintest * (1 + 1e-6) < outlines[0]
+
+
 def test_outline_of_a_blind_map_does_not_take_in_the_whole_image() -> None:
     """At most one normal pixel in a hundred lies above it."""
     maps = draw_maps(5)

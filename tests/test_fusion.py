@@ -181,6 +181,29 @@ def test_map_option_chooses_the_sum_or_a_part(guided: Trained, source: str | Non
     assert str(localizer.spec) == expected.get(source, source)
 
 
+@pytest.mark.parametrize(
+    ("config", "is_halved"),
+    [
+        (MapConfig(source="fused"), True),
+        (MapConfig(source="fused", scores="global"), True),
+        (MapConfig(source="appearance"), False),
+        (MapConfig(source="fused", outline="1.5"), False),
+        (MapConfig(source="fused", outline="threshold"), False),
+        (MapConfig(source="fused", threshold="3"), False),
+    ],
+)
+def test_regions_of_fused_maps_end_halfway_up_unless_told_otherwise(
+    guided: Trained, config: MapConfig, is_halved: bool
+) -> None:
+    localizer = open_localizer(guided.model, config)
+    level = localizer.threshold.normal_level
+    assert np.isfinite(level) == is_halved
+    if is_halved:
+        stored = localizer.loaded.record.calibrations[str(localizer.spec)]
+        _scale, calibration = stored.select(localizer.scores)
+        assert level == calibration.exceeded_by(0.5)
+
+
 def test_named_attention_has_its_fused_map(guided: Trained) -> None:
     for attention, name in (
         (Attention.EXACT, "fused"),

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from conftest import Trained
 
+from anomaly_cli import drawing
+from anomaly_cli.calibration import MapCalibration, calibrate_map
 from anomaly_cli.checkpoint import load_model
 from anomaly_cli.data.mvtec import split_normal, training_images
 from anomaly_cli.data.normal import NormalImages, to_tensor
@@ -173,6 +175,25 @@ def test_calibration_holds_the_maxima_of_held_out_maps(trained: Trained) -> None
         assert np.isfinite(calibration.raw.outline) == is_cheap, name
     plain = calibrate_maps(maker, images, record.model, batch_size=2)
     assert np.isnan(plain[str(spec)].raw.outline)
+
+
+def test_outlines_of_fused_maps_alone_are_fitted_to_halved_regions(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load_model(trained.model)
+    record = loaded.record
+    maker = MapMaker(loaded.vae, record.statistics, 64, CPU, settings=record.settings)
+    seen: list[bool] = []
+
+    def spy(*arguments: Any, is_halved: bool) -> MapCalibration:
+        seen.append(is_halved)
+        return calibrate_map(*arguments, is_halved=is_halved)
+
+    monkeypatch.setattr(drawing, "calibrate_map", spy)
+    images = NormalImages(training_images(trained.data, "disc")[:2], 64)
+    calibrations = calibrate_maps(maker, images, record.model, batch_size=2)
+    assert seen == [name.startswith("fused") for name in calibrations]
+    assert any(seen)
 
 
 def test_candidates_agree_with_what_the_user_named() -> None:
