@@ -152,6 +152,7 @@ def test_page_tells_numbers_intervals_bars_settings_and_the_paper() -> None:
         "ab" * 32,
         "cd" * 32,
         "image not at hand",
+        "outline 1.125000, or halfway up from 0.250000",
     ):
         assert text in words, text
     assert "+0.030" in words  # wood: 0.8 against the paper's 0.77
