@@ -81,13 +81,14 @@ def anomaly_mask(anomaly_map: AnomalyMap, threshold: Threshold) -> Mask:
     # In float64, in which the middle of two neighbouring float32 is below the higher one.
     is_inside = anomaly_map > np.float64(min(threshold.outline, halfway))
     labels, is_called = _regions(is_inside, is_above)
+    mask = is_called[labels]
     if math.isnan(threshold.normal_level):
-        return np.asarray(is_called[labels])
-    peaks = np.full(len(is_called), -np.inf)
-    np.maximum.at(peaks, labels[is_inside], anomaly_map[is_inside])
-    ends = (min(threshold.normal_level, threshold.value) + peaks) / 2
-    halved = is_called[labels] & (anomaly_map > ends[labels])
-    labels, is_called = _regions(halved, is_above)
+        return np.asarray(mask)
+    peaks = np.full(len(is_called), -np.inf, np.float32)  # of those called, all above the threshold
+    np.maximum.at(peaks, labels[is_above], anomaly_map[is_above])
+    ends = (min(threshold.normal_level, threshold.value) + peaks.astype(np.float64)) / 2
+    mask[mask] = anomaly_map[mask] > ends[labels[mask]]
+    labels, is_called = _regions(mask, is_above)
     return np.asarray(is_called[labels])
 
 
