@@ -15,7 +15,7 @@ from scipy.special import ndtri, stdtrit
 
 from anomaly_cli.config import Scores
 from anomaly_cli.errors import CheckpointError, ConfigError
-from anomaly_cli.images import AnomalyMap
+from anomaly_cli.files.images import AnomalyMap
 from anomaly_cli.masks import NO_LEVEL, NO_OUTLINE, MarkedMap, Threshold, fit_outline
 from anomaly_cli.rates import rate_range
 from anomaly_cli.score_scales import ScoreScale, position_scale, score_scale

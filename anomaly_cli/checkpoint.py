@@ -13,12 +13,12 @@ from torch import Tensor
 from anomaly_cli.calibration import EXCEEDANCE, Calibration, MapCalibration
 from anomaly_cli.config import MODEL_FILE, Scores
 from anomaly_cli.errors import CheckpointError
-from anomaly_cli.files import atomic_write, hash_file
+from anomaly_cli.files.atomic import atomic_write, hash_file
+from anomaly_cli.files.tensors import read_tensor_file, write_tensor_file
 from anomaly_cli.fusion import Fusion, MapSettings, Trust
 from anomaly_cli.networks import read_network, write_network
 from anomaly_cli.score_scales import ScoreScale
 from anomaly_cli.stored_statistics import read_statistics, statistics_tensors
-from anomaly_cli.tensor_file import read_tensor_file, write_tensor_file
 from models.config import OneClassConfig
 from models.networks import one_class_vae
 from models.statistics import NormalStatistics

@@ -13,8 +13,8 @@ from anomaly_cli.calibration import MapCalibration, calibrate_map
 from anomaly_cli.config import APPEARANCE, CONTEXT
 from anomaly_cli.data.normal import NormalImages
 from anomaly_cli.data.painted import PaintedImage, painted_batches
+from anomaly_cli.files.images import AnomalyMap
 from anomaly_cli.fusion import MapSettings, add_parts, by_image, finish_parts
-from anomaly_cli.images import AnomalyMap
 from anomaly_cli.maps import MapSpec, map_specs, parts_of
 from anomaly_cli.masks import MarkedMap
 from anomaly_cli.score_scales import ScoreScale

@@ -9,7 +9,7 @@ import numpy as np
 
 from anomaly_cli.data.mvtec import Sample
 from anomaly_cli.errors import DataError
-from anomaly_cli.images import (
+from anomaly_cli.files.images import (
     AnomalyMap,
     Mask,
     RGBImage,

@@ -6,11 +6,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_cli.images import AnomalyMap, RGBImage, resize_image, resize_map
+from anomaly_cli.files.images import AnomalyMap, ColourRange, RGBImage, resize_image, resize_map
 from anomaly_cli.latents import STEPS, ImageLatents, latent_stretch
 from anomaly_cli.localization import LocalizedImage, Localizer
 from anomaly_cli.masks import Threshold, anomaly_mask
-from anomaly_cli.rendering import ColourRange, heat_levels, overlay
+from anomaly_cli.rendering import heat_levels, overlay
 from anomaly_cli.sheets import (
     GAP,
     HEADING,

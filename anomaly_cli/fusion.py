@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from anomaly_cli.config import APPEARANCE, CONTEXT, RECONSTRUCTION
-from anomaly_cli.images import AnomalyMap
+from anomaly_cli.files.images import AnomalyMap
 from anomaly_cli.maps import FUSED_COVARIANCE, FUSED_POSITION, FUSED_SCALES, MapSpec, parts_of
 from anomaly_cli.normality import Moments
 from anomaly_cli.score_scales import ScoreScale, pooled_scale, position_scale

@@ -14,7 +14,7 @@ from anomaly_cli.counting import JudgedImage
 from anomaly_cli.data.mvtec import Sample
 from anomaly_cli.errors import DataError
 from anomaly_cli.evaluation import CategorySource, ground_truth
-from anomaly_cli.images import Mask, RGBImage, resize_mask
+from anomaly_cli.files.images import Mask, RGBImage, resize_mask
 from anomaly_cli.masks import Threshold, anomaly_mask
 from anomaly_cli.rendering import heat_levels, heatmap
 from anomaly_cli.reports.results import CategoryResult, Example, ImageMetricsRow

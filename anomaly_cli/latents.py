@@ -11,10 +11,9 @@ from torch import Tensor
 
 from anomaly_cli.drawing import LatentMaps
 from anomaly_cli.errors import ConfigError
+from anomaly_cli.files.images import ColourRange, resize_map
 from anomaly_cli.fusion import Fusion, smooth
-from anomaly_cli.images import resize_map
 from anomaly_cli.maps import MapSpec
-from anomaly_cli.rendering import ColourRange
 from models.appearance import KINDS
 from models.config import SUMMED, Attention
 from models.statistics import LatentStatistics

@@ -16,7 +16,7 @@ from anomaly_cli.data.normal import to_tensor
 from anomaly_cli.device import resolve_device
 from anomaly_cli.drawing import MapMaker
 from anomaly_cli.errors import CheckpointError, DataError
-from anomaly_cli.images import AnomalyMap, RGBImage, read_image, resize_image
+from anomaly_cli.files.images import AnomalyMap, RGBImage, read_image, resize_image
 from anomaly_cli.latents import ImageLatents, describe_latents, latent_colour_range
 from anomaly_cli.maps import MapSpec, fuse_with, parse_map_spec
 from anomaly_cli.masks import Threshold, parse_outline

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_cli.errors import ConfigError
-from anomaly_cli.images import AnomalyMap, Mask
+from anomaly_cli.files.images import AnomalyMap, Mask
 
 NO_OUTLINE = math.nan
 NO_LEVEL = math.nan

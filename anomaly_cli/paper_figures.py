@@ -7,7 +7,7 @@ import numpy as np
 from anomaly_cli.config import RECONSTRUCTION
 from anomaly_cli.data.mvtec import GOOD, Sample
 from anomaly_cli.evaluation import CategorySource, DrawnMap
-from anomaly_cli.images import RGBImage, read_mask, resize_image, resize_map, resize_mask
+from anomaly_cli.files.images import RGBImage, read_mask, resize_image, resize_map, resize_mask
 from anomaly_cli.rendering import heat_levels, heatmap, overlay
 from anomaly_cli.sheets import (
     GAP,

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from anomaly_cli.data.painted import PaintedImage
-from anomaly_cli.images import AnomalyMap
+from anomaly_cli.files.images import AnomalyMap
 from anomaly_cli.metrics.counts import ExactCounts
 from anomaly_cli.metrics.detection import image_metrics, pixel_metrics
 

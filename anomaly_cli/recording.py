@@ -17,8 +17,8 @@ from anomaly_cli.context_fit import fit_context
 from anomaly_cli.data.painted import PaintedImage, painted_batches
 from anomaly_cli.data.training_set import TrainingSet
 from anomaly_cli.drawing import MapMaker, calibrate_maps
+from anomaly_cli.files.images import Mask
 from anomaly_cli.fusion import MapSettings, fit_fusions
-from anomaly_cli.images import Mask
 from anomaly_cli.maps import MapSpec, candidate_maps, fuse_with, map_specs
 from anomaly_cli.normality import normal_statistics
 from anomaly_cli.selection import SelectedMap, select_map

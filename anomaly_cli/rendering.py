@@ -4,9 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_cli.images import AnomalyMap, Mask, RGBImage
-
-ColourRange = tuple[float, float]  # map values at the two ends of the colour bar
+from anomaly_cli.files.images import AnomalyMap, ColourRange, Mask, RGBImage
 
 # Turbo: perceptually ordered, and its middle (green to yellow) is the threshold.
 PALETTE: NDArray[np.uint8] = np.ascontiguousarray(
@@ -14,6 +12,7 @@ PALETTE: NDArray[np.uint8] = np.ascontiguousarray(
         cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_TURBO), np.uint8
     )[:, 0, ::-1]
 )  # (256, 3) RGB
+
 
 # How much of the colour an overlay shows: nothing on a normal part, 65% from the threshold up.
 _OPACITY = (0.65 * np.clip(np.arange(256) / 127.5, 0, 1) ** 2).astype(np.float32)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from anomaly_cli.errors import ConfigError
-from anomaly_cli.images import AnomalyMap
+from anomaly_cli.files.images import AnomalyMap
 
 
 class ImageScore(NamedTuple):

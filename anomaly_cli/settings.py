@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import anomaly_cli
-from anomaly_cli.console.streams import one_line
 from anomaly_cli.errors import ConfigError
-from anomaly_cli.files import SETTINGS_FILE, SETTINGS_MARK, write_text
+from anomaly_cli.files.atomic import SETTINGS_FILE, SETTINGS_MARK, write_text
+from anomaly_cli.files.numbers import one_line
 
 
 class Setting(NamedTuple):

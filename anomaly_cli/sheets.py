@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from anomaly_cli.images import RGBImage, resize_image
+from anomaly_cli.files.images import RGBImage, resize_image
 from anomaly_cli.rendering import PALETTE
 
 INK = (32, 32, 32)

@@ -7,7 +7,7 @@ from typing import Any
 from anomaly_cli.config import TrainConfig
 from anomaly_cli.data.datasets import DATASETS, data_fingerprint
 from anomaly_cli.data.mvtec import NormalSplit
-from anomaly_cli.files import hash_file
+from anomaly_cli.files.atomic import hash_file
 
 
 def training_settings(config: TrainConfig, split: NormalSplit) -> dict[str, Any]:

@@ -10,6 +10,7 @@ may say that powers of the distances are better.
 from collections.abc import Mapping, Sequence
 
 from anomaly_cli.data.painted import PaintedImage
+from anomaly_cli.files.images import AnomalyMap
 from anomaly_cli.fusion import (
     CONTEXT_WEIGHT,
     ERROR_WEIGHT,
@@ -20,7 +21,6 @@ from anomaly_cli.fusion import (
     finish_parts,
     weigh_parts,
 )
-from anomaly_cli.images import AnomalyMap
 from anomaly_cli.maps import MapSpec
 from anomaly_cli.reached import NARROW_MARGIN, reach
 

@@ -22,7 +22,7 @@ from anomaly_cli.data.normal import NormalImages, to_tensor
 from anomaly_cli.data.training_set import open_training_set
 from anomaly_cli.device import resolve_device, seed_everything
 from anomaly_cli.drawing import MapMaker
-from anomaly_cli.images import (
+from anomaly_cli.files.images import (
     Mask,
     RGBImage,
     read_image,

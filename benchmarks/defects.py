@@ -18,7 +18,7 @@ from anomaly_cli.data.augmentation import Augmentation, augment
 from anomaly_cli.data.defects import WEIGHTS, DefectKind, DefectPainter, TrainingPainter
 from anomaly_cli.data.mvtec import training_images
 from anomaly_cli.data.textures import Split, draw_normal
-from anomaly_cli.images import RGBImage, read_image, resize_image
+from anomaly_cli.files.images import RGBImage, read_image, resize_image
 
 NORMALS = 24
 BARS = {128: 4.0, 256: 12.0}  # ms by side

@@ -18,7 +18,7 @@ from anomaly_cli.checkpoint import load_model
 from anomaly_cli.data.mvtec import test_samples
 from anomaly_cli.data.normal import to_tensor
 from anomaly_cli.drawing import MapMaker
-from anomaly_cli.images import RGBImage, read_image, resize_image, write_png
+from anomaly_cli.files.images import RGBImage, read_image, resize_image, write_png
 from anomaly_cli.maps import MapSpec, parse_map_spec
 from anomaly_cli.rendering import heat_levels, overlay
 from anomaly_cli.sheets import HEADING, below, beside, margin, text_line

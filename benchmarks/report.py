@@ -20,7 +20,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from anomaly_cli.images import write_png, write_tiff
+from anomaly_cli.files.images import write_png, write_tiff
 
 # Test images of MVTec AD, and how many of them are normal.
 TEST_IMAGES = {

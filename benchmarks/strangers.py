@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from anomaly_cli.images import write_png
+from anomaly_cli.files.images import write_png
 
 SIDE = 256
 TRAIN, TEST, DEFECTS = 220, 30, 15  # images

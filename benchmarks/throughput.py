@@ -37,8 +37,8 @@ from anomaly_cli.data.textures import Split, draw_normal
 from anomaly_cli.defaults import train_defaults
 from anomaly_cli.device import resolve_device, seed_everything
 from anomaly_cli.drawing import MapMaker
+from anomaly_cli.files.images import write_png
 from anomaly_cli.fusion import MapSettings, fit_fusions
-from anomaly_cli.images import write_png
 from anomaly_cli.maps import FUSED_SCALES, MapSpec, map_specs
 from anomaly_cli.normality import normal_statistics, place_appearance
 from anomaly_cli.objectives import PlainObjective

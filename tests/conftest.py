@@ -11,7 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 from anomaly_cli.cli import app
-from anomaly_cli.images import Mask, RGBImage, write_png
+from anomaly_cli.files.images import Mask, RGBImage, write_png
 from anomaly_cli.masks import Threshold
 
 SIZE = 64  # pixels

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from conftest import Outcome, run_cli
 
-from anomaly_cli.images import write_png, write_tiff
+from anomaly_cli.files.images import write_png, write_tiff
 
 CATEGORY = "ring"
 

@@ -15,7 +15,7 @@ from anomaly_cli.data.augmentation import (
     select_augmentation,
 )
 from anomaly_cli.errors import ConfigError
-from anomaly_cli.images import RGBImage
+from anomaly_cli.files.images import RGBImage
 
 TEXTURES = {"carpet", "grid", "leather", "tile", "wood"}
 OBJECTS = {

@@ -32,7 +32,7 @@ from anomaly_cli.data.inspection import (
     inspect_mask,
     list_category,
 )
-from anomaly_cli.images import write_png
+from anomaly_cli.files.images import write_png
 
 FULL = np.ones((SIZE, SIZE), bool)
 

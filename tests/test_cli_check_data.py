@@ -10,7 +10,7 @@ import pytest
 from conftest import SIZE, Outcome, draw_part, run_cli, write_category
 
 from anomaly_cli.data.findings import RULES
-from anomaly_cli.images import write_png
+from anomaly_cli.files.images import write_png
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 from conftest import Trained, run_cli
 from example_maps import evaluate, read, write_split
 
-from anomaly_cli.images import write_png
+from anomaly_cli.files.images import write_png
 from anomaly_cli.reports.write import FILES, file_names
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from skimage.filters import apply_hysteresis_threshold
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from anomaly_cli.images import write_tiff
+from anomaly_cli.files.images import write_tiff
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from PIL import Image
 
 from anomaly_cli.checkpoint import load_model
 from anomaly_cli.data.normal import to_tensor
-from anomaly_cli.images import write_png
+from anomaly_cli.files.images import write_png
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from PIL import Image
 
 from anomaly_cli.config import MapConfig
 from anomaly_cli.data.normal import to_tensor
-from anomaly_cli.images import read_image, resize_image, resize_map, write_png
+from anomaly_cli.files.images import read_image, resize_image, resize_map, write_png
 from anomaly_cli.localization import open_localizer
 from anomaly_cli.masks import anomaly_mask
 from anomaly_cli.rendering import PALETTE, heat_levels, overlay

@@ -14,7 +14,7 @@ from torchvision.models import resnet18
 
 from anomaly_cli.checkpoint import load_model
 from anomaly_cli.defaults import train_defaults
-from anomaly_cli.images import write_png
+from anomaly_cli.files.images import write_png
 from anomaly_cli.training import EpochStats, Trainer
 
 
@@ -60,7 +60,7 @@ def test_statistics_follow_the_law_of_total_variance(trained: Trained) -> None:
     """E[mu] and E[sigma^2] + Var[mu] over the nine images that fit the model, written out."""
     from anomaly_cli.data.mvtec import split_normal, training_images
     from anomaly_cli.data.normal import to_tensor
-    from anomaly_cli.images import read_image
+    from anomaly_cli.files.images import read_image
 
     loaded = load_model(trained.model)
     split = split_normal(training_images(trained.data, "disc"), held_out=0.1, seed=0)

@@ -14,7 +14,7 @@ from anomaly_cli.data.defects import (
     SyntheticDefect,
     draw_defect,
 )
-from anomaly_cli.images import RGBImage
+from anomaly_cli.files.images import RGBImage
 
 KINDS = pytest.mark.parametrize("kind", DefectKind)
 

@@ -6,7 +6,7 @@ import pytest
 
 from anomaly_cli.data.defects import DefectPainter, foreground_mask
 from anomaly_cli.data.textures import CATEGORIES, Split, draw_normal
-from anomaly_cli.images import Mask, RGBImage
+from anomaly_cli.files.images import Mask, RGBImage
 
 
 def lay(mask: Mask, inside: object, outside: object, *, seed: int = 0) -> RGBImage:

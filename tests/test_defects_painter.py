@@ -17,7 +17,7 @@ from anomaly_cli.data.defects import (
     foreground_mask,
 )
 from anomaly_cli.data.textures import Split, draw_normal
-from anomaly_cli.images import RGBImage
+from anomaly_cli.files.images import RGBImage
 
 KINDS = pytest.mark.parametrize("kind", DefectKind)
 SIZE = 96

@@ -23,7 +23,7 @@ from anomaly_cli.cli import app
 from anomaly_cli.data.mvtec import find_categories
 from anomaly_cli.downloads import sources, transfer
 from anomaly_cli.downloads.sources import SOURCES
-from anomaly_cli.reports.numbers import size_text
+from anomaly_cli.files.numbers import size_text
 from anomaly_cli.reports.paper import TABLE_2
 
 ARCHIVE = make_mvtec()

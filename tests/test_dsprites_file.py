@@ -19,7 +19,7 @@ from anomaly_cli.data.dsprites import (
 )
 from anomaly_cli.data.dsprites_file import read_packed_images
 from anomaly_cli.errors import DataError
-from anomaly_cli.files import hash_file
+from anomaly_cli.files.atomic import hash_file
 
 COUNT = 5000  # more than are read at a time
 FACTORS = factors_of(np.arange(COUNT))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from anomaly_cli.errors import OutputError
-from anomaly_cli.files import (
+from anomaly_cli.files.atomic import (
     atomic_write,
     fingerprint,
     hash_file,

@@ -10,7 +10,7 @@ from PIL import Image
 
 from anomaly_cli.data import folder
 from anomaly_cli.errors import DataError
-from anomaly_cli.file_lists import expand_file_lists, read_file_list
+from anomaly_cli.files.lists import expand_file_lists, read_file_list
 
 TINY = ("--dataset", "folder", "--image-size", 64, "--latent-dim", 4, "--epochs", 1)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from anomaly_cli.errors import DataError, OutputError
-from anomaly_cli.images import (
+from anomaly_cli.files.images import (
     ImageFile,
     Mask,
     find_images,

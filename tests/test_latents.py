@@ -13,7 +13,7 @@ from anomaly_cli.config import MapConfig
 from anomaly_cli.data.normal import to_tensor
 from anomaly_cli.drawing import LatentMaps, MapMaker
 from anomaly_cli.errors import ConfigError
-from anomaly_cli.images import resize_map, write_png
+from anomaly_cli.files.images import resize_map, write_png
 from anomaly_cli.latents import (
     STEPS,
     LatentSelection,

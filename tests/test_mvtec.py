@@ -15,7 +15,7 @@ from anomaly_cli.data.mvtec import (
     training_images,
 )
 from anomaly_cli.errors import DataError
-from anomaly_cli.images import read_mask, write_png
+from anomaly_cli.files.images import read_mask, write_png
 
 BLACK = np.zeros((4, 4, 3), np.uint8)
 

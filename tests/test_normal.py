@@ -18,7 +18,7 @@ from anomaly_cli.data.normal import (
     to_tensor,
 )
 from anomaly_cli.errors import DataError
-from anomaly_cli.images import read_image, resize_image, write_png
+from anomaly_cli.files.images import read_image, resize_image, write_png
 
 COUNT = 7
 SIZE = 32

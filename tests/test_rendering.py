@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from anomaly_cli.calibration import calibrate
-from anomaly_cli.images import RGBImage
+from anomaly_cli.files.images import RGBImage
 from anomaly_cli.masks import Threshold
 from anomaly_cli.rendering import PALETTE, heat_levels, heatmap, overlay
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anomaly_cli.reports.numbers import difference, number, plus_minus, range_text, with_interval
+from anomaly_cli.files.numbers import difference, number, plus_minus, range_text, with_interval
 
 SHARES = st.floats(0, 1)
 

@@ -10,8 +10,8 @@ from anomaly_cli.commands.sample import KINDS, run
 from anomaly_cli.data.config import SampleConfig
 from anomaly_cli.data.textures import CATEGORIES
 from anomaly_cli.errors import ConfigError, OutputError
-from anomaly_cli.files import hash_file
-from anomaly_cli.images import read_image, read_mask
+from anomaly_cli.files.atomic import hash_file
+from anomaly_cli.files.images import read_image, read_mask
 
 
 def sample(destination: Path, **settings: object) -> Path:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from anomaly_cli.data.saved_maps import find_mapped_categories, mapped_split, read_map
 from anomaly_cli.errors import DataError
-from anomaly_cli.images import write_tiff
+from anomaly_cli.files.images import write_tiff
 
 RAMP = np.arange(12, dtype=np.float32).reshape(3, 4)
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anomaly_cli.errors import OutputError
-from anomaly_cli.files import prepare_output_folder
+from anomaly_cli.files.atomic import prepare_output_folder
 from anomaly_cli.presets import preset_names, preset_summary, read_preset
 from anomaly_cli.settings import ResolvedSettings, Setting, toml_value, write_settings
 

@@ -11,7 +11,7 @@ from anomaly_cli.explanation import (
     contact_sheet,
     explanation_figure,
 )
-from anomaly_cli.images import RGBImage
+from anomaly_cli.files.images import RGBImage
 from anomaly_cli.latents import STEPS, ImageLatents, Peak
 from anomaly_cli.masks import Threshold
 from anomaly_cli.rendering import PALETTE

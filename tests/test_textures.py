@@ -18,7 +18,7 @@ from anomaly_cli.data.textures import (
     load_photograph,
     load_region,
 )
-from anomaly_cli.images import RGBImage
+from anomaly_cli.files.images import RGBImage
 
 EVERY_CATEGORY = pytest.mark.parametrize("category", CATEGORIES)
 

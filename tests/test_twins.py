@@ -13,7 +13,7 @@ from anomaly_cli.config import TrainConfig
 from anomaly_cli.data.mvtec import count_held_out, split_normal, training_images
 from anomaly_cli.data.training_set import split_training_images
 from anomaly_cli.data.twins import group_twins
-from anomaly_cli.images import RGBImage, read_image
+from anomaly_cli.files.images import RGBImage, read_image
 
 PATHS = [Path(f"{number:03}.png") for number in range(40)]
 

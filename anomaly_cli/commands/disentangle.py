@@ -36,7 +36,7 @@ from anomaly_cli.disentangling.scoring import (
 )
 from anomaly_cli.disentangling.training import StepStats, Trainer
 from anomaly_cli.errors import CheckpointError, ConfigError, OutputError
-from anomaly_cli.files import prepare_output_folder
+from anomaly_cli.files.atomic import prepare_output_folder
 from anomaly_cli.reports.disentanglement import comparison_document, write_report
 from anomaly_cli.settings import ResolvedSettings, write_settings
 from models.conv import conv_vae

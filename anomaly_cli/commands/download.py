@@ -14,8 +14,8 @@ from anomaly_cli.downloads.config import DownloadConfig
 from anomaly_cli.downloads.installation import install, is_installed
 from anomaly_cli.downloads.sources import SOURCES, RemoteFile, Source
 from anomaly_cli.errors import ConfigError, DataError, OutputError
-from anomaly_cli.files import hash_file
-from anomaly_cli.reports.numbers import size_text
+from anomaly_cli.files.atomic import hash_file
+from anomaly_cli.files.numbers import size_text
 
 PART = ".part"
 

@@ -11,8 +11,8 @@ from anomaly_cli.data.mvtec import Sample
 from anomaly_cli.data.saved_maps import find_mapped_categories, mapped_split, read_map
 from anomaly_cli.errors import ConfigError, DataError
 from anomaly_cli.evaluation import CategorySource, DrawnMap
-from anomaly_cli.files import fingerprint
-from anomaly_cli.images import image_size
+from anomaly_cli.files.atomic import fingerprint
+from anomaly_cli.files.images import image_size
 from anomaly_cli.masks import NO_OUTLINE, Threshold, parse_outline
 from anomaly_cli.reports.results import EvaluationReport
 from anomaly_cli.settings import ResolvedSettings

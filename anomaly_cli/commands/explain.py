@@ -16,8 +16,8 @@ from anomaly_cli.explanation import (
     scale_of,
     shrink,
 )
-from anomaly_cli.files import prepare_output_folder, write_text
-from anomaly_cli.images import ImageFile, find_images, write_png
+from anomaly_cli.files.atomic import prepare_output_folder, write_text
+from anomaly_cli.files.images import ImageFile, find_images, write_png
 from anomaly_cli.latents import STEPS, select_latents, traverse
 from anomaly_cli.localization import LocalizedImage, Localizer, localize_files, open_localizer
 from anomaly_cli.settings import ResolvedSettings, write_settings

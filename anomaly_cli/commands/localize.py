@@ -14,9 +14,8 @@ from anomaly_cli.data.datasets import DATASETS
 from anomaly_cli.data.mvtec import place_in_layout
 from anomaly_cli.errors import ConfigError, DataError
 from anomaly_cli.explanation import SHEET_TILE, contact_sheet, latent_overlay, scale_of, shrink
-from anomaly_cli.file_lists import expand_file_lists
-from anomaly_cli.files import prepare_output_folder, write_text
-from anomaly_cli.images import (
+from anomaly_cli.files.atomic import prepare_output_folder, write_text
+from anomaly_cli.files.images import (
     ImageFile,
     RGBImage,
     find_images,
@@ -26,6 +25,7 @@ from anomaly_cli.images import (
     write_png,
     write_tiff,
 )
+from anomaly_cli.files.lists import expand_file_lists
 from anomaly_cli.latents import ImageLatents, LatentSelection, select_latents, strongest
 from anomaly_cli.localization import (
     LocalizedImage,

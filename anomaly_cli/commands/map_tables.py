@@ -10,10 +10,10 @@ from anomaly_cli import console
 from anomaly_cli.commands.scoring import Sources
 from anomaly_cli.config import BASELINES, EvaluateConfig
 from anomaly_cli.evaluation import CategorySource, count_images
-from anomaly_cli.files import write_text
+from anomaly_cli.files.atomic import write_text
+from anomaly_cli.files.tables import TABLE_FILES, NumberTable
 from anomaly_cli.metrics.detection import PixelMetrics, image_metrics, pixel_metrics
 from anomaly_cli.metrics.images import rank_pixels
-from anomaly_cli.reports.number_table import TABLE_FILES, NumberTable
 from anomaly_cli.reports.results import CategoryMetrics
 from anomaly_cli.reports.write import parse_formats
 from anomaly_cli.scores import parse_image_score

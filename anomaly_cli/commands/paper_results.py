@@ -11,9 +11,9 @@ from anomaly_cli.commands.scoring import Sources
 from anomaly_cli.config import RECONSTRUCTION, EvaluateConfig
 from anomaly_cli.data.mnist import DIGITS
 from anomaly_cli.defaults import CHANNELS
-from anomaly_cli.images import write_png
+from anomaly_cli.files.images import write_png
+from anomaly_cli.files.tables import NumberTable
 from anomaly_cli.paper_figures import digit_sheet, frame_sheet
-from anomaly_cli.reports.number_table import NumberTable
 from anomaly_cli.reports.paper import TABLE_1
 from anomaly_cli.reports.results import CategoryResult, EvaluationReport
 from models.config import CONVS

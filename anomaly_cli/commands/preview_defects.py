@@ -19,7 +19,7 @@ from anomaly_cli.data.defects import (
 from anomaly_cli.data.painted import Painter
 from anomaly_cli.data.textures import load_donors
 from anomaly_cli.errors import OutputError
-from anomaly_cli.images import RGBImage, read_image, resize_image, resize_mask, write_png
+from anomaly_cli.files.images import RGBImage, read_image, resize_image, resize_mask, write_png
 from anomaly_cli.rendering import overlay
 from anomaly_cli.sheets import (
     HEADING,

@@ -15,9 +15,9 @@ from anomaly_cli.console.reproduction import show_estimate
 from anomaly_cli.data.training_set import split_training_images
 from anomaly_cli.device import resolve_device
 from anomaly_cli.errors import AnomalyCliError, ConfigError, DeviceError
-from anomaly_cli.files import write_text
-from anomaly_cli.images import write_png
-from anomaly_cli.reports.number_table import TABLE_FILES, NumberTable
+from anomaly_cli.files.atomic import write_text
+from anomaly_cli.files.images import write_png
+from anomaly_cli.files.tables import TABLE_FILES, NumberTable
 from anomaly_cli.reproduction.config import REDUCED_MARK, TARGETS, ReproduceConfig
 from anomaly_cli.reproduction.costs import Estimate
 from anomaly_cli.reproduction.figures import titled

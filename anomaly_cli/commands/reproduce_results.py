@@ -20,12 +20,12 @@ from anomaly_cli.disentangling.runs import Run, load_run
 from anomaly_cli.errors import AnomalyCliError, DataError
 from anomaly_cli.evaluation import CategorySource
 from anomaly_cli.explanation import FIGURE_TILE, scale_of, shrink
-from anomaly_cli.images import RGBImage
+from anomaly_cli.files.images import RGBImage
+from anomaly_cli.files.tables import NumberTable
 from anomaly_cli.latents import select_latents
 from anomaly_cli.localization import localize_files, open_localizer
 from anomaly_cli.paper_figures import digit_sheet, frame_sheet
 from anomaly_cli.reports.disentanglement import write_report
-from anomaly_cli.reports.number_table import NumberTable
 from anomaly_cli.reproduction.config import TARGETS, ReproduceConfig
 from anomaly_cli.reproduction.figures import (
     LATENTS,

@@ -11,8 +11,8 @@ from anomaly_cli.data.config import SampleConfig
 from anomaly_cli.data.defects import DefectKind, draw_defect
 from anomaly_cli.data.textures import CATEGORIES, Split, draw_normal, load_donors
 from anomaly_cli.errors import ConfigError
-from anomaly_cli.files import prepare_output_folder
-from anomaly_cli.images import write_png
+from anomaly_cli.files.atomic import prepare_output_folder
+from anomaly_cli.files.images import write_png
 
 MIN_TEST_IMAGES = 4  # of each defect type
 KINDS = (DefectKind.SCRATCH, DefectKind.STAIN, DefectKind.HOLE, DefectKind.PATCH)

@@ -12,7 +12,8 @@ from anomaly_cli.counting import COUNT
 from anomaly_cli.data.mvtec import Sample
 from anomaly_cli.errors import AnomalyCliError, ConfigError, DataError, DeviceError
 from anomaly_cli.evaluation import CategorySource, CountedImage, count_images
-from anomaly_cli.files import prepare_output_folder
+from anomaly_cli.files.atomic import prepare_output_folder
+from anomaly_cli.files.versions import library_versions
 from anomaly_cli.gallery import draw_gallery
 from anomaly_cli.metrics.bootstrap import draw_weights
 from anomaly_cli.reports.gates import (
@@ -29,7 +30,6 @@ from anomaly_cli.reports.write import parse_formats, write_reports
 from anomaly_cli.scores import ImageScore, parse_image_score
 from anomaly_cli.settings import ResolvedSettings, write_settings
 from anomaly_cli.summary import kind_of, summarize
-from anomaly_cli.versions import library_versions
 
 Sources = Mapping[str, Callable[[], CategorySource]]  # opened one by one, by category
 

@@ -22,7 +22,8 @@ from anomaly_cli.data.datasets import DATASETS
 from anomaly_cli.data.training_set import TrainingSet, open_training_set
 from anomaly_cli.device import is_fast_in_bfloat16, resolve_device, seed_everything
 from anomaly_cli.errors import CheckpointError, ConfigError, OutputError, TrainingError
-from anomaly_cli.files import prepare_output_folder, write_text
+from anomaly_cli.files.atomic import prepare_output_folder, write_text
+from anomaly_cli.files.versions import library_versions
 from anomaly_cli.maps import candidate_maps
 from anomaly_cli.pretrained import load_encoder_weights
 from anomaly_cli.progressive import make_objective
@@ -30,7 +31,6 @@ from anomaly_cli.recording import record_model
 from anomaly_cli.settings import ResolvedSettings, write_settings
 from anomaly_cli.training import EpochStats, Trainer, to_csv
 from anomaly_cli.training_settings import training_settings
-from anomaly_cli.versions import library_versions
 from models.config import VAEConfig
 from models.networks import one_class_vae
 from models.resnet import ResNet18Encoder

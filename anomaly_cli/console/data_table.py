@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from anomaly_cli.console.streams import make_console, one_line
+from anomaly_cli.console.streams import make_console
+from anomaly_cli.files.numbers import one_line
 
 if TYPE_CHECKING:
     from anomaly_cli.commands.check_data import Counts, DataReport

@@ -13,7 +13,7 @@ from anomaly_cli.console.progress import Bar
 from anomaly_cli.console.streams import note
 from anomaly_cli.console.tables import print_table
 from anomaly_cli.disentangling.names import TITLES
-from anomaly_cli.reports.numbers import difference, interval_text, number
+from anomaly_cli.files.numbers import difference, interval_text, number
 
 if TYPE_CHECKING:
     from anomaly_cli.commands.disentangle import DisentangleResult

@@ -13,9 +13,9 @@ from rich.progress import (
 from rich.text import Text
 
 from anomaly_cli.console.progress import Bar
-from anomaly_cli.console.streams import make_console, note, one_line
+from anomaly_cli.console.streams import make_console, note
 from anomaly_cli.console.tables import print_table
-from anomaly_cli.reports.numbers import size_text
+from anomaly_cli.files.numbers import one_line, size_text
 
 if TYPE_CHECKING:
     from anomaly_cli.commands.download import Download, FetchedFile

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from anomaly_cli.console.streams import Settings, make_console
 from anomaly_cli.defaults import HALF_SAVES
-from anomaly_cli.reports.numbers import loss_text
+from anomaly_cli.files.numbers import loss_text
 
 if TYPE_CHECKING:
     from anomaly_cli.config import TrainConfig

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from anomaly_cli.console.streams import note, warn
 from anomaly_cli.console.tables import print_table
-from anomaly_cli.reports.numbers import number
+from anomaly_cli.files.numbers import number
 from anomaly_cli.reproduction.config import REDUCED_MARK
 from anomaly_cli.reproduction.costs import Estimate, duration_text
 

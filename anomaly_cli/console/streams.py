@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from anomaly_cli.reports.names import json_text
+from anomaly_cli.files.numbers import json_text, one_line
 
 _WIDTH_WITHOUT_TERMINAL = 120  # stable in CI logs
 
@@ -45,11 +45,6 @@ def warn(message: str) -> None:
 def error(message: str) -> None:
     """One error on stderr, also with --quiet."""
     make_console(stderr=True).print(Text(f"error: {one_line(message)}", "bold red"), soft_wrap=True)
-
-
-def one_line(message: str) -> str:
-    """The message with every control character escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
 
 
 def print_json(value: Any) -> None:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from anomaly_cli.console.streams import make_console, note, one_line, warn
-from anomaly_cli.reports.numbers import (
+from anomaly_cli.console.streams import make_console, note, warn
+from anomaly_cli.files.numbers import (
     at_least,
     interval_text,
     loss_text,
     number,
+    one_line,
     range_text,
     rate_range_text,
 )

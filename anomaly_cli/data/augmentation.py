@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from anomaly_cli.errors import ConfigError
-from anomaly_cli.images import RGBImage
+from anomaly_cli.files.images import RGBImage
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from anomaly_cli.data.dsprites_file import read_packed_images
 from anomaly_cli.data.sprites import IMAGE_SIZE, draw_sprites
-from anomaly_cli.files import hash_file
+from anomaly_cli.files.atomic import hash_file
 
 FACTORS = ("shape", "scale", "orientation", "x", "y")
 FACTOR_SIZES = (3, 6, 40, 32, 32)  # shapes are square, ellipse, heart; scales grow

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from anomaly_cli.data.mvtec import GOOD, Sample, find_mask, list_masks
 from anomaly_cli.errors import ConfigError, DataError
-from anomaly_cli.file_lists import is_file_list, read_file_list
-from anomaly_cli.images import is_image, list_folder
+from anomaly_cli.files.images import is_image, list_folder
+from anomaly_cli.files.lists import is_file_list, read_file_list
 
 TRAIN, TEST, TRUTH = "train", "test", "ground_truth"
 _NO_LABELS = frozenset({TRAIN, TEST, TRUTH})

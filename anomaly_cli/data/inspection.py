@@ -14,7 +14,7 @@ from PIL import Image
 from anomaly_cli.data import folder as folder_data
 from anomaly_cli.data.mvtec import GOOD, list_masks
 from anomaly_cli.errors import DataError
-from anomaly_cli.images import RGBImage, is_image, list_folder, read_image, read_mask
+from anomaly_cli.files.images import RGBImage, is_image, list_folder, read_image, read_mask
 
 THUMBNAIL_SIDE = 64  # pixels
 

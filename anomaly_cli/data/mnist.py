@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from anomaly_cli.data.mvtec import GOOD, Sample
 from anomaly_cli.errors import ConfigError, DataError
-from anomaly_cli.images import RGBImage
+from anomaly_cli.files.images import RGBImage
 
 DIGITS = tuple("0123456789")
 _BYTES = 0x08  # element type of an idx file

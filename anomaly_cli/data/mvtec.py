@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_cli.errors import DataError
-from anomaly_cli.images import list_folder
+from anomaly_cli.files.images import list_folder
 
 Item = TypeVar("Item")
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from anomaly_cli.data.augmentation import NONE, Augmentation, augment
-from anomaly_cli.images import RGBImage, read_image, resize_image
+from anomaly_cli.files.images import RGBImage, read_image, resize_image
 
 Item = TypeVar("Item")
 

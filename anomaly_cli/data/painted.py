@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from anomaly_cli.data.defects import DefectKind, DefectPainter, SyntheticDefect
 from anomaly_cli.data.normal import NormalImages, to_tensor
-from anomaly_cli.images import Mask, RGBImage
+from anomaly_cli.files.images import Mask, RGBImage
 
 PAINTED_SHARE = 0.75  # of the images of an epoch; the others keep the network calm
 MAX_VALIDATION = 40  # defects for validation; more tell little, and each epoch draws their maps

@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from anomaly_cli.data.mvtec import GOOD, Sample, test_samples
 from anomaly_cli.errors import DataError
-from anomaly_cli.images import AnomalyMap, list_folder
+from anomaly_cli.files.images import AnomalyMap, list_folder
 
 MAP_SUFFIXES = (".tiff", ".tif", ".npy", ".png")
 _EXPECTED = "expected <maps>/<category>/test/<defect type>/<image>.tiff (or .npy, or 16-bit .png)"

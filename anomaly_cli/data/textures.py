@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import skimage.data
 
-from anomaly_cli.images import RGBImage, resize_image
+from anomaly_cli.files.images import RGBImage, resize_image
 
 CATEGORIES = ("brick", "grass", "gravel")  # 512 x 512 pixels each, grey
 OTHER_DONORS = ("moon", "coffee")  # no categories, but surfaces to cut patches from

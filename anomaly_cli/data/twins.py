@@ -16,7 +16,7 @@ from sklearn.neighbors import radius_neighbors_graph
 
 from anomaly_cli.data.duplicates import unit_thumbnails, usual_distance
 from anomaly_cli.data.inspection import grey_thumbnail
-from anomaly_cli.images import RGBImage
+from anomaly_cli.files.images import RGBImage
 
 # Share of what usually separates two images of the category. Of the magnetic tiles, whose test
 # split was made to have no tile of the training split, no test image is nearer to one of these than

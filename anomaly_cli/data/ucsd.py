@@ -11,7 +11,7 @@ from pathlib import Path
 
 from anomaly_cli.data.mvtec import GOOD, Sample
 from anomaly_cli.errors import DataError
-from anomaly_cli.images import list_folder, read_mask
+from anomaly_cli.files.images import list_folder, read_mask
 
 _EXPECTED = "expected UCSDped1 or UCSDped2 with Train/TrainNNN/*.tif"
 _TRUTH = "_gt"  # ending of the folder of a clip's masks

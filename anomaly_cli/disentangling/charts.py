@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_cli.disentangling.runs import Run
-from anomaly_cli.images import RGBImage
+from anomaly_cli.files.images import RGBImage
 from anomaly_cli.sheets import (
     SMALL,
     TITLE,

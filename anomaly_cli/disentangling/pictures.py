@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from anomaly_cli.data.dsprites import FACTOR_SIZES, FACTORS, SpriteImages
 from anomaly_cli.disentangling.runs import Run
 from anomaly_cli.disentangling.training import attention_maps, to_tensor
-from anomaly_cli.images import RGBImage
+from anomaly_cli.files.images import RGBImage
 from anomaly_cli.rendering import heat_levels, overlay
 from anomaly_cli.sheets import (
     HEADING,

@@ -18,10 +18,10 @@ from anomaly_cli.config import MODEL_FILE, STATE_FILE
 from anomaly_cli.disentangling.config import Method
 from anomaly_cli.disentangling.training import StepStats
 from anomaly_cli.errors import CheckpointError
-from anomaly_cli.files import hash_file, write_text
+from anomaly_cli.files.atomic import hash_file, write_text
+from anomaly_cli.files.tensors import read_tensor_file, write_tensor_file
+from anomaly_cli.files.versions import library_versions
 from anomaly_cli.metrics.disentanglement import DisentanglementScores
-from anomaly_cli.tensor_file import read_tensor_file, write_tensor_file
-from anomaly_cli.versions import library_versions
 from models.config import ConvVAEConfig
 from models.conv import conv_vae
 from models.vae import VAE

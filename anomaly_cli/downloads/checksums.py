@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from anomaly_cli.files import hash_file
+from anomaly_cli.files.atomic import hash_file
 
 MD5_DIGITS = 32
 

@@ -8,7 +8,7 @@ from anomaly_cli.downloads.archives import decompress, unpack
 from anomaly_cli.downloads.checksums import has_checksum
 from anomaly_cli.downloads.sources import RemoteFile, Source
 from anomaly_cli.errors import DataError, OutputError
-from anomaly_cli.files import PARTIAL
+from anomaly_cli.files.atomic import PARTIAL
 
 
 def is_installed(source: Source, files: tuple[RemoteFile, ...], target: Path) -> bool:

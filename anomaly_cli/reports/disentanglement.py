@@ -19,10 +19,10 @@ from anomaly_cli.disentangling.pictures import (
     traversal_figure,
 )
 from anomaly_cli.disentangling.runs import SCHEMA_VERSION, Run, json_values
-from anomaly_cli.files import write_text
-from anomaly_cli.images import write_png
-from anomaly_cli.reports.environment import page_template
-from anomaly_cli.reports.numbers import difference, interval_text, number
+from anomaly_cli.files.atomic import write_text
+from anomaly_cli.files.images import write_png
+from anomaly_cli.files.numbers import difference, interval_text, number
+from anomaly_cli.files.page import page_template
 from anomaly_cli.sheets import below
 
 COMPARISON_FILE, REPORT_FILE = "comparison.json", "report.html"

@@ -4,7 +4,7 @@ import math
 from xml.etree import ElementTree as ET
 
 from anomaly_cli.errors import AnomalyCliError
-from anomaly_cli.reports.names import visible
+from anomaly_cli.files.numbers import visible
 from anomaly_cli.reports.results import METRICS, EvaluationReport, Gate
 from anomaly_cli.reports.wording import bar_name, verdict
 

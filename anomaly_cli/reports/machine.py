@@ -9,8 +9,8 @@ from dataclasses import asdict, fields
 from typing import Any
 
 import anomaly_cli
+from anomaly_cli.files.numbers import csv_cell, json_text
 from anomaly_cli.metrics.bootstrap import Interval
-from anomaly_cli.reports.names import csv_cell, json_text
 from anomaly_cli.reports.results import (
     METRICS,
     RANGED,

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from anomaly_cli.reports import names
-from anomaly_cli.reports.numbers import (
+from anomaly_cli.files import numbers as names
+from anomaly_cli.files.numbers import (
     difference,
     interval_text,
     number,

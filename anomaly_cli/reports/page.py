@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import anomaly_cli
+from anomaly_cli.files import numbers
+from anomaly_cli.files.page import page_template
 from anomaly_cli.metrics.curves import Curves
-from anomaly_cli.reports import numbers, wording
-from anomaly_cli.reports.environment import page_template
+from anomaly_cli.reports import wording
 from anomaly_cli.reports.paper import CAVEAT, METHODS, TABLE_2
 from anomaly_cli.reports.results import RANGED, CategoryResult, EvaluationReport
 

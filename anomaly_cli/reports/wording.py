@@ -2,7 +2,7 @@
 
 import math
 
-from anomaly_cli.reports.numbers import at_least, at_most, rate_range_text, with_interval
+from anomaly_cli.files.numbers import at_least, at_most, rate_range_text, with_interval
 from anomaly_cli.reports.results import CategoryMetrics, EvaluationReport, Gate
 
 TITLES = {

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from anomaly_cli.errors import ConfigError
-from anomaly_cli.files import write_text
+from anomaly_cli.files.atomic import write_text
 from anomaly_cli.reports.junit import to_junit
 from anomaly_cli.reports.machine import defect_types_csv, images_csv, json_document, to_csv
 from anomaly_cli.reports.markdown import to_markdown

@@ -10,8 +10,8 @@ from anomaly_cli.disentangling.comparison import TABLE_3, PairedDifference
 from anomaly_cli.disentangling.config import METHODS as OBJECTIVES
 from anomaly_cli.disentangling.config import Method
 from anomaly_cli.disentangling.names import TITLES
-from anomaly_cli.reports.number_table import NumberTable
-from anomaly_cli.reports.numbers import interval_text
+from anomaly_cli.files.numbers import interval_text
+from anomaly_cli.files.tables import NumberTable
 from anomaly_cli.reports.paper import CAVEAT, METHODS, TABLE_1, TABLE_2
 from anomaly_cli.reports.results import CategoryMetrics
 from anomaly_cli.summary import kind_of

@@ -19,7 +19,7 @@ from anomaly_cli.data.defects.canvas import (
 )
 from anomaly_cli.data.defects.visibility import apply_change, is_monochrome
 from anomaly_cli.data.shapes import Box, Field
-from anomaly_cli.images import RGBImage, resize_image
+from anomaly_cli.files.images import RGBImage, resize_image
 
 STROKE_SHARE = 0.3  # of the coarse defects; the others are pieces of ground
 SMALLEST, LARGEST = 0.03, 0.4  # radii, shares of the short side, all equally likely

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_cli.images import Mask, RGBImage
+from anomaly_cli.files.images import Mask, RGBImage
 
 SIDE = 64  # pixels at which the rule works
 BORDER = 4  # pixels of that

@@ -21,7 +21,7 @@ from anomaly_cli.data.defects.pieces import draw_patch
 from anomaly_cli.data.defects.visibility import apply_change, is_monochrome
 from anomaly_cli.data.shapes import Point
 from anomaly_cli.data.textures import load_donors
-from anomaly_cli.images import Mask, RGBImage, resize_image
+from anomaly_cli.files.images import Mask, RGBImage, resize_image
 
 MIN_SIDE = 32  # pixels
 ATTEMPTS = 24  # to draw something visible, each at another place and with more contrast

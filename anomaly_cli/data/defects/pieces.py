@@ -16,7 +16,7 @@ from anomaly_cli.data.defects.canvas import (
 )
 from anomaly_cli.data.defects.regions import Region, draw_region
 from anomaly_cli.data.shapes import Box, light_relief, log_uniform, smoothstep
-from anomaly_cli.images import RGBImage, resize_image
+from anomaly_cli.files.images import RGBImage, resize_image
 
 POISSON_SHARE = 0.35  # of the patches
 POISSON_SIDE = 128  # pixels; a larger box is feathered, for the solver takes long

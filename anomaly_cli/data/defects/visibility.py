@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from anomaly_cli.data.defects.canvas import Change, DefectKind, SyntheticDefect, as_colour
 from anomaly_cli.data.shapes import pixel_unit
-from anomaly_cli.images import RGBImage
+from anomaly_cli.files.images import RGBImage
 
 MIN_DIFFERENCE = 4  # grey levels of the most changed channel; fainter changes are undone
 MIN_AREA = 8  # pixels

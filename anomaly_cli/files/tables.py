@@ -7,8 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from anomaly_cli.reports.names import csv_cell, json_text, markdown
-from anomaly_cli.reports.numbers import number
+from anomaly_cli.files.numbers import csv_cell, json_text, markdown, number
 
 SCHEMA_VERSION = 1
 

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from anomaly_cli.files import atomic_write
+from anomaly_cli.files.atomic import atomic_write
 
 
 def write_tensor_file(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from anomaly_cli.errors import DataError
-from anomaly_cli.files import write_bytes
+from anomaly_cli.files.atomic import write_bytes
 
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".gif"}
@@ -248,3 +248,6 @@ def output_stems(files: Iterable[ImageFile]) -> list[Path]:
 
 def _stem_key(relative: Path) -> str:
     return relative.with_suffix("").as_posix().casefold()  # macOS and Windows ignore case
+
+
+ColourRange = tuple[float, float]  # map values at the two ends of the colour bar

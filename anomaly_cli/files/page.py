@@ -5,7 +5,7 @@ from typing import Any
 
 import jinja2
 
-from anomaly_cli.reports.names import visible
+from anomaly_cli.files.numbers import visible
 
 
 def page_template(name: str, filters: Mapping[str, Callable[..., Any]]) -> jinja2.Template:
