@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
-from anomaly_cli.config import CENTRE_PRIOR, SSIM
+from anomaly_cli.config.names import CENTRE_PRIOR, SSIM
 from models.vae import VAE
 
 PRIOR_WIDTH = 1 / 4  # standard deviation of the Gaussian, in sides of the image

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
-from anomaly_cli.config import Scores
+from anomaly_cli.config.names import Scores
 from anomaly_cli.errors import CheckpointError, ConfigError
 from anomaly_cli.files.images import AnomalyMap
 from anomaly_cli.masks import NO_LEVEL, NO_OUTLINE, MarkedMap, Threshold, fit_outline

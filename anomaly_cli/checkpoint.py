@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from anomaly_cli.calibration import EXCEEDANCE, Calibration, MapCalibration
-from anomaly_cli.config import MODEL_FILE, Scores
+from anomaly_cli.config.names import MODEL_FILE, Scores
 from anomaly_cli.errors import CheckpointError
 from anomaly_cli.files.atomic import atomic_write, hash_file
 from anomaly_cli.files.tensors import read_tensor_file, write_tensor_file

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_cli.config import Counting
+from anomaly_cli.config.names import Counting
 from anomaly_cli.data.mvtec import GOOD, Sample
 from anomaly_cli.evaluation import CategorySource, CountedImage
 from anomaly_cli.metrics.bootstrap import ReplicateCounts, choose_edges

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from anomaly_cli.baselines import baseline_map
 from anomaly_cli.calibration import MapCalibration, calibrate_map
-from anomaly_cli.config import APPEARANCE, CONTEXT
+from anomaly_cli.config.names import APPEARANCE, CONTEXT
 from anomaly_cli.data.normal import NormalImages
 from anomaly_cli.data.painted import PaintedImage, painted_batches
 from anomaly_cli.files.images import AnomalyMap

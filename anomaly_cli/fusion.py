@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anomaly_cli.config import APPEARANCE, CONTEXT, RECONSTRUCTION
+from anomaly_cli.config.names import APPEARANCE, CONTEXT, RECONSTRUCTION
 from anomaly_cli.files.images import AnomalyMap
 from anomaly_cli.maps import FUSED_COVARIANCE, FUSED_POSITION, FUSED_SCALES, MapSpec, parts_of
 from anomaly_cli.normality import Moments

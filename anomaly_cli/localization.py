@@ -11,7 +11,8 @@ import numpy as np
 
 from anomaly_cli.calibration import parse_threshold
 from anomaly_cli.checkpoint import LoadedModel, ModelRecord, load_model
-from anomaly_cli.config import BASELINES, FUSED, MapConfig, Scores
+from anomaly_cli.config.commands import MapConfig
+from anomaly_cli.config.names import BASELINES, FUSED, Scores
 from anomaly_cli.data.normal import to_tensor
 from anomaly_cli.device import resolve_device
 from anomaly_cli.drawing import MapMaker

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from anomaly_cli.config import APPEARANCE, BASELINES, CONTEXT, FUSED, RECONSTRUCTION
+from anomaly_cli.config.names import APPEARANCE, BASELINES, CONTEXT, FUSED, RECONSTRUCTION
 from anomaly_cli.errors import ConfigError
 from models.config import EXACT, SUMMED, Attention, Layer, OneClassConfig
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from anomaly_cli.config import TrainConfig
+from anomaly_cli.config.train import TrainConfig
 from anomaly_cli.data.normal import NormalImages, batch_loader, collate_images, epoch_order
 from anomaly_cli.data.painted import (
     PaintedBatch,

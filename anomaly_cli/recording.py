@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from anomaly_cli.appearance_choice import choose_appearance
 from anomaly_cli.calibration import parse_threshold
 from anomaly_cli.checkpoint import ModelRecord
-from anomaly_cli.config import TrainConfig
+from anomaly_cli.config.train import TrainConfig
 from anomaly_cli.context_fit import fit_context
 from anomaly_cli.data.painted import PaintedImage, painted_batches
 from anomaly_cli.data.training_set import TrainingSet
@@ -47,7 +47,7 @@ def record_model(
         training: settings and results of the training, plain JSON values.
         data: of the images, plain JSON values.
     """
-    batch, model = config.batch_size, config.model
+    batch, model = config.batch_size, config.network
     vae.eval()
     statistics = normal_statistics(
         vae.encoder,  # type: ignore[arg-type]
@@ -105,8 +105,8 @@ def _select(maker: MapMaker, images: TrainingSet, config: TrainConfig) -> Select
 def _candidates(config: TrainConfig) -> list[MapSpec]:
     """What the user named; else the maps that guidance trains; without it, all of the layer."""
     if config.guidance == "none" or config.attention is not None or config.layer is not None:
-        return candidate_maps(config.model, config.attention, config.layer)
-    fused = [spec for spec in map_specs(config.model) if spec.is_fused]
+        return candidate_maps(config.network, config.attention, config.layer)
+    fused = [spec for spec in map_specs(config.network) if spec.is_fused]
     return [*fused, *(spec.parts[0] for spec in fused)]
 
 
@@ -114,7 +114,7 @@ def _settings(maker: MapMaker, images: TrainingSet, config: TrainConfig) -> list
     """Every smoothing to choose from, with the scales that fused maps have under it."""
     shares = SMOOTHINGS if config.guidance == "synthetic" else (0.0,)
     smoothings = [share * config.model.image_size for share in shares]
-    specs = [spec for spec in map_specs(config.model) if spec.is_fused]
+    specs = [spec for spec in map_specs(config.network) if spec.is_fused]
     if not specs:
         return [MapSettings(sigma) for sigma in smoothings]
     grid = config.model.image_size // config.model.stride(config.model.layers[-1])

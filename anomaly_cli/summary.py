@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_cli.config import Counting
+from anomaly_cli.config.names import Counting
 from anomaly_cli.counting import CategoryCounts, JudgedImage
 from anomaly_cli.data.mvtec import GOOD, TEXTURES
 from anomaly_cli.evaluation import CategorySource

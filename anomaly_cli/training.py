@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from anomaly_cli.config import TrainConfig
+from anomaly_cli.config.train import TrainConfig
 from anomaly_cli.errors import TrainingError
 from anomaly_cli.objectives import HeldOutLosses, Objective
 from models.vae import VAE

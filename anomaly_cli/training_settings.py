@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from anomaly_cli.config import TrainConfig
+from anomaly_cli.config.train import TrainConfig
 from anomaly_cli.data.datasets import DATASETS, data_fingerprint
 from anomaly_cli.data.mvtec import NormalSplit
 from anomaly_cli.files.atomic import hash_file
@@ -19,6 +19,7 @@ def training_settings(config: TrainConfig, split: NormalSplit) -> dict[str, Any]
     kept |= {"gradient_clip", "held_out", "seed", "amp", "guidance", "guidance_ratio", "freeze"}
     kept |= {"half_size"}
     settings = {name: value for name, value in asdict(config).items() if name in kept}
+    settings["model"] = asdict(config.network)
     if config.weights not in {"none", "imagenet"}:
         settings["weights"] = hash_file(Path(config.weights))
     root = config.data / config.category

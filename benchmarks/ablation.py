@@ -17,28 +17,28 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from accuracy import Score, score_maps, test_pairs
 
 from anomaly_cli.checkpoint import LoadedModel, load_model
 from anomaly_cli.commands import train
-from anomaly_cli.config import MODEL_FILE, MapConfig, TrainConfig
-from anomaly_cli.defaults import TrainDefaults, train_defaults
+from anomaly_cli.config.commands import MapConfig
+from anomaly_cli.config.names import MODEL_FILE
+from anomaly_cli.config.train import TrainConfig, default_options
 from anomaly_cli.device import resolve_device
 from anomaly_cli.drawing import MapMaker
 from anomaly_cli.localization import open_localizer
 from anomaly_cli.maps import map_specs
-from models.config import VAEConfig
 
-FAST = train_defaults("synthetic", is_fast=True)
-VARIANTS: dict[str, tuple[str, TrainDefaults]] = {
-    "default": ("synthetic", train_defaults("synthetic", is_fast=False)),
-    "fast": ("synthetic", FAST),
-    "fast, no neck": ("synthetic", FAST._replace(neck="none")),
-    "fast, no guidance": ("none", FAST),
-    "paper at 128 px": ("none", train_defaults("none", is_fast=True)),
+FAST = default_options("synthetic", fast=True)
+VARIANTS: dict[str, dict[str, Any]] = {  # options of `train` where they are not the default
+    "default": {},
+    "fast": FAST,
+    "fast, no neck": {**FAST, "neck": "none"},
+    "fast, no guidance": {**FAST, "guidance": "none"},
+    "paper at 128 px": {**default_options("none", fast=True), "guidance": "none"},
 }
 
 
@@ -53,16 +53,14 @@ class Training(NamedTuple):
 
 def config_of(variant: str, seed: int, options: argparse.Namespace) -> TrainConfig:
     """The settings of `train` for a variant."""
-    guidance, defaults = VARIANTS[variant]
+    given = dict(VARIANTS[variant])
     if options.epochs:
-        defaults = defaults._replace(epochs=options.epochs, images_seen=0)
-    return TrainConfig(
+        given |= {"epochs": options.epochs, "images_seen": 0}
+    return TrainConfig.resolve(
         data=options.data,
         category=options.category,
         output=options.output / variant.replace(", ", "_").replace(" ", "_") / f"seed{seed}",
-        model=VAEConfig(**defaults.of_model),
-        guidance=guidance,  # type: ignore[arg-type]
-        **defaults.of_training,
+        **given,
         seed=seed,
         device=options.device,
     )

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from anomaly_cli.checkpoint import LoadedModel, load_model
-from anomaly_cli.config import TrainConfig
+from anomaly_cli.config.train import TrainConfig
 from anomaly_cli.data.mvtec import test_samples, training_images
 from anomaly_cli.data.normal import NormalImages, to_tensor
 from anomaly_cli.data.training_set import open_training_set
@@ -44,7 +44,9 @@ def synthetic_pairs(loaded: LoadedModel, data: Path) -> Iterator[Pair]:
     """The images that chose the map of the model: held-out normals, with and without a defect."""
     record = loaded.record
     settings = {name: record.training[name] for name in ("held_out", "seed", "augmentation")}
-    config = TrainConfig(data=data, category=record.category, model=record.model, **settings)
+    config = TrainConfig(
+        data=data, category=record.category, model=record.model, half_size=0.0, **settings
+    )
     for image in open_training_set(config).validation:
         yield image.painted, image.mask
 

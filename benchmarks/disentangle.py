@@ -19,9 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from anomaly_cli.config.disentangle import DisentangleConfig
 from anomaly_cli.data.dsprites import SpriteImages, open_dsprites
 from anomaly_cli.device import resolve_device, seed_everything
-from anomaly_cli.disentangling.config import DisentangleConfig
 from anomaly_cli.disentangling.training import Trainer
 from models.activations import Activation
 from models.conv import conv_vae

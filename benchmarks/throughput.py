@@ -29,12 +29,12 @@ from anomaly_cli import console
 from anomaly_cli.calibration import calibrate_map
 from anomaly_cli.checkpoint import ModelRecord, save_model
 from anomaly_cli.commands import localize
-from anomaly_cli.config import LocalizeConfig, MapConfig, TrainConfig
+from anomaly_cli.config.commands import LocalizeConfig, MapConfig
+from anomaly_cli.config.train import TrainConfig
 from anomaly_cli.context_fit import fit_context
 from anomaly_cli.data.augmentation import BY_CATEGORY
 from anomaly_cli.data.normal import NormalImages
 from anomaly_cli.data.textures import Split, draw_normal
-from anomaly_cli.defaults import train_defaults
 from anomaly_cli.device import resolve_device, seed_everything
 from anomaly_cli.drawing import MapMaker
 from anomaly_cli.files.images import write_png
@@ -88,7 +88,9 @@ def write_images(folder: Path, count: int, size: int) -> list[Path]:
 def bench_training(folder: Path, device: torch.device, steps: int, repeats: int) -> None:
     """Images per second of training, the tool against a bare loop."""
     model = VAEConfig()
-    config = TrainConfig(epochs=repeats, batch_size=BATCH, guidance="none", model=model)
+    config = TrainConfig(
+        epochs=repeats, batch_size=BATCH, guidance="none", model=model, half_size=0.0
+    )
     paths = write_images(folder / "train", BATCH * steps + BATCH, model.image_size)
     fit = NormalImages(paths[BATCH:], model.image_size, BY_CATEGORY["tile"])
     held_out = NormalImages(paths[:BATCH], model.image_size)
@@ -128,9 +130,9 @@ def bare_training(config: VAEConfig, images: torch.Tensor, steps: int) -> Callab
     return lambda: steps * len(images) / seconds(loop)
 
 
-def guided_config() -> VAEConfig:
+def guided_config() -> OneClassConfig:
     """The network that `train` has by default."""
-    return VAEConfig(**train_defaults("synthetic", is_fast=False).of_model, rebuilds_half=True)
+    return TrainConfig().network
 
 
 def save_untrained(path: Path, config: VAEConfig, spec: MapSpec) -> VAE:

@@ -10,7 +10,7 @@ from conftest import Trained, run_cli
 
 from anomaly_cli.baselines import PRIOR_WIDTH, baseline_map
 from anomaly_cli.checkpoint import load_model
-from anomaly_cli.config import BASELINES
+from anomaly_cli.config.names import BASELINES
 from anomaly_cli.drawing import OF_KINDS
 from models.config import VAEConfig
 from models.resnet import resnet18_vae

@@ -16,7 +16,7 @@ from anomaly_cli.calibration import (
     gumbel_limit,
     parse_threshold,
 )
-from anomaly_cli.config import Scores
+from anomaly_cli.config.names import Scores
 from anomaly_cli.errors import CheckpointError, ConfigError
 from anomaly_cli.masks import MarkedMap, Threshold
 

@@ -9,7 +9,7 @@ import pytest
 from conftest import Trained, draw_hole, draw_part, run_cli, threshold_of
 from PIL import Image
 
-from anomaly_cli.config import MapConfig
+from anomaly_cli.config.commands import MapConfig
 from anomaly_cli.data.normal import to_tensor
 from anomaly_cli.files.images import read_image, resize_image, resize_map, write_png
 from anomaly_cli.localization import open_localizer

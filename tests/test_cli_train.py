@@ -13,7 +13,7 @@ from conftest import TRAIN_OPTIONS, Trained, draw_part, run_cli, write_category
 from torchvision.models import resnet18
 
 from anomaly_cli.checkpoint import load_model
-from anomaly_cli.defaults import train_defaults
+from anomaly_cli.config.train import default_options
 from anomaly_cli.files.images import write_png
 from anomaly_cli.training import EpochStats, Trainer
 
@@ -206,7 +206,7 @@ def test_few_images_are_seen_as_often_as_many(mvtec: Path, tmp_path: Path) -> No
         assert outcome.code == 0, outcome.stderr
         record = load_model(tmp_path / name / "disc").record
         assert record.training["finished_epochs"] == expected
-    assert train_defaults("synthetic", is_fast=True).images_seen > 0
+    assert default_options("synthetic", fast=True)["images_seen"] > 0
 
 
 def test_half_size_is_seen_in_the_metrics_and_in_the_record(mvtec: Path, tmp_path: Path) -> None:
@@ -226,8 +226,8 @@ def test_half_size_is_seen_in_the_metrics_and_in_the_record(mvtec: Path, tmp_pat
         assert record.training["best_epoch"] == 2 or not extra
         assert record.training["half_size"] == (0.5 if extra else 0)
         assert record.model.rebuilds_half == bool(extra)
-    assert train_defaults("synthetic", is_fast=False).half_size > 0
-    assert train_defaults("none", is_fast=False).half_size == 0
+    assert default_options("synthetic")["half_size"] > 0
+    assert default_options("none")["half_size"] == 0
 
 
 @pytest.mark.parametrize("guidance", ["synthetic", "none"])

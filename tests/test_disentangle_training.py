@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from anomaly_cli.config.disentangle import DisentangleConfig
 from anomaly_cli.data.dsprites import open_dsprites
 from anomaly_cli.device import seed_everything
-from anomaly_cli.disentangling.config import DisentangleConfig
 from anomaly_cli.disentangling.training import Batches, StepStats, Trainer
 from anomaly_cli.errors import TrainingError
 from models.conv import conv_vae

@@ -10,7 +10,7 @@ import torch
 from conftest import Trained, run_cli
 
 from anomaly_cli.checkpoint import load_model
-from anomaly_cli.config import MapConfig
+from anomaly_cli.config.commands import MapConfig
 from anomaly_cli.fusion import (
     DISTANCE_FLOOR,
     ERROR_FLOOR,

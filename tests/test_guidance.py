@@ -12,7 +12,7 @@ from torch import Tensor
 
 from anomaly_cli.checkpoint import load_model
 from anomaly_cli.commands import train
-from anomaly_cli.config import TrainConfig
+from anomaly_cli.config.train import TrainConfig
 from anomaly_cli.data.painted import PAINTED_SHARE, PaintedImages, collate_painted
 from anomaly_cli.data.training_set import open_training_set
 from anomaly_cli.objectives import SCALE, GuidedObjective
@@ -25,6 +25,11 @@ CONFIG = TrainConfig(
     model=VAEConfig(image_size=64, latent_dim=4, neck="fpn", neck_channels=16),
     category="disc",
     held_out=0.2,
+    half_size=0.0,
+    images_seen=0,
+    learning_rate=1e-3,
+    epochs=60,
+    augmentation="auto",
 )
 
 

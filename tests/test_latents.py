@@ -9,7 +9,7 @@ import torch
 from conftest import Trained, draw_hole, draw_part
 
 from anomaly_cli.checkpoint import LoadedModel, load_model
-from anomaly_cli.config import MapConfig
+from anomaly_cli.config.commands import MapConfig
 from anomaly_cli.data.normal import to_tensor
 from anomaly_cli.drawing import LatentMaps, MapMaker
 from anomaly_cli.errors import ConfigError

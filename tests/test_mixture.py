@@ -15,7 +15,7 @@ from sklearn.mixture import GaussianMixture
 
 from anomaly_cli.appearance_choice import WAYS, appearance_anywhere, choose_appearance, in_words
 from anomaly_cli.checkpoint import load_model
-from anomaly_cli.config import TrainConfig
+from anomaly_cli.config.train import TrainConfig
 from anomaly_cli.data.normal import NormalImages
 from anomaly_cli.data.training_set import open_training_set
 from anomaly_cli.mixture_fit import COMPONENTS, fit_mixture

@@ -201,15 +201,18 @@ def test_numbers_come_from_the_preset_alone() -> None:
     import tomllib
     from importlib.resources import files
 
-    from anomaly_cli.defaults import train_defaults
+    from anomaly_cli.config.train import default_options
 
-    text = (files("anomaly_cli") / "presets/mnist.toml").read_text()
+    text = (files("anomaly_cli") / "config/presets/mnist.toml").read_text()
     numbers = tomllib.loads(text)
-    defaults = train_defaults("none", is_fast=False, dataset="mnist")
+    defaults = default_options("none", dataset="mnist")
     assert numbers["dataset"] == "mnist"
-    assert (defaults.epochs, defaults.batch_size) == (numbers["epochs"], numbers["batch-size"])
-    assert defaults.learning_rate == numbers["learning-rate"] == 1e-3
-    assert defaults.augmentation == "none"
+    assert (defaults["epochs"], defaults["batch_size"]) == (
+        numbers["epochs"],
+        numbers["batch-size"],
+    )
+    assert defaults["learning_rate"] == numbers["learning-rate"] == 1e-3
+    assert defaults["augmentation"] == "none"
 
 
 def test_the_settings_of_a_run_repeat_it(runs: Path, tmp_path: Path) -> None:

@@ -12,12 +12,12 @@ from PIL import Image
 
 from anomaly_cli.commands import disentangle, train
 from anomaly_cli.commands.reproduce_costs import _training_cost
-from anomaly_cli.config import TrainConfig
-from anomaly_cli.defaults import Guidance, train_defaults
+from anomaly_cli.config.names import Guidance
+from anomaly_cli.config.reproduce import REDUCED_MARK, TARGETS, ReproduceConfig
+from anomaly_cli.config.train import TrainConfig
 from anomaly_cli.errors import ConfigError, DataError
 from anomaly_cli.reports.paper import TABLE_1, TABLE_2
 from anomaly_cli.reproduction import stages
-from anomaly_cli.reproduction.config import REDUCED_MARK, TARGETS, ReproduceConfig
 from anomaly_cli.reproduction.costs import TrainingCost, cost_of_epochs, duration_text
 from anomaly_cli.reproduction.stages import one_class_stage, seeds, stages_of
 
@@ -281,7 +281,7 @@ def test_full_runs_train_as_the_presets_say(root: Path) -> None:
     guided = one_class_stage(
         ReproduceConfig(targets=("table2",), data=root, guided=True), "mvtec", "bottle"
     )
-    own = train_defaults("synthetic", is_fast=False)
+    own = TrainConfig()
     assert (guided.guidance, guided.epochs, guided.batch_size) == ("synthetic", own.epochs, 8)
     assert guided.images_seen == own.images_seen
     assert guided.output != paper.output

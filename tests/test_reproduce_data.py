@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import run_cli
 
-from anomaly_cli.reproduction.config import REDUCED_MARK
+from anomaly_cli.config.reproduce import REDUCED_MARK
 
 pytestmark = pytest.mark.data
 PLACES = {

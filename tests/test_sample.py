@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from anomaly_cli.commands.sample import KINDS, run
-from anomaly_cli.data.config import SampleConfig
+from anomaly_cli.config.data import SampleConfig
 from anomaly_cli.data.textures import CATEGORIES
 from anomaly_cli.errors import ConfigError, OutputError
 from anomaly_cli.files.atomic import hash_file

@@ -10,13 +10,13 @@ from sklearn.metrics import roc_auc_score
 
 from anomaly_cli import recording, selection
 from anomaly_cli.checkpoint import load_model
-from anomaly_cli.config import TrainConfig
+from anomaly_cli.config.names import Guidance
+from anomaly_cli.config.train import TrainConfig
 from anomaly_cli.data.defects import DefectKind, DefectPainter
 from anomaly_cli.data.mvtec import split_normal, training_images
 from anomaly_cli.data.normal import NormalImages, to_tensor
 from anomaly_cli.data.painted import MAX_VALIDATION, PaintedImage, draw_validation
 from anomaly_cli.data.training_set import open_training_set
-from anomaly_cli.defaults import Guidance
 from anomaly_cli.drawing import MapMaker
 from anomaly_cli.fusion import MapSettings
 from anomaly_cli.maps import MapSpec, candidate_maps

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from anomaly_cli.config.presets import preset_names, preset_summary, read_preset
+from anomaly_cli.config.toml import ResolvedSettings, Setting, toml_value, write_settings
 from anomaly_cli.errors import OutputError
 from anomaly_cli.files.atomic import prepare_output_folder
-from anomaly_cli.presets import preset_names, preset_summary, read_preset
-from anomaly_cli.settings import ResolvedSettings, Setting, toml_value, write_settings
 
 SCALARS = st.one_of(
     st.booleans(),

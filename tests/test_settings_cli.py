@@ -14,8 +14,8 @@ from typer.main import get_command
 
 from anomaly_cli.cli import app
 from anomaly_cli.commands import disentangle, evaluate, explain, localize, reproduce, train
-from anomaly_cli.defaults import train_defaults
-from anomaly_cli.presets import preset_names, preset_text
+from anomaly_cli.config.presets import preset_names, preset_text
+from anomaly_cli.config.train import default_options
 from models.config import Attention
 
 COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
@@ -83,7 +83,7 @@ def config(tmp_path: Path) -> Any:
         (["environment", "config", "preset"], 2, "environment ANOMALY_CLI_TRAIN_EPOCHS"),
         (["config", "preset"], 3, "config my.toml"),
         (["preset"], 300, "preset paper"),
-        ([], train_defaults("none", is_fast=False).epochs, "default"),
+        ([], default_options("none")["epochs"], "default"),
     ],
     ids=["flag", "environment", "config", "preset", "default"],
 )

@@ -11,7 +11,7 @@ import torch
 
 from anomaly_cli import console
 from anomaly_cli.commands import train
-from anomaly_cli.config import TrainConfig
+from anomaly_cli.config.train import TrainConfig
 from anomaly_cli.data.training_set import open_training_set
 from anomaly_cli.errors import TrainingError
 from anomaly_cli.training import EpochStats, StepStats, Trainer, to_csv
@@ -23,6 +23,9 @@ CONFIG = TrainConfig(
     model=VAEConfig(image_size=32, latent_dim=4),
     augmentation="bottle",
     guidance="none",
+    half_size=0.0,
+    learning_rate=1e-3,
+    images_seen=0,
 )
 
 
@@ -204,13 +207,13 @@ def test_a_training_stopped_between_two_looks_keeps_the_model_of_the_last(
 def test_decoder_draws_the_size_that_training_begins_with(make_trainer: Make) -> None:
     """It would have to learn anew what it draws, in the few epochs that see whole images."""
     vae = make_trainer(HALVED).vae
-    assert HALVED.model.rebuilds_half
+    assert HALVED.network.rebuilds_half
     assert vae.rebuilt_size == 32
     for size in (32, 64):
         images = torch.rand(2, 3, size, size)
         assert vae(images).logits.shape == vae.targets(images).shape == (2, 3, 32, 32)
-    assert replace(HALVED, half_size=0).model.rebuilds_half  # a model keeps what it is
-    assert not CONFIG.model.rebuilds_half
+    assert not replace(HALVED, half_size=0).network.rebuilds_half
+    assert not CONFIG.network.rebuilds_half
 
 
 def test_epochs_at_half_the_size_leave_one_at_the_whole() -> None:

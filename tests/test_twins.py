@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from anomaly_cli.config import TrainConfig
+from anomaly_cli.config.train import TrainConfig
 from anomaly_cli.data.mvtec import count_held_out, split_normal, training_images
 from anomaly_cli.data.training_set import split_training_images
 from anomaly_cli.data.twins import group_twins

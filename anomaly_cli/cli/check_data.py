@@ -6,7 +6,7 @@ import typer
 
 from anomaly_cli import console
 from anomaly_cli.cli import options as option
-from anomaly_cli.data.config import CheckDataConfig
+from anomaly_cli.config.data import CheckDataConfig
 from anomaly_cli.errors import DataError
 
 CHECK = CheckDataConfig()

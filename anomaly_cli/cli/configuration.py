@@ -15,9 +15,9 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
+from anomaly_cli.config.presets import read_preset
+from anomaly_cli.config.toml import ResolvedSettings, Setting, read_toml
 from anomaly_cli.errors import AnomalyCliError, ConfigError
-from anomaly_cli.presets import read_preset
-from anomaly_cli.settings import ResolvedSettings, Setting, read_toml
 
 _PREFIX = "ANOMALY_CLI"
 _SOURCES = "anomaly_cli.sources"  # in ctx.meta: source by parameter, of what files set

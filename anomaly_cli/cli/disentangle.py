@@ -8,8 +8,8 @@ import typer
 from anomaly_cli import console
 from anomaly_cli.cli import options as option
 from anomaly_cli.cli.configuration import resolve_settings
+from anomaly_cli.config.disentangle import DisentangleConfig, Method
 from anomaly_cli.console.disentanglement import show_disentanglement
-from anomaly_cli.disentangling.config import DisentangleConfig, Method
 from models.objective import MapNorm, Pairs
 
 DEFAULT = DisentangleConfig()

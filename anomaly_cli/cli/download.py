@@ -6,8 +6,8 @@ import typer
 
 from anomaly_cli import console
 from anomaly_cli.cli import options as option
+from anomaly_cli.config.data import DownloadConfig
 from anomaly_cli.console.download import show_downloads
-from anomaly_cli.downloads.config import DownloadConfig
 from anomaly_cli.downloads.sources import SOURCES
 
 DEFAULT = DownloadConfig(names=("mnist",))

@@ -8,9 +8,10 @@ import typer
 from anomaly_cli import console
 from anomaly_cli.cli import options as option
 from anomaly_cli.cli.configuration import resolve_settings
-from anomaly_cli.config import Counting, EvaluateConfig, MapConfig, Resolution
+from anomaly_cli.config.commands import EvaluateConfig, MapConfig
+from anomaly_cli.config.names import Counting, Resolution
+from anomaly_cli.config.toml import ResolvedSettings
 from anomaly_cli.errors import GateError
-from anomaly_cli.settings import ResolvedSettings
 
 if TYPE_CHECKING:
     from anomaly_cli.reports.results import EvaluationReport

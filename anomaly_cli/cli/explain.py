@@ -8,7 +8,7 @@ import typer
 from anomaly_cli import console
 from anomaly_cli.cli import options as option
 from anomaly_cli.cli.configuration import resolve_settings
-from anomaly_cli.config import ExplainConfig, MapConfig
+from anomaly_cli.config.commands import ExplainConfig, MapConfig
 from anomaly_cli.errors import DataError
 
 EXPLAIN, MAP = ExplainConfig(model=Path(), images=()), MapConfig()

@@ -8,8 +8,8 @@ import typer
 from anomaly_cli import console
 from anomaly_cli.cli import options as option
 from anomaly_cli.cli.configuration import resolve_settings
-from anomaly_cli.config import Layout, LocalizeConfig, MapConfig
-from anomaly_cli.defaults import DatasetName
+from anomaly_cli.config.commands import LocalizeConfig, MapConfig
+from anomaly_cli.config.names import DatasetName, Layout
 from anomaly_cli.errors import DataError
 
 LOCALIZE, MAP = LocalizeConfig(model=Path(), images=()), MapConfig()

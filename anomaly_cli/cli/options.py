@@ -7,10 +7,10 @@ from typing import Annotated, Any
 import typer
 
 from anomaly_cli.cli.configuration import load_config, load_preset
-from anomaly_cli.config import DATA_VARIABLE, MapConfig, MapSource, Scores
-from anomaly_cli.data.config import Photographs
-from anomaly_cli.defaults import DatasetName
-from anomaly_cli.presets import preset_names
+from anomaly_cli.config.commands import MapConfig
+from anomaly_cli.config.data import Photographs
+from anomaly_cli.config.names import DATA_VARIABLE, DatasetName, MapSource, Scores
+from anomaly_cli.config.presets import preset_names
 from models.config import Attention, Layer
 
 Data = Annotated[

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from anomaly_cli.presets import preset_names, preset_summary, preset_text
+from anomaly_cli.config.presets import preset_names, preset_summary, preset_text
 
 
 def presets(

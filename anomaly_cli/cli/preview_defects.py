@@ -7,7 +7,7 @@ import typer
 
 from anomaly_cli import console
 from anomaly_cli.cli import options as option
-from anomaly_cli.data.config import PreviewDefectsConfig
+from anomaly_cli.config.data import PreviewDefectsConfig
 
 PREVIEW = PreviewDefectsConfig(dataset="folder")  # of the other, a category has to be named
 

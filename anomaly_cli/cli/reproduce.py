@@ -8,7 +8,7 @@ import typer
 from anomaly_cli import console
 from anomaly_cli.cli import options as option
 from anomaly_cli.cli.configuration import resolve_settings
-from anomaly_cli.reproduction.config import TARGETS, ReproduceConfig
+from anomaly_cli.config.reproduce import TARGETS, ReproduceConfig
 
 if TYPE_CHECKING:
     from anomaly_cli.commands.reproduce import Reproduced

@@ -7,7 +7,7 @@ import typer
 
 from anomaly_cli import console
 from anomaly_cli.cli import options as option
-from anomaly_cli.data.config import SampleConfig
+from anomaly_cli.config.data import SampleConfig
 
 SAMPLE = SampleConfig(destination=Path("data/sample"))
 

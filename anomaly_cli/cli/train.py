@@ -1,41 +1,32 @@
 """Options of `train`."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from anomaly_cli import console
 from anomaly_cli.cli import options as option
 from anomaly_cli.cli.configuration import resolve_settings
-from anomaly_cli.config import TrainConfig
-from anomaly_cli.defaults import (
-    CHANNELS,
-    DatasetName,
-    Guidance,
-    gains_by_half,
-    preset_options,
-    train_defaults,
-)
-from anomaly_cli.errors import ConfigError, require
+from anomaly_cli.config.names import Guidance
+from anomaly_cli.config.train import TrainConfig, default_options
 from models.config import (
-    Attention,
     Freeze,
     Head,
     Neck,
-    OneClassConfig,
-    OneClassConvConfig,
     Reconstruction,
     VAEConfig,
 )
 
 TRAIN, MODEL = TrainConfig(), VAEConfig()
+# Options whose value is written to settings.toml as it came out, not as it was given.
+_DERIVED = {*default_options(TRAIN.guidance), "guidance", "attention"}
 
 
 def _told(name: str) -> str:
     """A default that depends on other options, in words."""
-    guided = getattr(train_defaults("synthetic", is_fast=False), name)
-    plain = getattr(train_defaults("none", is_fast=False), name)
-    fast = getattr(train_defaults("synthetic", is_fast=True), name)
+    guided = default_options("synthetic")[name]
+    plain = default_options("none")[name]
+    fast = default_options("synthetic", fast=True)[name]
     told = str(guided)
     if plain != guided:
         told += f"; {plain} without guidance"
@@ -165,49 +156,31 @@ def train(
     """Learn the normal images of a category: writes OUTPUT/CATEGORY/model.safetensors."""
     from anomaly_cli.commands import train as command
 
-    given: dict[str, Any] = {
-        "image_size": image_size,
-        "neck": neck,
-        "reconstruction": reconstruction,
-        "beta": beta,
-        "batch_size": batch_size,
-        "epochs": epochs,
-        "images_seen": 0 if epochs is not None and images_seen is None else images_seen,
-        "half_size": half_size,
-        "learning_rate": learning_rate,
-        "augmentation": augmentation,
-        "held_out": held_out,
-    }
-    given = {name: value for name, value in given.items() if value is not None}
-    # Of the paper's experiments on small images.
-    small = preset_options(dataset, {"guidance", "attention"})
-    guidance = guidance or small.get("guidance", TRAIN.guidance)
-    chosen = train_defaults(guidance, is_fast=fast, dataset=dataset)._replace(**given)
-    has_neck = chosen.neck != "none"
-    if attention is None and "attention" in small:
-        attention = Attention(small["attention"])
-    _refuse_strangers(dataset, guidance, head=head != MODEL.head, neck=has_neck, fast=fast)
-    model = _model_config(
-        dataset,
-        latent_dim=latent_dim,
-        head=head,
-        neck_stride=neck_stride,
-        **chosen.of_model,
-    )
-    if half_size is None and not gains_by_half(model):
-        chosen = chosen._replace(half_size=0.0)
-    config = TrainConfig(
+    config = TrainConfig.resolve(
         dataset=dataset,
+        guidance=guidance,
+        fast=fast,
         data=data,
         category=category,
         output=output,
-        model=model,
-        guidance=guidance,
+        epochs=epochs,
+        images_seen=images_seen,
+        half_size=half_size,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        gradient_clip=gradient_clip,
+        image_size=image_size,
+        latent_dim=latent_dim,
+        head=head,
+        neck=neck,
+        neck_stride=neck_stride,
+        reconstruction=reconstruction,
+        beta=beta,
         guidance_ratio=guidance_ratio,
         weights=weights,
         freeze=freeze,
-        **chosen.of_training,
-        gradient_clip=gradient_clip,
+        augmentation=augmentation,
+        held_out=held_out,
         attention=attention,
         layer=target_layer,
         scores=scores,
@@ -219,28 +192,11 @@ def train(
         resume=resume,
         overwrite=overwrite,
     )
-    derived = chosen._asdict() | {"guidance": guidance, "attention": attention}
+    values = default_options(config.guidance, dataset=dataset) | config.options()
+    derived = {name: value for name, value in values.items() if name in _DERIVED}
     results = command.run(config, resolve_settings(ctx, derived))
     if json:
         console.print_json([row._asdict() | {"model": str(row.model)} for row in results])
         return
     console.show_training(results)
     console.note(f"next: anomaly-cli localize {results[-1].model} IMAGES...")
-
-
-def _refuse_strangers(dataset: DatasetName, guidance: str, **given: bool) -> None:
-    """Refuse what only ResNet18 knows where a data set has a network of its own."""
-    if dataset in CHANNELS:
-        for name, is_given in (given | {"guidance": guidance != "none"}).items():
-            require(not is_given, f"--{name} has no place with --dataset {dataset}")
-
-
-def _model_config(dataset: DatasetName, **settings: Any) -> OneClassConfig:
-    try:
-        if dataset in CHANNELS:
-            shared = ("image_size", "latent_dim", "reconstruction", "beta")
-            own = {name: settings[name] for name in shared}
-            return OneClassConvConfig(channels=CHANNELS[dataset], **own)
-        return VAEConfig(**settings)
-    except ValueError as error:
-        raise ConfigError(f"--{str(error).replace('_', '-', 1)}") from error

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from anomaly_cli import console
+from anomaly_cli.config.data import CheckDataConfig
 from anomaly_cli.data.checks import check_category, check_root
-from anomaly_cli.data.config import CheckDataConfig
 from anomaly_cli.data.datasets import DATASETS
 from anomaly_cli.data.findings import Finding, Severity
 from anomaly_cli.data.inspection import (

@@ -10,12 +10,13 @@ import torch
 
 from anomaly_cli import console
 from anomaly_cli.checkpoint import load_training_state, save_training_state
-from anomaly_cli.config import MODEL_FILE, STATE_FILE
+from anomaly_cli.config.disentangle import DisentangleConfig, Method
+from anomaly_cli.config.names import MODEL_FILE, STATE_FILE
+from anomaly_cli.config.toml import ResolvedSettings, write_settings
 from anomaly_cli.console.disentanglement import steps_progress
 from anomaly_cli.data.dsprites import SpriteImages, open_dsprites
 from anomaly_cli.device import resolve_device, seed_everything
 from anomaly_cli.disentangling.comparison import PairedDifference, compare_runs
-from anomaly_cli.disentangling.config import DisentangleConfig, Method
 from anomaly_cli.disentangling.runs import (
     METRICS_FILE,
     SCORES_FILE,
@@ -38,7 +39,6 @@ from anomaly_cli.disentangling.training import StepStats, Trainer
 from anomaly_cli.errors import CheckpointError, ConfigError, OutputError
 from anomaly_cli.files.atomic import prepare_output_folder
 from anomaly_cli.reports.disentanglement import comparison_document, write_report
-from anomaly_cli.settings import ResolvedSettings, write_settings
 from models.conv import conv_vae
 
 SAVE_EVERY = 30.0  # seconds; what an interruption loses at most

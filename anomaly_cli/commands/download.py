@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from anomaly_cli import console
+from anomaly_cli.config.data import DownloadConfig
 from anomaly_cli.console.download import bytes_progress
 from anomaly_cli.downloads import transfer
 from anomaly_cli.downloads.checksums import algorithm, has_checksum
-from anomaly_cli.downloads.config import DownloadConfig
 from anomaly_cli.downloads.installation import install, is_installed
 from anomaly_cli.downloads.sources import SOURCES, RemoteFile, Source
 from anomaly_cli.errors import ConfigError, DataError, OutputError

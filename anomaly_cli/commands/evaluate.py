@@ -8,7 +8,9 @@ from anomaly_cli import console
 from anomaly_cli.commands.map_tables import write_baselines
 from anomaly_cli.commands.paper_results import write_paper_results
 from anomaly_cli.commands.scoring import Sources, score
-from anomaly_cli.config import MODEL_FILE, EvaluateConfig
+from anomaly_cli.config.commands import EvaluateConfig
+from anomaly_cli.config.names import MODEL_FILE
+from anomaly_cli.config.toml import ResolvedSettings
 from anomaly_cli.data.datasets import DATASETS, data_fingerprint, mask_gap
 from anomaly_cli.data.mvtec import GOOD, Sample, spread_samples
 from anomaly_cli.errors import CheckpointError, ConfigError, DataError
@@ -16,7 +18,6 @@ from anomaly_cli.evaluation import CategorySource, DrawnMap
 from anomaly_cli.latents import name_latents
 from anomaly_cli.localization import Localizer, localize_files, open_localizer
 from anomaly_cli.reports.results import EvaluationReport
-from anomaly_cli.settings import ResolvedSettings
 
 
 def run(config: EvaluateConfig, resolved: ResolvedSettings | None = None) -> EvaluationReport:

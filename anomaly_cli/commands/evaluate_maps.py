@@ -6,7 +6,8 @@ from pathlib import Path
 
 from anomaly_cli.calibration import parse_threshold
 from anomaly_cli.commands.scoring import score
-from anomaly_cli.config import EvaluateConfig
+from anomaly_cli.config.commands import EvaluateConfig
+from anomaly_cli.config.toml import ResolvedSettings
 from anomaly_cli.data.mvtec import Sample
 from anomaly_cli.data.saved_maps import find_mapped_categories, mapped_split, read_map
 from anomaly_cli.errors import ConfigError, DataError
@@ -15,7 +16,6 @@ from anomaly_cli.files.atomic import fingerprint
 from anomaly_cli.files.images import image_size
 from anomaly_cli.masks import NO_OUTLINE, Threshold, parse_outline
 from anomaly_cli.reports.results import EvaluationReport
-from anomaly_cli.settings import ResolvedSettings
 
 
 def run(config: EvaluateConfig, resolved: ResolvedSettings | None = None) -> EvaluationReport:

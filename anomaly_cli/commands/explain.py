@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from anomaly_cli import console
-from anomaly_cli.config import ExplainConfig
+from anomaly_cli.config.commands import ExplainConfig
+from anomaly_cli.config.toml import ResolvedSettings, write_settings
 from anomaly_cli.errors import DataError
 from anomaly_cli.explanation import (
     FIGURE_TILE,
@@ -20,7 +21,6 @@ from anomaly_cli.files.atomic import prepare_output_folder, write_text
 from anomaly_cli.files.images import ImageFile, find_images, write_png
 from anomaly_cli.latents import STEPS, select_latents, traverse
 from anomaly_cli.localization import LocalizedImage, Localizer, localize_files, open_localizer
-from anomaly_cli.settings import ResolvedSettings, write_settings
 
 SCHEMA_VERSION = 1
 FIGURE_FILE, REPORT_FILE = "explain.png", "explain.json"

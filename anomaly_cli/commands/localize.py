@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 
 from anomaly_cli import console
 from anomaly_cli.checkpoint import load_model
-from anomaly_cli.config import MANIFEST_FILE, LocalizeConfig
+from anomaly_cli.config.commands import LocalizeConfig
+from anomaly_cli.config.names import MANIFEST_FILE
+from anomaly_cli.config.toml import ResolvedSettings, write_settings
 from anomaly_cli.data.datasets import DATASETS
 from anomaly_cli.data.mvtec import place_in_layout
 from anomaly_cli.errors import ConfigError, DataError
@@ -36,7 +38,6 @@ from anomaly_cli.localization import (
 )
 from anomaly_cli.masks import anomaly_mask
 from anomaly_cli.rendering import PALETTE, heat_levels, overlay
-from anomaly_cli.settings import ResolvedSettings, write_settings
 
 SCHEMA_VERSION = 1
 SHEET_LATENTS = 8  # on a contact sheet, where all latents were asked for

@@ -8,7 +8,8 @@ import numpy as np
 
 from anomaly_cli import console
 from anomaly_cli.commands.scoring import Sources
-from anomaly_cli.config import BASELINES, EvaluateConfig
+from anomaly_cli.config.commands import EvaluateConfig
+from anomaly_cli.config.names import BASELINES
 from anomaly_cli.evaluation import CategorySource, count_images
 from anomaly_cli.files.atomic import write_text
 from anomaly_cli.files.tables import TABLE_FILES, NumberTable

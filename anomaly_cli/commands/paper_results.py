@@ -8,9 +8,9 @@ import numpy as np
 
 from anomaly_cli.commands.map_tables import FindModels, measure, write_table
 from anomaly_cli.commands.scoring import Sources
-from anomaly_cli.config import RECONSTRUCTION, EvaluateConfig
+from anomaly_cli.config.commands import EvaluateConfig
+from anomaly_cli.config.names import CHANNELS, RECONSTRUCTION
 from anomaly_cli.data.mnist import DIGITS
-from anomaly_cli.defaults import CHANNELS
 from anomaly_cli.files.images import write_png
 from anomaly_cli.files.tables import NumberTable
 from anomaly_cli.paper_figures import digit_sheet, frame_sheet

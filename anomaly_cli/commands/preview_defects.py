@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from anomaly_cli.data.config import PreviewDefectsConfig
+from anomaly_cli.config.data import PreviewDefectsConfig
 from anomaly_cli.data.datasets import DATASETS
 from anomaly_cli.data.defects import (
     DefectKind,

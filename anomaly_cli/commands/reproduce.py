@@ -10,7 +10,9 @@ from anomaly_cli.checkpoint import load_model
 from anomaly_cli.commands import disentangle, train
 from anomaly_cli.commands.reproduce_costs import estimate as estimate_costs
 from anomaly_cli.commands.reproduce_results import Trained, make_figure, make_table
-from anomaly_cli.config import TrainConfig
+from anomaly_cli.config.reproduce import REDUCED_MARK, TARGETS, ReproduceConfig
+from anomaly_cli.config.toml import ResolvedSettings, write_settings
+from anomaly_cli.config.train import TrainConfig
 from anomaly_cli.console.reproduction import show_estimate
 from anomaly_cli.data.training_set import split_training_images
 from anomaly_cli.device import resolve_device
@@ -18,7 +20,6 @@ from anomaly_cli.errors import AnomalyCliError, ConfigError, DeviceError
 from anomaly_cli.files.atomic import write_text
 from anomaly_cli.files.images import write_png
 from anomaly_cli.files.tables import TABLE_FILES, NumberTable
-from anomaly_cli.reproduction.config import REDUCED_MARK, TARGETS, ReproduceConfig
 from anomaly_cli.reproduction.costs import Estimate
 from anomaly_cli.reproduction.figures import titled
 from anomaly_cli.reproduction.stages import (
@@ -29,7 +30,6 @@ from anomaly_cli.reproduction.stages import (
     name_of,
     stages_of,
 )
-from anomaly_cli.settings import ResolvedSettings, write_settings
 from anomaly_cli.training_settings import training_settings
 
 # Of the others, each model is a part that cannot be missing.

@@ -10,17 +10,18 @@ import torch
 
 from anomaly_cli.checkpoint import load_training_state
 from anomaly_cli.commands.train import make_trainer
-from anomaly_cli.config import STATE_FILE, TrainConfig
+from anomaly_cli.config.disentangle import DisentangleConfig
+from anomaly_cli.config.names import STATE_FILE
+from anomaly_cli.config.reproduce import ReproduceConfig
+from anomaly_cli.config.train import TrainConfig
 from anomaly_cli.data.datasets import DATASETS
 from anomaly_cli.data.dsprites import IMAGE_COUNT, RenderedSprites
 from anomaly_cli.data.mvtec import count_held_out, spread_samples
 from anomaly_cli.data.training_set import list_training_images, open_training_set
 from anomaly_cli.device import resolve_device, seed_everything
-from anomaly_cli.disentangling.config import DisentangleConfig
 from anomaly_cli.disentangling.scoring import BATCH, encode_images, select_images
 from anomaly_cli.disentangling.training import Trainer as SpriteTrainer
 from anomaly_cli.errors import DataError
-from anomaly_cli.reproduction.config import ReproduceConfig
 from anomaly_cli.reproduction.costs import (
     MOST_SECONDS,
     TIMED,

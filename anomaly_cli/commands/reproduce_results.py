@@ -10,11 +10,14 @@ import numpy as np
 from anomaly_cli.commands import evaluate as evaluation
 from anomaly_cli.commands.paper_results import open_columns
 from anomaly_cli.commands.scoring import Sources, score
-from anomaly_cli.config import RECONSTRUCTION, EvaluateConfig, MapConfig, TrainConfig
+from anomaly_cli.config.commands import EvaluateConfig, MapConfig
+from anomaly_cli.config.disentangle import DisentangleConfig
+from anomaly_cli.config.names import RECONSTRUCTION
+from anomaly_cli.config.reproduce import TARGETS, ReproduceConfig
+from anomaly_cli.config.train import TrainConfig
 from anomaly_cli.data.datasets import DATASETS
 from anomaly_cli.data.dsprites import open_dsprites
 from anomaly_cli.disentangling.comparison import compare_runs
-from anomaly_cli.disentangling.config import DisentangleConfig
 from anomaly_cli.disentangling.pictures import attention_figure, choose_examples
 from anomaly_cli.disentangling.runs import Run, load_run
 from anomaly_cli.errors import AnomalyCliError, DataError
@@ -26,7 +29,6 @@ from anomaly_cli.latents import select_latents
 from anomaly_cli.localization import localize_files, open_localizer
 from anomaly_cli.paper_figures import digit_sheet, frame_sheet
 from anomaly_cli.reports.disentanglement import write_report
-from anomaly_cli.reproduction.config import TARGETS, ReproduceConfig
 from anomaly_cli.reproduction.figures import (
     LATENTS,
     TeaserBlock,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from anomaly_cli.data.config import SampleConfig
+from anomaly_cli.config.data import SampleConfig
 from anomaly_cli.data.defects import DefectKind, draw_defect
 from anomaly_cli.data.textures import CATEGORIES, Split, draw_normal, load_donors
 from anomaly_cli.errors import ConfigError

@@ -7,7 +7,8 @@ from functools import partial
 from typing import Any
 
 from anomaly_cli import console
-from anomaly_cli.config import EvaluateConfig
+from anomaly_cli.config.commands import EvaluateConfig
+from anomaly_cli.config.toml import ResolvedSettings, write_settings
 from anomaly_cli.counting import COUNT
 from anomaly_cli.data.mvtec import Sample
 from anomaly_cli.errors import AnomalyCliError, ConfigError, DataError, DeviceError
@@ -28,7 +29,6 @@ from anomaly_cli.reports.gates import (
 from anomaly_cli.reports.results import CategoryResult, EvaluationReport, Failure
 from anomaly_cli.reports.write import parse_formats, write_reports
 from anomaly_cli.scores import ImageScore, parse_image_score
-from anomaly_cli.settings import ResolvedSettings, write_settings
 from anomaly_cli.summary import kind_of, summarize
 
 Sources = Mapping[str, Callable[[], CategorySource]]  # opened one by one, by category

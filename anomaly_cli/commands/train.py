@@ -16,7 +16,9 @@ from anomaly_cli.checkpoint import (
     save_model,
     save_training_state,
 )
-from anomaly_cli.config import MODEL_FILE, STATE_FILE, TrainConfig
+from anomaly_cli.config.names import MODEL_FILE, STATE_FILE
+from anomaly_cli.config.toml import ResolvedSettings, write_settings
+from anomaly_cli.config.train import TrainConfig
 from anomaly_cli.data.augmentation import select_augmentation
 from anomaly_cli.data.datasets import DATASETS
 from anomaly_cli.data.training_set import TrainingSet, open_training_set
@@ -28,7 +30,6 @@ from anomaly_cli.maps import candidate_maps
 from anomaly_cli.pretrained import load_encoder_weights
 from anomaly_cli.progressive import make_objective
 from anomaly_cli.recording import record_model
-from anomaly_cli.settings import ResolvedSettings, write_settings
 from anomaly_cli.training import EpochStats, Trainer, to_csv
 from anomaly_cli.training_settings import training_settings
 from models.config import VAEConfig
@@ -67,7 +68,7 @@ def _check_settings(config: TrainConfig) -> None:
     if not isinstance(config.model, VAEConfig) and config.weights != "none":
         raise ConfigError(f"--weights has no place with --dataset {config.dataset}: no ResNet18")
     select_augmentation(config.augmentation, config.category)
-    candidate_maps(config.model, config.attention, config.layer)
+    candidate_maps(config.network, config.attention, config.layer)
     if isinstance(parse_threshold(config.threshold), float):
         raise ConfigError("train takes a threshold rule, not a number: max, image-fpr=0.05, ...")
 
@@ -141,7 +142,7 @@ def settle(config: TrainConfig, images: int, device: torch.device) -> TrainConfi
 def make_trainer(config: TrainConfig, images: TrainingSet, device: torch.device) -> Trainer:
     """A trainer from the start, everything drawn by `config.seed`."""
     seed_everything(config.seed)
-    vae = one_class_vae(config.model)
+    vae = one_class_vae(config.network)
     if isinstance(vae.encoder, ResNet18Encoder):
         load_encoder_weights(vae.encoder, config.weights)
         vae.encoder.freeze(config.freeze)

@@ -16,12 +16,12 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from anomaly_cli.config.train import HALF_SAVES
 from anomaly_cli.console.streams import Settings, make_console
-from anomaly_cli.defaults import HALF_SAVES
 from anomaly_cli.files.numbers import loss_text
 
 if TYPE_CHECKING:
-    from anomaly_cli.config import TrainConfig
+    from anomaly_cli.config.train import TrainConfig
     from anomaly_cli.training import EpochStats, StepStats
 
 

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from anomaly_cli.config.reproduce import REDUCED_MARK
 from anomaly_cli.console.streams import note, warn
 from anomaly_cli.console.tables import print_table
 from anomaly_cli.files.numbers import number
-from anomaly_cli.reproduction.config import REDUCED_MARK
 from anomaly_cli.reproduction.costs import Estimate, duration_text
 
 if TYPE_CHECKING:
     from anomaly_cli.commands.reproduce import Reproduced
-    from anomaly_cli.reproduction.config import ReproduceConfig
+    from anomaly_cli.config.reproduce import ReproduceConfig
 
 _LEFT_OUT = "calibration, scoring, pictures and reports are not in it"
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from anomaly_cli.config import TrainConfig
+from anomaly_cli.config.train import TrainConfig
 from anomaly_cli.data.augmentation import select_augmentation
 from anomaly_cli.data.datasets import DATASETS
 from anomaly_cli.data.defects import DefectPainter, TrainingPainter

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from anomaly_cli.disentangling.config import Method
+from anomaly_cli.config.disentangle import Method
 from anomaly_cli.disentangling.runs import Run
 
 CONFIDENCE = 0.95

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from anomaly_cli.config import MODEL_FILE, STATE_FILE
-from anomaly_cli.disentangling.config import Method
+from anomaly_cli.config.disentangle import Method
+from anomaly_cli.config.names import MODEL_FILE, STATE_FILE
 from anomaly_cli.disentangling.training import StepStats
 from anomaly_cli.errors import CheckpointError
 from anomaly_cli.files.atomic import hash_file, write_text

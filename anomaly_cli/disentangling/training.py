@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from anomaly_cli.config.disentangle import DisentangleConfig
 from anomaly_cli.data.dsprites import SpriteImages
-from anomaly_cli.disentangling.config import DisentangleConfig
 from anomaly_cli.errors import TrainingError
 from anomaly_cli.metrics.disentanglement.table import MINIMUM_STD
 from models.activations import Activation, activate

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_cli.config import Counting
+from anomaly_cli.config.names import Counting
 from anomaly_cli.errors import AnomalyCliError
 from anomaly_cli.metrics.bootstrap import Interval, percentile_interval, widen
 from anomaly_cli.metrics.curves import Curves

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from anomaly_cli.defaults import HALF_SAVES
+from anomaly_cli.config.train import HALF_SAVES
 
 WARM_UP, TIMED = 1, 4  # steps
 MOST_SECONDS = 30.0  # of the timing of one kind of training

@@ -1,21 +1,21 @@
 """The trainings behind the tables and figures of the paper, and where their data lie."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from anomaly_cli.config import MODEL_FILE, STATE_FILE, TrainConfig
+from anomaly_cli.config.disentangle import DisentangleConfig, Method
+from anomaly_cli.config.names import MODEL_FILE, STATE_FILE, DatasetName
+from anomaly_cli.config.presets import read_preset
+from anomaly_cli.config.reproduce import ReproduceConfig
+from anomaly_cli.config.train import TrainConfig
 from anomaly_cli.data.datasets import DATASETS
 from anomaly_cli.data.mnist import find_file
-from anomaly_cli.defaults import CHANNELS, DatasetName, train_defaults
-from anomaly_cli.disentangling.config import DisentangleConfig, Method
 from anomaly_cli.downloads.sources import DSPRITES_FILE
 from anomaly_cli.errors import DataError
-from anomaly_cli.presets import read_preset
-from anomaly_cli.reproduction.config import ReproduceConfig
-from models.config import Attention, OneClassConfig, OneClassConvConfig, VAEConfig
+from models.config import Attention
 
 Stage = TrainConfig | DisentangleConfig  # one training: of one category, or of one method and seed
 
@@ -156,28 +156,18 @@ def runs_folder(config: ReproduceConfig, dataset: str) -> Path:
 
 def one_class_stage(config: ReproduceConfig, dataset: DatasetName, category: str) -> TrainConfig:
     """The training of one category, by the preset of its data set; interrupted ones go on."""
-    options: dict[str, Any] = {"guidance": "none"}
-    if dataset == "mvtec" and config.guided:
-        options = {**train_defaults("synthetic", is_fast=False)._asdict(), "guidance": "synthetic"}
-    elif dataset == "mvtec":
-        options |= read_preset("paper")["train"]
-    else:
-        preset = read_preset(dataset).items()
-        options |= {name.replace("-", "_"): value for name, value in preset}
-    options |= {**_REDUCED[dataset], "images_seen": 0, "half_size": 0.0} if config.reduced else {}
-    options["attention"] = Attention(options["attention"]) if "attention" in options else None
+    options: dict[str, Any] = {}
+    if dataset == "mvtec" and not config.guided:
+        options = read_preset("paper")["train"]
+    elif dataset != "mvtec":
+        preset = read_preset(dataset)
+        options = {name.replace("-", "_"): value for name, value in preset.items()}
+    if config.reduced:
+        options |= {**_REDUCED[dataset], "images_seen": 0, "half_size": 0.0}
+    if "attention" in options:
+        options["attention"] = Attention(options["attention"])
     options |= {"dataset": dataset, "data": data_root(config, dataset) or config.data}
-    of_model = {
-        field.name for field in fields(OneClassConvConfig if dataset in CHANNELS else VAEConfig)
-    }
-    shape = {name: options.pop(name) for name in list(options) if name in of_model}
-    model: OneClassConfig
-    if dataset in CHANNELS:
-        model = OneClassConvConfig(channels=CHANNELS[dataset], **shape)
-    else:
-        model = VAEConfig(**shape)
-    return TrainConfig(
-        model=model,
+    return TrainConfig.resolve(
         category=category,
         output=runs_folder(config, dataset),
         seed=config.seed,

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from anomaly_cli.config.disentangle import METHODS as OBJECTIVES
+from anomaly_cli.config.disentangle import Method
 from anomaly_cli.disentangling import comparison
 from anomaly_cli.disentangling.comparison import TABLE_3, PairedDifference
-from anomaly_cli.disentangling.config import METHODS as OBJECTIVES
-from anomaly_cli.disentangling.config import Method
 from anomaly_cli.disentangling.names import TITLES
 from anomaly_cli.files.numbers import interval_text
 from anomaly_cli.files.tables import NumberTable

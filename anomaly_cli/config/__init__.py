@@ -1,0 +1,1 @@
+"""Settings of every command, as frozen dataclasses that refuse nonsense. Loads no torch."""

@@ -1,0 +1,109 @@
+"""Settings of the commands: each default lives here once, and `cli` reads it. Loads no torch."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from anomaly_cli.config.names import (
+    Counting,
+    DatasetName,
+    Layout,
+    MapSource,
+    Resolution,
+    Scores,
+)
+from anomaly_cli.errors import require
+from models.config import Attention, Layer
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapConfig:
+    """Which anomaly map a trained model draws; None means what the model was calibrated for."""
+
+    source: MapSource | None = None
+    attention: Attention | None = None
+    layer: Layer | None = None
+    scores: Scores | None = None
+    threshold: str | None = None  # a number or a rule
+    outline: str | None = None  # a number, or "threshold"
+    batch_size: int = 16
+    workers: int = 2  # threads that decode, and as many that write
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        """Refuse nonsense when built."""
+        require(self.batch_size >= 1, f"--batch-size must be at least 1, got {self.batch_size}")
+        require(self.workers >= 1, f"--workers must be at least 1, got {self.workers}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalizeConfig:
+    """Settings of `localize`."""
+
+    model: Path
+    images: tuple[str, ...]
+    dataset: DatasetName | None = None  # then `images` is its root, and its test images are meant
+    output: Path = Path("results")
+    map: MapConfig = field(default_factory=MapConfig)
+    maps: bool = True
+    heatmaps: bool = True
+    overlays: bool = True
+    masks: bool = True
+    latents: str | None = None  # all, top:K or numbers: also shows the map of each of them
+    layout: Layout = "mirror"  # mvtec: maps as MVTec's evaluation script reads them
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainConfig:
+    """Settings of `explain`."""
+
+    model: Path
+    images: tuple[str, ...]
+    output: Path = Path("results")
+    latents: str = "top:6"  # all, top:K (over all images) or numbers
+    rows: int = 8  # images that are drawn
+    map: MapConfig = field(default_factory=MapConfig)
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse nonsense when built."""
+        require(self.rows >= 1, f"--rows must be at least 1, got {self.rows}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """Settings of `evaluate`."""
+
+    model: Path | None = None  # one model, instead of all of `runs`
+    runs: Path = Path("runs")
+    dataset: DatasetName = "mvtec"
+    data: Path = Path("data/mvtec")
+    category: str = "all"
+    output: Path = Path("results")
+    map: MapConfig = field(default_factory=MapConfig)
+    maps: Path | None = None  # saved maps, instead of models
+    formats: str = "json,csv,markdown,junit,html"
+    image_score: str = "max"  # or top:SHARE, the mean of the highest values of the map
+    good: bool = True  # whether normal images of the test split take part
+    limit: int | None = None  # test images of a defect type at most, evenly spread; None: all
+    resolution: Resolution | None = None  # None: the network's, or that of the saved maps
+    counting: Counting = "exact"  # streaming: constant memory, and a bound for each pixel metric
+    replicates: int = 1000  # draws of the images behind the intervals; 0 for none
+    gallery: int = 3  # worst misses, and as many false alarms, of each category
+    seed: int = 0  # of the draws
+    fail_under: tuple[str, ...] = ()  # bars, see `reports.gates`
+    baselines: bool = False  # whether to write the baselines' metrics beside those of the map
+    baseline: Path | None = None  # an older report.json
+    max_drop: float = 0.01  # below the baseline
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse nonsense when built."""
+        require(
+            not (self.baselines and self.maps),
+            "--baselines are maps of a model, and --maps has none: score their saved maps as well",
+        )
+        require(self.replicates >= 0, f"--replicates must be >= 0, got {self.replicates}")
+        require(self.gallery >= 0, f"--gallery must be >= 0, got {self.gallery}")
+        require(self.seed >= 0, f"--seed must not be negative, got {self.seed}")
+        require(0 <= self.max_drop <= 1, f"--max-drop must be in [0, 1], got {self.max_drop}")

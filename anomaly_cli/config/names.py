@@ -1,0 +1,31 @@
+"""Names that settings take, and names of files that the tool writes. Loads no torch."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+MODEL_FILE = "model.safetensors"
+STATE_FILE = "training_state.pt"
+MANIFEST_FILE = "manifest.jsonl"
+DATA_VARIABLE = "ANOMALY_CLI_DATA"  # environment variable: root of the data sets
+
+DatasetName = Literal["mvtec", "mnist", "ucsd", "folder"]
+# Channels of the convolutions, by data set with a plain convolutional network of its own. Sides
+# of the activations: 28, 14 and 7 pixels for MNIST; 100, 50, 25 and 12 for UCSD.
+CHANNELS: Mapping[str, tuple[int, ...]] = {"mnist": (64, 128), "ucsd": (64, 128, 256)}
+
+Guidance = Literal["synthetic", "none"]
+MapSource = Literal[
+    "attention", "appearance", "context", "reconstruction", "ssim", "centre_prior", "fused"
+]
+APPEARANCE = "appearance"  # how unusual brightness, contrast, edges and colour are
+CONTEXT = "context"  # how badly brightness, contrast, edges and colour fit the rest of the image
+RECONSTRUCTION = "reconstruction"  # the map |x - x^|, beside those of attention
+SSIM = "ssim"  # 1 - structural similarity of x and x^
+CENTRE_PRIOR = "centre_prior"  # a Gaussian in the middle: what can be had without looking
+BASELINES = (APPEARANCE, CONTEXT, RECONSTRUCTION, SSIM, CENTRE_PRIOR)
+FUSED = "fused"  # attention, appearance, context and error, in standard deviations of normal images
+
+Scores = Literal["raw", "global", "position"]
+Layout = Literal["mirror", "mvtec"]
+Resolution = Literal["network", "original"]  # at which maps and masks are compared
+Counting = Literal["exact", "streaming"]  # of pixels

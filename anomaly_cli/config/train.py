@@ -1,0 +1,252 @@
+"""Settings of `train`, and the value of each that is not given. Loads no torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from anomaly_cli.config.names import CHANNELS, DatasetName, Guidance, Scores
+from anomaly_cli.config.presets import read_preset
+from anomaly_cli.errors import ConfigError, require
+from models.config import Attention, Freeze, Layer, OneClassConfig, OneClassConvConfig, VAEConfig
+
+LOOKS = 20  # evaluations of the held-out images in a guided training, each an eighth of an epoch
+HALF_SAVES = 0.75  # of the cost of an image: half its side has a quarter of its pixels
+_MIN_SIZE_TO_HALVE = 192  # pixels: on fewer than 96 pixels little of a product can be seen
+
+# The paper's training. Fields of the network and of `TrainConfig` together.
+_PAPER: Mapping[str, Any] = {
+    "image_size": 256,
+    "neck": "none",
+    "reconstruction": "bce",
+    "beta": 1.0,
+    "batch_size": 16,
+    "epochs": 60,
+    "images_seen": 0,
+    "half_size": 0.0,
+    "learning_rate": 1e-3,
+    "augmentation": "auto",
+    "held_out": 0.1,
+}
+# Training with drawn defects: what docs/accuracy.md found better.
+_GUIDED: Mapping[str, Any] = {
+    **_PAPER,
+    "neck": "fpn",
+    "reconstruction": "mse",
+    "beta": 0.05,
+    "batch_size": 8,
+    "epochs": 40,
+    "images_seen": 16_000,  # 60 images need as many steps as 300 to learn what a defect is
+    "half_size": 0.75,
+    "learning_rate": 2e-3,
+    "augmentation": "in-place",
+    "held_out": 0.15,  # docs/decisions/0013
+}
+_FAST: Mapping[str, Mapping[str, Any]] = {  # by guidance
+    "none": {"image_size": 128, "epochs": 40},
+    "synthetic": {"image_size": 128, "epochs": 20, "images_seen": 4500, "half_size": 0.0},
+}
+
+
+def default_options(
+    guidance: Guidance, *, fast: bool = False, dataset: DatasetName = "mvtec"
+) -> dict[str, Any]:
+    """Values of the options of `train` whose default depends on other options.
+
+    Args:
+        guidance: whether attention learns from drawn defects.
+        fast: smaller images and fewer epochs.
+        dataset: data sets with a network of their own (`CHANNELS`) take the values of their
+            preset, which are those of the paper's experiment; `fast` changes nothing there.
+
+    Returns:
+        By name of the field, of the network or of `TrainConfig`.
+    """
+    if dataset in CHANNELS:
+        preset = _preset_options(dataset)
+        return {**_PAPER, **{name: preset[name] for name in _PAPER if name in preset}}
+    options = dict(_GUIDED if guidance == "synthetic" else _PAPER)
+    return options | _FAST[guidance] if fast else options
+
+
+def _preset_options(dataset: DatasetName) -> dict[str, Any]:
+    """Options of the paper's experiment on a data set; empty if it has none."""
+    if dataset not in CHANNELS:
+        return {}
+    return {name.replace("-", "_"): value for name, value in read_preset(dataset).items()}
+
+
+def _default_model() -> VAEConfig:
+    return VAEConfig(**{name: _GUIDED[name] for name in _fields_of(VAEConfig) & _GUIDED.keys()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Settings of `train`; `TrainConfig()` is what the command does without options.
+
+    `TrainConfig.resolve` fills in what depends on data set, guidance and speed.
+
+    Raises:
+        ConfigError: a value is out of range, or two contradict each other.
+    """
+
+    dataset: DatasetName = "mvtec"
+    data: Path = Path("data/mvtec")
+    category: str = "all"
+    output: Path = Path("runs")
+    model: OneClassConfig = field(default_factory=_default_model)
+    guidance: Guidance = "synthetic"  # synthetic: attention learns from drawn defects; none: paper
+    guidance_ratio: float = 3.0  # gradient of the guidance over that of the VAE's loss
+    weights: str = "none"  # of the encoder: none, imagenet, or a file
+    freeze: Freeze = "none"  # the stage up to which these weights stay as they are
+    augmentation: str = _GUIDED["augmentation"]  # see `training.augmentation.select_augmentation`
+    epochs: int = _GUIDED["epochs"]
+    images_seen: int = _GUIDED["images_seen"]  # epochs are added until so many were seen
+    half_size: float = _GUIDED["half_size"]  # share of the epochs, the first, at half the side
+    batch_size: int = _GUIDED["batch_size"]
+    learning_rate: float = _GUIDED["learning_rate"]  # peak of the one-cycle schedule
+    gradient_clip: float = 1.0  # of the norm of the loss per pixel value; 0.05 to 0.3 is usual
+    held_out: float = _GUIDED["held_out"]  # share of the normal images that select and calibrate
+    attention: Attention | None = None  # None: the best on drawn defects
+    layer: Layer | None = None  # None: the last one of the encoder
+    limit: int | None = None  # normal images at most, evenly spread; None: all
+    scores: Scores = "raw"
+    threshold: str = "image-fpr=0.05"  # rule, see `detector.threshold.ThresholdRule`
+    seed: int = 0
+    workers: int | None = None  # processes that read images; None: 0 on CPU, 4 on a GPU
+    device: str = "auto"
+    amp: bool | None = None  # bfloat16 autocast; None: with guidance, where it is faster
+    resume: bool = False
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse nonsense when built."""
+        require(self.epochs >= 1, f"--epochs must be at least 1, got {self.epochs}")
+        require(self.images_seen >= 0, f"--images-seen must be >= 0, got {self.images_seen}")
+        require(self.batch_size >= 2, f"--batch-size must be at least 2, got {self.batch_size}")
+        require(0 <= self.half_size < 1, f"--half-size must be in [0, 1), got {self.half_size}")
+        fits = self.half_size == 0 or self.model.can_halve
+        require(fits, "--half-size needs --head gap and an --image-size that is a multiple of 64")
+        require(self.guidance_ratio > 0, f"--guidance-ratio must be > 0, got {self.guidance_ratio}")
+        require(
+            self.guidance == "none" or self.model.is_pooled,
+            "--guidance synthetic needs --head gap: it trains the parts of a global average",
+        )
+        require(
+            self.freeze == "none" or self.weights != "none",
+            f"--freeze {self.freeze} needs --weights: random weights would stay random",
+        )
+        require(self.learning_rate > 0, f"--learning-rate must be > 0, got {self.learning_rate}")
+        require(0 < self.held_out < 1, f"--held-out must be in (0, 1), got {self.held_out}")
+        require(self.seed >= 0, f"--seed must not be negative, got {self.seed}")
+        require(self.workers is None or self.workers >= 0, "--workers must not be negative")
+        require(
+            not (self.resume and self.overwrite), "--resume and --overwrite contradict each other"
+        )
+
+    @classmethod
+    def resolve(
+        cls,
+        *,
+        dataset: DatasetName = "mvtec",
+        guidance: Guidance | None = None,
+        fast: bool = False,
+        **given: Any,
+    ) -> "TrainConfig":
+        """Fill in what is not given, as `anomaly-cli train` does.
+
+        Args:
+            dataset: its paper's experiment decides what is not given, if there is one.
+            guidance: None is `synthetic`, or the choice of the paper's experiment.
+            fast: `--fast`, smaller images and fewer epochs where they are not given.
+            given: fields of this class and of the network's settings, such as `image_size`;
+                None stands for a value that is not given.
+
+        Raises:
+            ConfigError: a value is out of range, or is not supported with the data set.
+            TypeError: no field has such a name.
+        """
+        preset = _preset_options(dataset)
+        chosen = guidance or preset.get("guidance", cls.guidance)
+        options = {name: value for name, value in given.items() if value is not None}
+        if "epochs" in options:
+            options.setdefault("images_seen", 0)
+        if "attention" in preset:
+            options.setdefault("attention", Attention(preset["attention"]))
+        _refuse_resnet_options(dataset, chosen, fast=fast, options=options)
+        is_half_given = "half_size" in options
+        options = default_options(chosen, fast=fast, dataset=dataset) | options
+        model = _take_model(dataset, options)
+        if not is_half_given and not _gains_by_half(model):
+            options["half_size"] = 0.0
+        return cls(dataset=dataset, guidance=chosen, model=model, **options)
+
+    def options(self) -> dict[str, Any]:
+        """Fields of the network and of the training by name, as the command line has them."""
+        own = {name: getattr(self, name) for name in _fields_of(TrainConfig) - {"model"}}
+        return {name: getattr(self.model, name) for name in _fields_of(type(self.model))} | own
+
+    @property
+    def network(self) -> OneClassConfig:
+        """The network that is trained: its decoder draws the size that it learns for longest."""
+        if isinstance(self.model, VAEConfig) and self.half_size:
+            return replace(self.model, rebuilds_half=True)
+        return self.model
+
+    def epochs_for(self, images: int) -> int:
+        """Epochs of a training on so many images."""
+        return max(self.epochs, -(-self.images_seen // images))
+
+    @property
+    def half_epochs(self) -> int:
+        """Epochs at half the image size, at least one fewer than all."""
+        return min(round(self.half_size * self.epochs), self.epochs - 1)
+
+    @property
+    def epochs_per_look(self) -> int:
+        """Epochs from one evaluation of the held-out images to the next; the last epoch has one.
+
+        The paper's training selects among all of its epochs. A guided one is best near its end,
+        where the learning rate is next to nothing and neighbours are alike.
+        """
+        return -(-self.epochs // LOOKS) if self.guidance == "synthetic" else 1
+
+
+def _gains_by_half(model: OneClassConfig) -> bool:
+    """Whether epochs at half the side save time without hiding the product."""
+    return model.can_halve and model.image_size >= _MIN_SIZE_TO_HALVE
+
+
+def _refuse_resnet_options(
+    dataset: DatasetName, guidance: Guidance, *, fast: bool, options: Mapping[str, Any]
+) -> None:
+    """Refuse what only ResNet18 supports where a data set has a network of its own."""
+    if dataset not in CHANNELS:
+        return
+    is_given = {
+        "head": options.get("head", VAEConfig.head) != VAEConfig.head,
+        "neck": options.get("neck", "none") != "none",
+        "fast": fast,
+        "guidance": guidance != "none",
+    }
+    for name, is_set in is_given.items():
+        require(not is_set, f"--{name} is not supported with --dataset {dataset}")
+
+
+def _take_model(dataset: DatasetName, options: dict[str, Any]) -> OneClassConfig:
+    """Build the network's settings of options, and remove them there."""
+    is_conv = dataset in CHANNELS
+    own = _fields_of(OneClassConvConfig if is_conv else VAEConfig)
+    settings = {name: options.pop(name) for name in list(options) if name in own}
+    for name in _fields_of(VAEConfig) - own:  # refused above unless it is the default
+        options.pop(name, None)
+    try:
+        if is_conv:
+            return OneClassConvConfig(channels=CHANNELS[dataset], **settings)
+        return VAEConfig(**settings)
+    except ValueError as error:
+        raise ConfigError(f"--{str(error).replace('_', '-', 1)}") from error
+
+
+def _fields_of(kind: type) -> set[str]:
+    return {each.name for each in fields(kind)}
