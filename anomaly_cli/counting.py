@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_cli.config.names import Counting
-from anomaly_cli.data.mvtec import GOOD, Sample
+from anomaly_cli.data.samples import GOOD, Sample
 from anomaly_cli.evaluation import CategorySource, CountedImage
 from anomaly_cli.metrics.bootstrap import ReplicateCounts, choose_edges
 from anomaly_cli.metrics.confusion import Confusion, Found

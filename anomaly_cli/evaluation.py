@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from anomaly_cli.data.mvtec import Sample
+from anomaly_cli.data.samples import Sample
 from anomaly_cli.errors import DataError
 from anomaly_cli.files.images import (
     AnomalyMap,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from anomaly_cli.counting import JudgedImage
-from anomaly_cli.data.mvtec import Sample
+from anomaly_cli.data.samples import Sample
 from anomaly_cli.errors import DataError
 from anomaly_cli.evaluation import CategorySource, ground_truth
 from anomaly_cli.files.images import Mask, RGBImage, resize_mask

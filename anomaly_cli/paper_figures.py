@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from anomaly_cli.config.names import RECONSTRUCTION
-from anomaly_cli.data.mvtec import GOOD, Sample
+from anomaly_cli.data.samples import GOOD, Sample
 from anomaly_cli.evaluation import CategorySource, DrawnMap
 from anomaly_cli.files.images import RGBImage, read_mask, resize_image, resize_map, resize_mask
 from anomaly_cli.rendering import heat_levels, heatmap, overlay

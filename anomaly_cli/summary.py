@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from anomaly_cli.config.names import Counting
 from anomaly_cli.counting import CategoryCounts, JudgedImage
-from anomaly_cli.data.mvtec import GOOD, TEXTURES
+from anomaly_cli.data.samples import GOOD, kind_of
 from anomaly_cli.evaluation import CategorySource
 from anomaly_cli.masks import Threshold
 from anomaly_cli.metrics.bootstrap import Interval, percentile_interval, widen
@@ -22,13 +22,16 @@ from anomaly_cli.reports.results import (
     CategoryResult,
     DefectTypeMetrics,
     ImageMetricsRow,
-    Kind,
 )
 from anomaly_cli.resampling import judge, metric_values, resample
 from anomaly_cli.scores import ImageScore
 
 ORACLE_RULE = "oracle best IoU"
+
+
 CURVE_POINTS = 200
+
+
 _OPTIMA = frozenset({"best_f1", "best_iou"})
 
 
@@ -39,11 +42,6 @@ class TableThreshold(NamedTuple):
     rule: str
     is_stored: bool
     best_iou: float  # threshold of the best IoU, taken where none is stored
-
-
-def kind_of(category: str) -> Kind:
-    """By its name; what MVTec AD does not know is an object."""
-    return "texture" if category in TEXTURES else "object"
 
 
 def summarize(

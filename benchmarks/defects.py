@@ -17,7 +17,7 @@ import numpy as np
 from anomaly_cli.data.augmentation import Augmentation, augment
 from anomaly_cli.data.defects import WEIGHTS, DefectKind, DefectPainter, TrainingPainter
 from anomaly_cli.data.mvtec import training_images
-from anomaly_cli.data.textures import Split, draw_normal
+from anomaly_cli.data.photographs import Split, draw_normal
 from anomaly_cli.files.images import RGBImage, read_image, resize_image
 
 NORMALS = 24

@@ -34,7 +34,7 @@ from anomaly_cli.config.train import TrainConfig
 from anomaly_cli.context_fit import fit_context
 from anomaly_cli.data.augmentation import BY_CATEGORY
 from anomaly_cli.data.normal import NormalImages
-from anomaly_cli.data.textures import Split, draw_normal
+from anomaly_cli.data.photographs import Split, draw_normal
 from anomaly_cli.device import resolve_device, seed_everything
 from anomaly_cli.drawing import MapMaker
 from anomaly_cli.files.images import write_png
@@ -45,7 +45,7 @@ from anomaly_cli.objectives import PlainObjective
 from anomaly_cli.training import StepStats, Trainer
 from models.activations import halve
 from models.appearance import NEAR
-from models.config import Attention, VAEConfig
+from models.config import Attention, OneClassConfig, VAEConfig
 from models.losses import vae_loss_terms
 from models.resnet import resnet18_vae
 from models.vae import VAE

@@ -12,8 +12,8 @@ from conftest import SIZE, draw_hole, draw_part, write_category
 from numpy.typing import NDArray
 from PIL import Image
 
-from anomaly_cli.data.checks import check_category, check_root
-from anomaly_cli.data.duplicates import (
+from anomaly_cli.data.checks.checks import check_category, check_root
+from anomaly_cli.data.checks.duplicates import (
     HASH_BITS,
     describe,
     group_equal,
@@ -21,8 +21,8 @@ from anomaly_cli.data.duplicates import (
     perceptual_hash,
     usual_distance,
 )
-from anomaly_cli.data.findings import RULES, Finding, Severity
-from anomaly_cli.data.inspection import (
+from anomaly_cli.data.checks.findings import RULES, Finding, Severity
+from anomaly_cli.data.checks.inspection import (
     ImageFacts,
     MaskFacts,
     Unreadable,
@@ -485,7 +485,7 @@ def test_copies_are_searched_block_by_block(
         "x11",
         "x12",
     ]
-    monkeypatch.setattr("anomaly_cli.data.duplicates._BLOCK", 2)
+    monkeypatch.setattr("anomaly_cli.data.checks.duplicates._BLOCK", 2)
     assert near_copies(looks, usual=usual) == expected
 
 

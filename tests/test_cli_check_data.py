@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import SIZE, Outcome, draw_part, run_cli, write_category
 
-from anomaly_cli.data.findings import RULES
+from anomaly_cli.data.checks.findings import RULES
 from anomaly_cli.files.images import write_png
 
 

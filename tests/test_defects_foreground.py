@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from anomaly_cli.data.defects import DefectPainter, foreground_mask
-from anomaly_cli.data.textures import CATEGORIES, Split, draw_normal
+from anomaly_cli.data.photographs import CATEGORIES, Split, draw_normal
 from anomaly_cli.files.images import Mask, RGBImage
 
 

@@ -16,7 +16,7 @@ from anomaly_cli.data.defects import (
     SyntheticDefect,
     foreground_mask,
 )
-from anomaly_cli.data.textures import Split, draw_normal
+from anomaly_cli.data.photographs import Split, draw_normal
 from anomaly_cli.files.images import RGBImage
 
 KINDS = pytest.mark.parametrize("kind", DefectKind)

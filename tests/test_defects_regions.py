@@ -11,8 +11,8 @@ from anomaly_cli.data.defects.regions import (
     draw_region,
     draw_shard,
 )
+from anomaly_cli.data.defects.shapes import Box, box_around
 from anomaly_cli.data.defects.strokes import draw_cracks, draw_strokes
-from anomaly_cli.data.shapes import Box, box_around
 
 SHAPE = (200, 260)  # pixels, high and wide
 CENTRE = (130.0, 100.0)

@@ -20,9 +20,9 @@ from download_server import MVTEC_FILES, FileServer, Seen, make_mvtec, make_tar,
 from typer.main import get_command
 
 from anomaly_cli.cli import app
+from anomaly_cli.data.download import sources, transfer
+from anomaly_cli.data.download.sources import SOURCES
 from anomaly_cli.data.mvtec import find_categories
-from anomaly_cli.downloads import sources, transfer
-from anomaly_cli.downloads.sources import SOURCES
 from anomaly_cli.files.numbers import size_text
 from anomaly_cli.reports.paper import TABLE_2
 

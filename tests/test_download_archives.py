@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from download_server import MVTEC_FILES, make_tar
 
-from anomaly_cli.downloads.archives import decompress, unpack
-from anomaly_cli.downloads.installation import install
-from anomaly_cli.downloads.sources import SOURCES
+from anomaly_cli.data.download.archives import decompress, unpack
+from anomaly_cli.data.download.installation import install
+from anomaly_cli.data.download.sources import SOURCES
 from anomaly_cli.errors import DataError, OutputError
 
 IMAGE = "bottle/train/good/000.png"

@@ -8,7 +8,7 @@ import pytest
 
 from anomaly_cli.commands.sample import KINDS, run
 from anomaly_cli.config.data import SampleConfig
-from anomaly_cli.data.textures import CATEGORIES
+from anomaly_cli.data.photographs import CATEGORIES
 from anomaly_cli.errors import ConfigError, OutputError
 from anomaly_cli.files.atomic import hash_file
 from anomaly_cli.files.images import read_image, read_mask

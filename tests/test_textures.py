@@ -8,7 +8,7 @@ import skimage.data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anomaly_cli.data.textures import (
+from anomaly_cli.data.photographs import (
     CATEGORIES,
     MAX_CROP,
     OTHER_DONORS,
@@ -47,7 +47,7 @@ def test_crop_shows_only_its_own_region(split: Split, monkeypatch: pytest.Monkey
     """In a photograph that is black left of the cut and white right of it, no crop shows both."""
     photograph = np.zeros((512, 512, 3), np.uint8)
     photograph[:, 307:] = 255
-    monkeypatch.setattr("anomaly_cli.data.textures.load_photograph", lambda _name: photograph)
+    monkeypatch.setattr("anomaly_cli.data.photographs.load_photograph", lambda _name: photograph)
     levels = {int(level) for seed in range(40) for level in np.unique(draw("x", split, 64, seed))}
     assert levels == ({0} if split is Split.TRAIN else {255})
 
@@ -108,7 +108,7 @@ def test_crop_is_mirrored_half_of_the_time(monkeypatch: pytest.MonkeyPatch) -> N
     """On a photograph that brightens to the right, the crop brightens to either side."""
     ramp = np.repeat(np.linspace(0, 255, 512).astype(np.uint8)[None, :, None], 512, axis=0)
     photograph = np.repeat(ramp, 3, axis=2)
-    monkeypatch.setattr("anomaly_cli.data.textures.load_photograph", lambda _name: photograph)
+    monkeypatch.setattr("anomaly_cli.data.photographs.load_photograph", lambda _name: photograph)
     crops = [draw("x", Split.TRAIN, 64, seed) for seed in range(60)]
     mirrored = sum(crop[0, 0, 0] > crop[0, -1, 0] for crop in crops)
     assert 15 < mirrored < 45
@@ -122,7 +122,7 @@ def test_photographs_cannot_be_changed_by_accident() -> None:
 def test_crop_is_the_callers_own_even_where_nothing_is_resized(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("anomaly_cli.data.textures.MIN_CROP", MAX_CROP)
+    monkeypatch.setattr("anomaly_cli.data.photographs.MIN_CROP", MAX_CROP)
     for seed in range(6):  # mirrored and not
         draw("grass", Split.TRAIN, MAX_CROP, seed)[0, 0] = 0
 

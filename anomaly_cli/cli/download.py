@@ -7,15 +7,15 @@ import typer
 from anomaly_cli import console
 from anomaly_cli.cli import options as option
 from anomaly_cli.config.data import DownloadConfig
+from anomaly_cli.config.names import DOWNLOADS
 from anomaly_cli.console.download import show_downloads
-from anomaly_cli.downloads.sources import SOURCES
 
 DEFAULT = DownloadConfig(names=("mnist",))
 
 
 def download(
     names: Annotated[
-        list[str], typer.Argument(metavar="NAME", help=f"Any of {', '.join(SOURCES)}.")
+        list[str], typer.Argument(metavar="NAME", help=f"Any of {', '.join(DOWNLOADS)}.")
     ],
     output: option.Output = DEFAULT.output,
     accept_licence: Annotated[

@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 
 from anomaly_cli import console
 from anomaly_cli.config.data import CheckDataConfig
-from anomaly_cli.data.checks import check_category, check_root
-from anomaly_cli.data.datasets import DATASETS
-from anomaly_cli.data.findings import Finding, Severity
-from anomaly_cli.data.inspection import (
+from anomaly_cli.data.checks.checks import check_category, check_root
+from anomaly_cli.data.checks.findings import Finding, Severity
+from anomaly_cli.data.checks.inspection import (
     CategoryFacts,
     CategoryFiles,
     collect,
@@ -18,7 +17,8 @@ from anomaly_cli.data.inspection import (
     list_category,
     list_own_images,
 )
-from anomaly_cli.data.mvtec import GOOD
+from anomaly_cli.data.datasets import DATASETS
+from anomaly_cli.data.samples import GOOD
 
 SCHEMA_VERSION = 1
 

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 from anomaly_cli import console
 from anomaly_cli.config.data import DownloadConfig
 from anomaly_cli.console.download import bytes_progress
-from anomaly_cli.downloads import transfer
-from anomaly_cli.downloads.checksums import algorithm, has_checksum
-from anomaly_cli.downloads.installation import install, is_installed
-from anomaly_cli.downloads.sources import SOURCES, RemoteFile, Source
+from anomaly_cli.data.download import transfer
+from anomaly_cli.data.download.checksums import algorithm, has_checksum
+from anomaly_cli.data.download.installation import install, is_installed
+from anomaly_cli.data.download.sources import SOURCES, RemoteFile, Source, files_of
 from anomaly_cli.errors import ConfigError, DataError, OutputError
 from anomaly_cli.files.atomic import hash_file
 from anomaly_cli.files.numbers import size_text
@@ -47,12 +47,13 @@ def run(config: DownloadConfig) -> tuple[Download, ...]:
         OutputError: the disk is full or cannot be written to, or something else is in the way.
     """
     names = tuple(dict.fromkeys(config.names))
+    files = {name: files_of(config, name) for name in names}
     if not config.accept_licence:
         licences = [f"{name}: {SOURCES[name].licence} ({SOURCES[name].terms})" for name in names]
         raise ConfigError(
             f"nothing was fetched: add --accept-licence to accept {'; '.join(licences)}"
         )
-    return tuple(_download(config, name) for name in names)
+    return tuple(_download(config, name, files[name]) for name in names)
 
 
 def to_json(downloads: tuple[Download, ...]) -> dict[str, Any]:
@@ -70,8 +71,8 @@ def to_json(downloads: tuple[Download, ...]) -> dict[str, Any]:
     }
 
 
-def _download(config: DownloadConfig, name: str) -> Download:
-    source, files = SOURCES[name], config.files(name)
+def _download(config: DownloadConfig, name: str, files: tuple[RemoteFile, ...]) -> Download:
+    source = SOURCES[name]
     target = config.output / source.target
     command = source.next_command.format(output=config.output)
     if not config.overwrite and is_installed(source, files, target):

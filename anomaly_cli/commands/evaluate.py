@@ -12,7 +12,7 @@ from anomaly_cli.config.commands import EvaluateConfig
 from anomaly_cli.config.names import MODEL_FILE
 from anomaly_cli.config.toml import ResolvedSettings
 from anomaly_cli.data.datasets import DATASETS, data_fingerprint, mask_gap
-from anomaly_cli.data.mvtec import GOOD, Sample, spread_samples
+from anomaly_cli.data.samples import GOOD, Sample, spread_samples
 from anomaly_cli.errors import CheckpointError, ConfigError, DataError
 from anomaly_cli.evaluation import CategorySource, DrawnMap
 from anomaly_cli.latents import name_latents

@@ -8,7 +8,7 @@ from anomaly_cli.calibration import parse_threshold
 from anomaly_cli.commands.scoring import score
 from anomaly_cli.config.commands import EvaluateConfig
 from anomaly_cli.config.toml import ResolvedSettings
-from anomaly_cli.data.mvtec import Sample
+from anomaly_cli.data.samples import Sample
 from anomaly_cli.data.saved_maps import find_mapped_categories, mapped_split, read_map
 from anomaly_cli.errors import ConfigError, DataError
 from anomaly_cli.evaluation import CategorySource, DrawnMap

@@ -17,7 +17,7 @@ from anomaly_cli.data.defects import (
     TrainingPainter,
 )
 from anomaly_cli.data.painted import Painter
-from anomaly_cli.data.textures import load_donors
+from anomaly_cli.data.photographs import load_donors
 from anomaly_cli.errors import OutputError
 from anomaly_cli.files.images import RGBImage, read_image, resize_image, resize_mask, write_png
 from anomaly_cli.rendering import overlay

@@ -16,7 +16,8 @@ from anomaly_cli.config.reproduce import ReproduceConfig
 from anomaly_cli.config.train import TrainConfig
 from anomaly_cli.data.datasets import DATASETS
 from anomaly_cli.data.dsprites import IMAGE_COUNT, RenderedSprites
-from anomaly_cli.data.mvtec import count_held_out, spread_samples
+from anomaly_cli.data.mvtec import count_held_out
+from anomaly_cli.data.samples import spread_samples
 from anomaly_cli.data.training_set import list_training_images, open_training_set
 from anomaly_cli.device import resolve_device, seed_everything
 from anomaly_cli.disentangling.scoring import BATCH, encode_images, select_images

@@ -9,7 +9,7 @@ import numpy as np
 
 from anomaly_cli.config.data import SampleConfig
 from anomaly_cli.data.defects import DefectKind, draw_defect
-from anomaly_cli.data.textures import CATEGORIES, Split, draw_normal, load_donors
+from anomaly_cli.data.photographs import CATEGORIES, Split, draw_normal, load_donors
 from anomaly_cli.errors import ConfigError
 from anomaly_cli.files.atomic import prepare_output_folder
 from anomaly_cli.files.images import write_png

@@ -10,7 +10,7 @@ from anomaly_cli import console
 from anomaly_cli.config.commands import EvaluateConfig
 from anomaly_cli.config.toml import ResolvedSettings, write_settings
 from anomaly_cli.counting import COUNT
-from anomaly_cli.data.mvtec import Sample
+from anomaly_cli.data.samples import Sample, kind_of
 from anomaly_cli.errors import AnomalyCliError, ConfigError, DataError, DeviceError
 from anomaly_cli.evaluation import CategorySource, CountedImage, count_images
 from anomaly_cli.files.atomic import prepare_output_folder
@@ -29,7 +29,7 @@ from anomaly_cli.reports.gates import (
 from anomaly_cli.reports.results import CategoryResult, EvaluationReport, Failure
 from anomaly_cli.reports.write import parse_formats, write_reports
 from anomaly_cli.scores import ImageScore, parse_image_score
-from anomaly_cli.summary import kind_of, summarize
+from anomaly_cli.summary import summarize
 
 Sources = Mapping[str, Callable[[], CategorySource]]  # opened one by one, by category
 

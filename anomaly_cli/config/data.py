@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from anomaly_cli.downloads.sources import SOURCES, RemoteFile
+from anomaly_cli.config.names import DOWNLOADS
 from anomaly_cli.errors import require
 
 Photographs = Literal["mvtec", "folder"]  # data sets that are no official archives
+UNCHECKED = "none"  # value of --checksum
+_URL = re.compile(r"https?://[^\s/]\S*")
+_CHECKSUM = re.compile(r"[0-9a-f]{32}|[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,15 +74,6 @@ class CheckDataConfig:
         require(self.workers >= 1, f"--workers must be at least 1, got {self.workers}")
 
 
-UNCHECKED = "none"
-
-
-_URL = re.compile(r"https?://[^\s/]\S*")
-
-
-_CHECKSUM = re.compile(r"[0-9a-f]{32}|[0-9a-f]{64}")
-
-
 @dataclass(frozen=True, kw_only=True)
 class DownloadConfig:
     """Settings of `download`."""
@@ -95,7 +89,7 @@ class DownloadConfig:
     def __post_init__(self) -> None:
         """Refuse nonsense when built."""
         for name in self.names:
-            require(name in SOURCES, f"no data set {name!r}; there are {', '.join(SOURCES)}")
+            require(name in DOWNLOADS, f"no data set {name!r}; there are {', '.join(DOWNLOADS)}")
         require(len(self.names) > 0, "name at least one data set")
         require(
             self.url is None or len(set(self.names)) == 1,
@@ -116,24 +110,4 @@ class DownloadConfig:
             is_hash or self.checksum == UNCHECKED,
             f"--checksum must be 32 (MD5) or 64 (SHA-256) lower-case hexadecimal digits, or "
             f"{UNCHECKED}, got {self.checksum}",
-        )
-        several = [name for name in self.names if len(SOURCES[name].files) > 1]
-        require(
-            not (is_hash and several), f"{', '.join(several)} has several files: no one --checksum"
-        )
-
-    def files(self, name: str) -> tuple[RemoteFile, ...]:
-        """The files of a data set, at `url` and with `checksum` where these are given."""
-        files = SOURCES[name].files
-        if self.url is None:
-            return files
-        checksum = "" if self.checksum == UNCHECKED else self.checksum
-        base = self.url.rstrip("/")
-        return tuple(
-            RemoteFile(
-                file.name,
-                file.checksum if checksum is None else checksum,
-                (self.url if len(files) == 1 else f"{base}/{file.name}",),
-            )
-            for file in files
         )

@@ -8,6 +8,8 @@ STATE_FILE = "training_state.pt"
 MANIFEST_FILE = "manifest.jsonl"
 DATA_VARIABLE = "ANOMALY_CLI_DATA"  # environment variable: root of the data sets
 
+DOWNLOADS = ("mnist", "ucsd", "mvtec", "dsprites", "weights")  # what `download` fetches
+
 DatasetName = Literal["mvtec", "mnist", "ucsd", "folder"]
 # Channels of the convolutions, by data set with a plain convolutional network of its own. Sides
 # of the activations: 28, 14 and 7 pixels for MNIST; 100, 50, 25 and 12 for UCSD.

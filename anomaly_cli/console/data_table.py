@@ -11,7 +11,7 @@ from anomaly_cli.files.numbers import one_line
 
 if TYPE_CHECKING:
     from anomaly_cli.commands.check_data import Counts, DataReport
-    from anomaly_cli.data.findings import Finding
+    from anomaly_cli.data.checks.findings import Finding
 
 STYLES = {  # worst first
     "error": "bold red",

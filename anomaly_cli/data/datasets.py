@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from anomaly_cli.config.names import DatasetName
 from anomaly_cli.data import folder, mnist, mvtec, ucsd
-from anomaly_cli.data.mvtec import Sample
+from anomaly_cli.data.samples import Sample
 from anomaly_cli.files import images
 from anomaly_cli.files.atomic import fingerprint
 from anomaly_cli.files.images import RGBImage

@@ -9,7 +9,8 @@ are optional: `ground_truth/<label>/<stem>_mask.png`, or without `_mask`, in any
 from collections.abc import Sequence
 from pathlib import Path
 
-from anomaly_cli.data.mvtec import GOOD, Sample, find_mask, list_masks
+from anomaly_cli.data.mvtec import find_mask, list_masks
+from anomaly_cli.data.samples import GOOD, Sample
 from anomaly_cli.errors import ConfigError, DataError
 from anomaly_cli.files.images import is_image, list_folder
 from anomaly_cli.files.lists import is_file_list, read_file_list

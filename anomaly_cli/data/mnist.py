@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_cli.data.mvtec import GOOD, Sample
+from anomaly_cli.data.samples import GOOD, Sample
 from anomaly_cli.errors import ConfigError, DataError
 from anomaly_cli.files.images import RGBImage
 

@@ -7,37 +7,14 @@
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from anomaly_cli.data.samples import GOOD, Sample
 from anomaly_cli.errors import DataError
 from anomaly_cli.files.images import list_folder
-
-Item = TypeVar("Item")
-
-GOOD = "good"
-TEXTURES = frozenset({"carpet", "grid", "leather", "tile", "wood", "grass", "gravel"})
-
-
-class Sample(NamedTuple):
-    """One test image."""
-
-    path: Path
-    defect_type: str  # "good" for a normal one
-    mask_path: Path | None  # None for a normal one, or where nobody has drawn one
-    title: str = ""  # what reports call it, where the name of its file says too little
-
-    @property
-    def is_anomalous(self) -> bool:
-        """Whether the image shows a defect."""
-        return self.defect_type != GOOD
-
-    @property
-    def name(self) -> str:
-        """What reports call it."""
-        return self.title or f"{self.defect_type}/{self.path.name}"
 
 
 class NormalSplit(NamedTuple):
@@ -46,22 +23,6 @@ class NormalSplit(NamedTuple):
     fit: list[Path]
     held_out: list[Path]
     held_out_parts: int  # of which there are photographs among those held out
-
-
-def spread(items: Sequence[Item], limit: int | None) -> list[Item]:
-    """At most `limit` of the items, evenly spread over all of them; None: all."""
-    if limit is None or len(items) <= limit:
-        return list(items)
-    places = np.linspace(0, len(items) - 1, limit).round().astype(int)
-    return [items[place] for place in places.tolist()]
-
-
-def spread_samples(samples: Sequence[Sample], limit: int | None) -> list[Sample]:
-    """At most `limit` samples of each defect type, in the order of the samples."""
-    kinds = dict.fromkeys(sample.defect_type for sample in samples)
-    of_kinds = [[s for s in samples if s.defect_type == kind] for kind in kinds]
-    kept = {sample for of_kind in of_kinds for sample in spread(of_kind, limit)}
-    return [sample for sample in samples if sample in kept]
 
 
 def place_in_layout(path: Path) -> Path:

@@ -12,7 +12,8 @@ import numpy as np
 import tifffile
 from PIL import Image, UnidentifiedImageError
 
-from anomaly_cli.data.mvtec import GOOD, Sample, test_samples
+from anomaly_cli.data.mvtec import test_samples
+from anomaly_cli.data.samples import GOOD, Sample
 from anomaly_cli.errors import DataError
 from anomaly_cli.files.images import AnomalyMap, list_folder
 

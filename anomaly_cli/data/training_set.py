@@ -7,10 +7,11 @@ from anomaly_cli.config.train import TrainConfig
 from anomaly_cli.data.augmentation import select_augmentation
 from anomaly_cli.data.datasets import DATASETS
 from anomaly_cli.data.defects import DefectPainter, TrainingPainter
-from anomaly_cli.data.mvtec import NormalSplit, split_normal, spread
+from anomaly_cli.data.mvtec import NormalSplit, split_normal
 from anomaly_cli.data.normal import NormalImages
 from anomaly_cli.data.painted import PaintedImage, draw_validation
-from anomaly_cli.data.textures import load_donors
+from anomaly_cli.data.photographs import load_donors
+from anomaly_cli.data.samples import spread
 from anomaly_cli.data.twins import group_twins
 from models.config import VAEConfig
 

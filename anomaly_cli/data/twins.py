@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 from sklearn.neighbors import radius_neighbors_graph
 
-from anomaly_cli.data.duplicates import unit_thumbnails, usual_distance
-from anomaly_cli.data.inspection import grey_thumbnail
+from anomaly_cli.data.checks.duplicates import unit_thumbnails, usual_distance
+from anomaly_cli.data.checks.inspection import grey_thumbnail
 from anomaly_cli.files.images import RGBImage
 
 # Share of what usually separates two images of the category. Of the magnetic tiles, whose test

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from anomaly_cli.data.mvtec import GOOD, Sample
+from anomaly_cli.data.samples import GOOD, Sample
 from anomaly_cli.errors import DataError
 from anomaly_cli.files.images import list_folder, read_mask
 

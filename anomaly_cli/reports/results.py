@@ -3,12 +3,13 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_cli.config.names import Counting
+from anomaly_cli.data.samples import Kind
 from anomaly_cli.errors import AnomalyCliError
 from anomaly_cli.metrics.bootstrap import Interval, percentile_interval, widen
 from anomaly_cli.metrics.curves import Curves
@@ -28,10 +29,15 @@ METRICS = (
     "image_false_positive_rate",
     "image_recall",
 )  # all in [0, 1]; NaN where undefined
+
+
 # Of pixels, and so with a range where they are counted in a histogram.
 RANGED = ("pixel_auroc", "aupro", "average_precision", "best_f1", "best_iou")
+
+
 LOWER_IS_BETTER = frozenset({"image_false_positive_rate"})
-Kind = Literal["texture", "object"]
+
+
 UNDEFINED = Interval(math.nan, math.nan)
 
 

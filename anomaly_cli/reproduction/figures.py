@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from anomaly_cli.config.reproduce import REDUCED_MARK
-from anomaly_cli.data.mvtec import Sample, spread
+from anomaly_cli.data.samples import Sample, spread
 from anomaly_cli.evaluation import CategorySource
 from anomaly_cli.explanation import CAPTION, ExplainedImage, Scale, figure_row
 from anomaly_cli.files.images import RGBImage, read_mask, resize_image, resize_map, resize_mask

@@ -12,8 +12,8 @@ from anomaly_cli.config.presets import read_preset
 from anomaly_cli.config.reproduce import ReproduceConfig
 from anomaly_cli.config.train import TrainConfig
 from anomaly_cli.data.datasets import DATASETS
+from anomaly_cli.data.download.sources import DSPRITES_FILE
 from anomaly_cli.data.mnist import find_file
-from anomaly_cli.downloads.sources import DSPRITES_FILE
 from anomaly_cli.errors import DataError
 from models.config import Attention
 

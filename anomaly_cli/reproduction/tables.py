@@ -7,6 +7,7 @@ import numpy as np
 
 from anomaly_cli.config.disentangle import METHODS as OBJECTIVES
 from anomaly_cli.config.disentangle import Method
+from anomaly_cli.data.samples import kind_of
 from anomaly_cli.disentangling import comparison
 from anomaly_cli.disentangling.comparison import TABLE_3, PairedDifference
 from anomaly_cli.disentangling.names import TITLES
@@ -14,7 +15,6 @@ from anomaly_cli.files.numbers import interval_text
 from anomaly_cli.files.tables import NumberTable
 from anomaly_cli.reports.paper import CAVEAT, METHODS, TABLE_1, TABLE_2
 from anomaly_cli.reports.results import CategoryMetrics
-from anomaly_cli.summary import kind_of
 
 DEVIATION = "Deviation: ours minus the paper's."
 PAPER_CAMERA = "UCSDped1"

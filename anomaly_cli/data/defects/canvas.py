@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_cli.data.shapes import Box, Field, Point, pixel_unit
+from anomaly_cli.data.defects.shapes import Box, Field, Point, pixel_unit
 from anomaly_cli.files.images import Mask, RGBImage
 
 ColourField = NDArray[np.float32]  # (h, w, 3), levels around [0, 255]

@@ -17,8 +17,8 @@ from anomaly_cli.data.defects.canvas import (
     SyntheticDefect,
     blend,
 )
+from anomaly_cli.data.defects.shapes import Box, Field
 from anomaly_cli.data.defects.visibility import apply_change, is_monochrome
-from anomaly_cli.data.shapes import Box, Field
 from anomaly_cli.files.images import RGBImage, resize_image
 
 STROKE_SHARE = 0.3  # of the coarse defects; the others are pieces of ground

@@ -7,7 +7,7 @@ import numpy as np
 
 from anomaly_cli.data.defects.canvas import Canvas, Change, ColourField, add_light, blend
 from anomaly_cli.data.defects.regions import Region, draw_blob, draw_region
-from anomaly_cli.data.shapes import (
+from anomaly_cli.data.defects.shapes import (
     Box,
     Field,
     cloud_noise,

@@ -16,7 +16,7 @@ from anomaly_cli.data.defects.canvas import (
     mean_colour,
 )
 from anomaly_cli.data.defects.regions import Region, draw_region
-from anomaly_cli.data.shapes import Box, Field, cloud_noise, log_uniform, smoothstep
+from anomaly_cli.data.defects.shapes import Box, Field, cloud_noise, log_uniform, smoothstep
 
 
 def draw_colour(canvas: Canvas) -> Change:

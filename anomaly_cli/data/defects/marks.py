@@ -16,8 +16,14 @@ from anomaly_cli.data.defects.canvas import (
     contrasting_sign,
 )
 from anomaly_cli.data.defects.regions import draw_region
+from anomaly_cli.data.defects.shapes import (
+    Field,
+    cloud_noise,
+    light_relief,
+    log_uniform,
+    smoothstep,
+)
 from anomaly_cli.data.defects.strokes import Marks, draw_cracks, draw_strokes
-from anomaly_cli.data.shapes import Field, cloud_noise, light_relief, log_uniform, smoothstep
 
 
 def draw_scratch(canvas: Canvas) -> Change:

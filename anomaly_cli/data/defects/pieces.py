@@ -15,7 +15,7 @@ from anomaly_cli.data.defects.canvas import (
     mean_colour,
 )
 from anomaly_cli.data.defects.regions import Region, draw_region
-from anomaly_cli.data.shapes import Box, light_relief, log_uniform, smoothstep
+from anomaly_cli.data.defects.shapes import Box, light_relief, log_uniform, smoothstep
 from anomaly_cli.files.images import RGBImage, resize_image
 
 POISSON_SHARE = 0.35  # of the patches

@@ -8,15 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from anomaly_cli.data.defects.shapes import Box, Field, Point, box_around, cloud_noise, log_uniform
 from anomaly_cli.data.defects.strokes import draw_path
-from anomaly_cli.data.shapes import (
-    Box,
-    Field,
-    Point,
-    box_around,
-    cloud_noise,
-    log_uniform,
-)
 
 SMALLEST, LARGEST = 0.0126, 0.178  # radii, shares of the short side: 0.05% and 10% of a square
 MIN_RADIUS = 2.0  # pixels

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_cli.data.shapes import Box, Field, Point, box_around, log_uniform, pixel_unit
+from anomaly_cli.data.defects.shapes import Box, Field, Point, box_around, log_uniform, pixel_unit
 
 STEPS = 32  # straight pieces of a stroke
 SUPERSAMPLING = 4  # strokes are drawn this much larger, for widths between whole pixels

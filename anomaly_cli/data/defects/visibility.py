@@ -5,7 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_cli.data.defects.canvas import Change, DefectKind, SyntheticDefect, as_colour
-from anomaly_cli.data.shapes import pixel_unit
+from anomaly_cli.data.defects.shapes import pixel_unit
 from anomaly_cli.files.images import RGBImage
 
 MIN_DIFFERENCE = 4  # grey levels of the most changed channel; fainter changes are undone

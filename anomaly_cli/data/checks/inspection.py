@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from anomaly_cli.data import folder as folder_data
-from anomaly_cli.data.mvtec import GOOD, list_masks
+from anomaly_cli.data.mvtec import list_masks
+from anomaly_cli.data.samples import GOOD
 from anomaly_cli.errors import DataError
 from anomaly_cli.files.images import RGBImage, is_image, list_folder, read_image, read_mask
 

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from anomaly_cli.data.duplicates import (
+from anomaly_cli.data.checks.duplicates import (
     HASH_BITS,
     Pair,
     describe,
@@ -15,9 +15,10 @@ from anomaly_cli.data.duplicates import (
     near_copies,
     usual_distance,
 )
-from anomaly_cli.data.findings import Finding, Place
-from anomaly_cli.data.inspection import CategoryFacts, CategoryFiles, ImageFacts
-from anomaly_cli.data.mvtec import GOOD, find_categories, find_mask
+from anomaly_cli.data.checks.findings import Finding, Place
+from anomaly_cli.data.checks.inspection import CategoryFacts, CategoryFiles, ImageFacts
+from anomaly_cli.data.mvtec import find_categories, find_mask
+from anomaly_cli.data.samples import GOOD
 
 MIN_NORMAL = 3  # `train` refuses fewer
 FEW_NORMAL = 20  # a tenth of them is held out and sets the threshold

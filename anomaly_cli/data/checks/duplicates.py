@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_cli.data.inspection import THUMBNAIL_SIDE, ImageFacts
+from anomaly_cli.data.checks.inspection import THUMBNAIL_SIDE, ImageFacts
 
 HASH_SIDE = 16  # frequencies in each direction
 HASH_BITS = HASH_SIDE**2 - 1  # the mean is left out

@@ -4,9 +4,9 @@ import shutil
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
-from anomaly_cli.downloads.archives import decompress, unpack
-from anomaly_cli.downloads.checksums import has_checksum
-from anomaly_cli.downloads.sources import RemoteFile, Source
+from anomaly_cli.data.download.archives import decompress, unpack
+from anomaly_cli.data.download.checksums import has_checksum
+from anomaly_cli.data.download.sources import RemoteFile, Source
 from anomaly_cli.errors import DataError, OutputError
 from anomaly_cli.files.atomic import PARTIAL
 

@@ -6,7 +6,9 @@ whatever torchvision is installed; a test compares those that torchvision knows 
 
 from typing import Literal, NamedTuple
 
-from anomaly_cli.reports.paper import TABLE_2
+from anomaly_cli.config.data import UNCHECKED, DownloadConfig
+from anomaly_cli.data.samples import MVTEC_CATEGORIES
+from anomaly_cli.errors import require
 
 Kind = Literal["archive", "gzip", "file"]
 
@@ -109,7 +111,7 @@ SOURCES: dict[str, Source] = {
             ),
         ),
         target="mvtec",
-        expected=tuple(f"{category}/train/good/*" for category in TABLE_2),
+        expected=tuple(f"{category}/train/good/*" for category in MVTEC_CATEGORIES),
         expansion=1.05,  # PNG files shrink no further
         next_command="anomaly-cli train --data {output}/mvtec --category bottle",
     ),
@@ -149,3 +151,28 @@ SOURCES: dict[str, Source] = {
         f"--weights {{output}}/weights/{WEIGHTS_FILE}",
     ),
 }
+
+
+def files_of(config: DownloadConfig, name: str) -> tuple[RemoteFile, ...]:
+    """List the files of a data set, at `url` and with `checksum` where these are given.
+
+    Raises:
+        ConfigError: one checksum is given for several files.
+    """
+    files = SOURCES[name].files
+    is_hash = config.checksum not in {None, UNCHECKED}
+    require(
+        not (is_hash and len(files) > 1), f"{name} has several files: no one --checksum fits them"
+    )
+    if config.url is None:
+        return files
+    checksum = "" if config.checksum == UNCHECKED else config.checksum
+    base = config.url.rstrip("/")
+    return tuple(
+        RemoteFile(
+            file.name,
+            file.checksum if checksum is None else checksum,
+            (config.url if len(files) == 1 else f"{base}/{file.name}",),
+        )
+        for file in files
+    )
