@@ -1,10 +1,5 @@
 FROM python:3.12-slim
 
-# What OpenCV's wheel links against and a slim image lacks.
-RUN apt-get update \
-    && apt-get install --yes --no-install-recommends libgl1 libglib2.0-0 \
-    && rm -rf /var/lib/apt/lists/*
-
 # torch alone is most of the image: its layer is rebuilt only when these bounds change.
 RUN pip install --no-cache-dir 'torch>=2.6' 'torchvision>=0.21'
 
@@ -12,7 +7,10 @@ WORKDIR /opt/anomaly-cli
 COPY setup.cfg pyproject.toml README.md LICENSE ./
 COPY anomaly_cli anomaly_cli
 COPY models models
-RUN pip install --no-cache-dir .
+# No window is opened here: the headless OpenCV needs neither Qt nor the system's libGL.
+RUN pip install --no-cache-dir . \
+    && pip uninstall --yes opencv-python \
+    && pip install --no-cache-dir opencv-python-headless
 
 # The user's own files are mounted here; runs/ and results/ are written beside them.
 RUN useradd --create-home anomaly && mkdir /work && chown anomaly /work

@@ -1,4 +1,7 @@
-"""What the user can act on. Each error carries its exit code; `cli` alone catches them."""
+"""Errors that a user can act on. Each has an exit code, which only `cli` uses.
+
+Python code catches them by class. Errors in arguments are also a ValueError or a TypeError.
+"""
 
 
 class AnomalyCliError(Exception):
@@ -7,53 +10,65 @@ class AnomalyCliError(Exception):
     exit_code = 1
 
 
-class ConfigError(AnomalyCliError):
-    """An option or setting is out of range, unknown, or contradicts another."""
+class ConfigError(AnomalyCliError, ValueError):
+    """Option, setting or argument that is out of range, unknown, or contradicts another."""
 
     exit_code = 2
 
 
+class ConfigTypeError(ConfigError, TypeError):
+    """Argument of a type that the function does not accept."""
+
+
 class DataError(AnomalyCliError):
-    """A data set or an image is missing, unreadable or inconsistent."""
+    """Data set or image that is missing, unreadable or inconsistent."""
 
     exit_code = 3
 
 
+class ImageValueError(DataError, ValueError):
+    """Array that is no image: its shape is wrong, or its values are out of range."""
+
+
+class ImageTypeError(DataError, TypeError):
+    """Array, or other object, of a type that images do not have."""
+
+
 class CheckpointError(AnomalyCliError):
-    """A model file is missing, damaged, or of another format."""
+    """Model file or training state that is missing, damaged, or of another format."""
 
     exit_code = 4
 
 
 class OutputError(AnomalyCliError):
-    """A result cannot be written."""
+    """Result that cannot be written."""
 
     exit_code = 5
 
 
 class DeviceError(AnomalyCliError):
-    """The device that was asked for is not there."""
+    """Device that is not available."""
 
     exit_code = 6
 
 
 class TrainingError(AnomalyCliError):
-    """Training diverged; the best weights before it are kept."""
+    """Divergence of training; the best weights before it are kept."""
 
     exit_code = 7
 
 
 class GateError(AnomalyCliError):
-    """A metric fell short of the bar the user set."""
+    """Metric below the bar that the user set."""
 
     exit_code = 10
 
 
 def require(is_true: bool, message: str) -> None:
-    """Refuse a setting.
+    """Refuse a setting unless a condition is true.
 
     Raises:
-        ConfigError: it is not true, with the message.
+        ConfigError: the condition is false; the error has the message.
     """
     if not is_true:
         raise ConfigError(message)

@@ -1,14 +1,14 @@
-"""What guidance, neck, statistics and resolution are worth: trainings in turn, one table.
+"""Compare trainings without guidance, neck or full resolution: one after another, one table.
 
     python benchmarks/ablation.py --data data/mvtec --category bottle --seeds 0 1 2 --output out
     python benchmarks/ablation.py ... --variants fast "fast, no neck"
 
 Each variant is trained once for each seed with the settings that `train` has for it; seeds are
-paired: one seed has the same split, order and drawn defects in every variant. The statistics of
+paired: one seed has the same split, order and synthetic defects in every variant. The statistics of
 attention are rows of the table (`exact`: over all positions; `exact_position`: of each one;
-`exact_covariance`: with covariances), for they cost no training. The chosen map is the one that
-`train` took by drawn defects; the test split is read here alone, and chooses nothing. A training
-that is there already is scored and not repeated, so that a stopped run goes on.
+`exact_covariance`: with covariances), for they cost no training. `train` chose the map by synthetic
+defects; the test split is read here alone, and chooses nothing. A training that is there already is
+scored and not repeated, so that a stopped run goes on.
 """
 
 import argparse
@@ -22,15 +22,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from accuracy import Score, score_maps, test_pairs
 
-from anomaly_cli.checkpoint import LoadedModel, load_model
 from anomaly_cli.commands import train
 from anomaly_cli.config.commands import MapConfig
 from anomaly_cli.config.names import MODEL_FILE
 from anomaly_cli.config.train import TrainConfig, default_options
-from anomaly_cli.device import resolve_device
-from anomaly_cli.drawing import MapMaker
-from anomaly_cli.localization import open_localizer
-from anomaly_cli.maps import map_specs
+from anomaly_cli.detector.checkpoint import LoadedModel, load_model
+from anomaly_cli.detector.detector import Detector
+from anomaly_cli.detector.device import resolve_device
+from anomaly_cli.detector.mapper import AnomalyMapper
+from anomaly_cli.detector.maps import map_specs
 
 FAST = default_options("synthetic", fast=True)
 VARIANTS: dict[str, dict[str, Any]] = {  # options of `train` where they are not the default
@@ -52,7 +52,7 @@ class Training(NamedTuple):
 
 
 def config_of(variant: str, seed: int, options: argparse.Namespace) -> TrainConfig:
-    """The settings of `train` for a variant."""
+    """Resolve the settings of `train` for a variant."""
     given = dict(VARIANTS[variant])
     if options.epochs:
         given |= {"epochs": options.epochs, "images_seen": 0}
@@ -83,9 +83,9 @@ def run_one(variant: str, seed: int, options: argparse.Namespace) -> Training:
         for spec in map_specs(loaded.record.model)
         if spec.layer in {None, loaded.record.model.layers[-1]}
     ]
-    maker = _maker(loaded, options.device)
-    scores = {str(spec): score for spec, score in score_maps(maker, specs, pairs).items()}
-    threshold = open_localizer(folder / MODEL_FILE, MapConfig(device=options.device)).threshold
+    mapper = _make_mapper(loaded, options.device)
+    scores = {str(spec): score for spec, score in score_maps(mapper, specs, pairs).items()}
+    threshold = Detector.open(folder / MODEL_FILE, MapConfig(device=options.device)).threshold
     chosen = loaded.record.default_map
     good = [
         value
@@ -97,16 +97,16 @@ def run_one(variant: str, seed: int, options: argparse.Namespace) -> Training:
     return Training(minutes, chosen, scores, called)
 
 
-def _maker(loaded: LoadedModel, device: str) -> MapMaker:
+def _make_mapper(loaded: LoadedModel, device: str) -> AnomalyMapper:
     record = loaded.record
-    return MapMaker(
+    return AnomalyMapper(
         loaded.vae, record.statistics, record.model.image_size, resolve_device(device),
         settings=record.settings,
     )  # fmt: skip
 
 
 def row_of(variant: str, name: str, scores: Sequence[Score], minutes: Sequence[float]) -> str:
-    """One Markdown row: the mean, and the least and the greatest over the seeds."""
+    """Write one Markdown row: the mean, and the least and the greatest over the seeds."""
     cells = [variant, name, f"{np.mean(minutes):.0f}"]
     for values in zip(*((s.pixel_auroc, s.best_iou, s.image_auroc) for s in scores), strict=True):
         spread = f" ({min(values):.3f} to {max(values):.3f})" if len(values) > 1 else ""

@@ -3,7 +3,7 @@
     python benchmarks/accuracy.py runs/bottle --data data/mvtec --split synthetic
     python benchmarks/accuracy.py runs/bottle --data data/mvtec --split test
 
-`synthetic` draws defects into the held-out normal images; the default attention is chosen on it.
+`synthetic` paints defects into the held-out normal images; the default map is chosen on it.
 `test` reads the real test split; its numbers are reported and choose nothing.
 """
 
@@ -15,13 +15,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from anomaly_cli.checkpoint import LoadedModel, load_model
 from anomaly_cli.config.train import TrainConfig
 from anomaly_cli.data.mvtec import test_samples, training_images
-from anomaly_cli.data.normal import NormalImages, to_tensor
-from anomaly_cli.data.training_set import open_training_set
-from anomaly_cli.device import resolve_device, seed_everything
-from anomaly_cli.drawing import MapMaker
+from anomaly_cli.detector.checkpoint import LoadedModel, load_model
+from anomaly_cli.detector.device import resolve_device, seed_everything
+from anomaly_cli.detector.mapper import AnomalyMapper
+from anomaly_cli.detector.maps import MapSpec, map_specs
+from anomaly_cli.detector.normal.latents import fit_latents
+from anomaly_cli.detector.predict import to_tensor
 from anomaly_cli.files.images import (
     Mask,
     RGBImage,
@@ -30,18 +31,19 @@ from anomaly_cli.files.images import (
     resize_image,
     resize_mask,
 )
-from anomaly_cli.maps import MapSpec, map_specs
-from anomaly_cli.metrics.counts import ExactCounts
 from anomaly_cli.metrics.detection import image_metrics, pixel_metrics
-from anomaly_cli.normality import normal_statistics
-from models.networks import one_class_vae
+from anomaly_cli.metrics.images import PixelPool, rank_pixels, sort_pixels
+from anomaly_cli.training.dataset import open_training_set
+from anomaly_cli.training.images import NormalImages
+from models.activations import Encoder
+from models.build import one_class_vae
 
 BATCH = 16
 Pair = tuple[RGBImage, Mask]  # (S, S, 3), (S, S)
 
 
 def synthetic_pairs(loaded: LoadedModel, data: Path) -> Iterator[Pair]:
-    """The images that chose the map of the model: held-out normals, with and without a defect."""
+    """Yield the images that chose the map: held-out normal ones, with and without a defect."""
     record = loaded.record
     settings = {name: record.training[name] for name in ("held_out", "seed", "augmentation")}
     config = TrainConfig(
@@ -52,7 +54,7 @@ def synthetic_pairs(loaded: LoadedModel, data: Path) -> Iterator[Pair]:
 
 
 def test_pairs(loaded: LoadedModel, data: Path) -> Iterator[Pair]:
-    """The real test split at the network's size."""
+    """Yield the real test split at the network's size."""
     size = loaded.record.model.image_size
     for sample in test_samples(data, loaded.record.category):
         image = resize_image(read_image(sample.path), size, size)
@@ -62,8 +64,8 @@ def test_pairs(loaded: LoadedModel, data: Path) -> Iterator[Pair]:
         yield image, mask
 
 
-def random_maker(loaded: LoadedModel, data: Path, device: torch.device) -> MapMaker:
-    """The same network with fresh weights; batch norm has seen the normal images."""
+def random_mapper(loaded: LoadedModel, data: Path, device: torch.device) -> AnomalyMapper:
+    """Make the network anew with random weights; batch norm has seen the normal images."""
     record = loaded.record
     seed_everything(0)
     vae = one_class_vae(record.model)
@@ -73,20 +75,14 @@ def random_maker(loaded: LoadedModel, data: Path, device: torch.device) -> MapMa
         for batch in images.batches(16):
             vae(batch)
     vae.eval()
-    with_half = record.model.has_scales
-    statistics = normal_statistics(
-        vae.encoder,  # type: ignore[arg-type]
-        images.batches(16),
-        with_half=with_half,
-    )
-    statistics = statistics._replace(
-        appearance=record.statistics.appearance, context=record.statistics.context
-    )
-    return MapMaker(vae, statistics, record.model.image_size, device, settings=record.settings)
+    encoder: Encoder = vae.encoder  # type: ignore[assignment]
+    attention = fit_latents(encoder, images.batches(16), with_half=record.model.has_scales)
+    statistics = record.statistics._replace(attention=attention)
+    return AnomalyMapper(vae, statistics, record.model.image_size, device, settings=record.settings)
 
 
 class Score(NamedTuple):
-    """What a map reaches on some pairs."""
+    """Metrics of one map on some pairs."""
 
     pixel_auroc: float
     best_iou: float  # at the best threshold for these pairs
@@ -96,22 +92,22 @@ class Score(NamedTuple):
 
 
 def score_maps(
-    maker: MapMaker, specs: Sequence[MapSpec], pairs: Sequence[Pair]
+    mapper: AnomalyMapper, specs: Sequence[MapSpec], pairs: Sequence[Pair]
 ) -> dict[MapSpec, Score]:
     """Compare every map with the masks."""
-    counts = {spec: ExactCounts() for spec in specs}
+    pools: dict[MapSpec, list[PixelPool]] = {spec: [] for spec in specs}
     maxima: dict[MapSpec, list[float]] = {spec: [] for spec in specs}
     labels = np.array([mask.any() for _image, mask in pairs])
     for start in range(0, len(pairs), BATCH):
         batch = pairs[start : start + BATCH]
-        drawn = maker(to_tensor(np.stack([image for image, _mask in batch])), specs)
-        for spec, maps in drawn.items():
-            for anomaly_map, (_image, mask) in zip(maps.numpy(), batch, strict=True):
-                counts[spec].update(anomaly_map, mask)
+        computed = mapper(to_tensor(np.stack([image for image, _mask in batch])), specs)
+        for spec, maps in computed.items():
+            for anomaly_map, (_image, mask) in zip(maps, batch, strict=True):
+                pools[spec].append(sort_pixels(anomaly_map, mask).pixels)
                 maxima[spec].append(float(anomaly_map.max()))
     scores = {}
     for spec in specs:
-        pixels = pixel_metrics(counts.pop(spec).ranking())
+        pixels = pixel_metrics(rank_pixels(pools.pop(spec)))
         images = image_metrics(np.array(maxima[spec]), labels)
         scores[spec] = Score(
             pixels.pixel_auroc, pixels.best_iou, pixels.aupro, images.image_auroc, maxima[spec]
@@ -120,12 +116,12 @@ def score_maps(
 
 
 def print_table(
-    title: str, maker: MapMaker, specs: Sequence[MapSpec], pairs: Sequence[Pair]
+    title: str, mapper: AnomalyMapper, specs: Sequence[MapSpec], pairs: Sequence[Pair]
 ) -> None:
     """Score every map on the pairs and print one Markdown row for each."""
     print(f"\n{title}\n\n| map | pixel AUROC | best IoU (oracle) | AU-PRO 0.3 | image AUROC |")
     print("| --- | --- | --- | --- | --- |")
-    for spec, score in score_maps(maker, specs, pairs).items():
+    for spec, score in score_maps(mapper, specs, pairs).items():
         figures = " | ".join(f"{value:.3f}" for value in score[:4])
         print(f"| {spec} | {figures} |", flush=True)
 
@@ -147,15 +143,15 @@ def main() -> None:
         (synthetic_pairs if options.split == "synthetic" else test_pairs)(loaded, options.data)
     )
     size, settings = record.model.image_size, record.settings
-    maker = MapMaker(loaded.vae, record.statistics, size, device, settings=settings)
+    mapper = AnomalyMapper(loaded.vae, record.statistics, size, device, settings=settings)
     title = f"{record.category}, {options.split} split, {len(pairs)} images"
     wanted = (options.layers or ",".join(record.model.layers)).split(",")
     specs = [spec for spec in map_specs(record.model) if spec.layer is None or spec.layer in wanted]
-    print_table(f"{title}: trained", maker, specs, pairs)
+    print_table(f"{title}: trained", mapper, specs, pairs)
     if options.random:
-        maker = random_maker(loaded, options.data, device)
+        mapper = random_mapper(loaded, options.data, device)
         unfused = [spec for spec in specs if not spec.is_fused]
-        print_table(f"{title}: random weights", maker, unfused, pairs)
+        print_table(f"{title}: random weights", mapper, unfused, pairs)
 
 
 if __name__ == "__main__":

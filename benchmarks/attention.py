@@ -18,10 +18,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from anomaly_cli.device import resolve_device, seed_everything
-from anomaly_cli.mixture_fit import COMPONENTS
-from models.activations import activate, local_latents
-from models.appearance import (
+from anomaly_cli.detector.device import resolve_device, seed_everything
+from anomaly_cli.detector.normal.appearance import (
     GRID,
     KINDS,
     NEAR,
@@ -30,14 +28,15 @@ from models.appearance import (
     PlaceAppearance,
     appearance_map,
 )
-from models.attention import anomaly_attention_maps, supports
-from models.config import SUMMED, Attention, VAEConfig
-from models.context import GRIDS, NormalContext, context_maps
+from anomaly_cli.detector.normal.context import GRIDS, NormalContext, context_maps
+from anomaly_cli.detector.normal.mixture import COMPONENTS, Mixture
+from models.activations import activate, local_latents
+from models.attention import anomaly_maps_of_layers
+from models.config import EXACT, SUMMED, Attention, VAEConfig
 from models.gradients import Weighting, signed_maps
-from models.mixture import Mixture
 from models.resnet import ResNet18Encoder, resnet18_vae
-from models.statistics import LatentStatistics, LocalStatistics, NormalStatistics
-from models.vae import Posterior
+from models.statistics import AttentionStatistics, LatentStatistics, LocalStatistics
+from models.vae import PooledHead, Posterior
 
 # GFLOP of the encoder above each layer, and of the whole forward pass, at 256 px (torch's counter).
 ABOVE = {"layer1": 3.221, "layer2": 2.147, "layer3": 1.074}
@@ -58,15 +57,15 @@ def ratio(function: Callable[[], object], base: Callable[[], object], repeats: i
     return statistics.median(seconds(function) / seconds(base) for _ in range(repeats))
 
 
-def random_statistics(encoder: ResNet18Encoder, images: Tensor) -> NormalStatistics:
-    """Of the right shapes: speed does not depend on the values."""
+def random_statistics(encoder: ResNet18Encoder, images: Tensor) -> AttentionStatistics:
+    """Make statistics of the right shapes: speed does not depend on the values."""
     latents = encoder.mu.out_features
     one = torch.ones(latents, device=images.device)
     layer = encoder.layers[-1]
     activation = activate(encoder, images[:1], layer, with_half=True)
     assert activation.half is not None  # noqa: S101 - it was asked for
     local, half = (_of_shape(local_latents(part)[0]) for part in (activation, activation.half))
-    return NormalStatistics(LatentStatistics(0 * one, one), local, half)
+    return AttentionStatistics(LatentStatistics(0 * one, one), local, half)
 
 
 def _of_shape(latents: Tensor) -> LocalStatistics:
@@ -84,21 +83,21 @@ def bench_definitions(config: VAEConfig, images: Tensor, repeats: int) -> None:
     all_statistics = random_statistics(encoder, images)
     layers = encoder.layers[::-1] if config.neck == "none" else encoder.layers[-1:]
     for layer in layers:
-        is_closed = encoder.closed_head(layer) is not None
+        head = encoder.closed_head(layer)
         for attention in Attention:
-            if not supports(encoder, attention, layer):
+            if attention in EXACT and not isinstance(head, PooledHead):
                 continue
 
             def draw(attention: Attention = attention, layer: str = layer) -> None:
                 with_half = attention is Attention.EXACT_SCALES
                 activation = activate(encoder, images, layer, with_half=with_half)
-                anomaly_attention_maps(activation, [attention], all_statistics, (256, 256))
+                anomaly_maps_of_layers([(activation, [attention])], all_statistics, (256, 256))
 
             products = 1 if attention in SUMMED else config.latent_dim
-            floor = 1.0 if is_closed else 1 + products * ABOVE[layer] / FORWARD
+            floor = 1.0 if head is not None else 1 + products * ABOVE[layer] / FORWARD
             if attention is Attention.EXACT_SCALES:
                 floor = 1.25  # a quarter of the pixels once more
-            bar = (1.10 if is_closed else 1.15) * floor
+            bar = (1.10 if head is not None else 1.15) * floor
             cost = ratio(draw, bare, repeats)
             verdict = "ok" if cost <= bar else "over"
             print(
@@ -108,7 +107,7 @@ def bench_definitions(config: VAEConfig, images: Tensor, repeats: int) -> None:
 
 
 def bench_appearance(images: Tensor, repeats: int) -> None:
-    """The map that needs no network, in terms of the encoder's forward pass."""
+    """Time the maps that need no network, in terms of the encoder's forward pass."""
     seed_everything(0)
     encoder = resnet18_vae(VAEConfig()).encoder.to(images.device).eval()
     device = images.device
@@ -130,16 +129,16 @@ def bench_appearance(images: Tensor, repeats: int) -> None:
         whitening = torch.eye(len(KINDS), device=device).expand(grid, grid, -1, -1)
         return NormalContext(mean, whitening, torch.eye(count, device=device), whitening)
 
-    def drawn(normal: NormalAppearance) -> Callable[[], Tensor]:
+    def map_with(normal: NormalAppearance) -> Callable[[], Tensor]:
         return partial(appearance_map, images, normal)
 
     rows: dict[str, tuple[Callable[[], Tensor], float, float]] = {
-        # 20 operations a pixel and 12 x 12 at each of 4096 places, of 4.8 GFLOP: the bytes tell.
-        "appearance": (drawn(places(NEAR)), 0.001, 0.15),
-        "appearance, wide": (drawn(places(WIDE)), 0.002, 0.25),
+        # 20 operations a pixel and 12 x 12 at each of 4096 places, of 4.8 GFLOP: bytes decide.
+        "appearance": (map_with(places(NEAR)), 0.001, 0.15),
+        "appearance, wide": (map_with(places(WIDE)), 0.002, 0.25),
         # 157 or 343 monomials of each place with 128 kinds of places: 0.16 and 0.36 GFLOP.
-        "appearance, any place": (drawn(mixture(NEAR)), 0.035, 0.30),
-        "appearance, any place, wide": (drawn(mixture(WIDE)), 0.076, 0.55),
+        "appearance, any place": (map_with(mixture(NEAR)), 0.035, 0.30),
+        "appearance, any place, wide": (map_with(mixture(WIDE)), 0.076, 0.55),
         # As many operations a pixel, and twice 384^2 + 1536^2 products an image: 0.010 GFLOP.
         "context": (partial(context_maps, images, list(map(context, GRIDS))), 0.002, 0.15),
     }
@@ -179,7 +178,7 @@ class MeanOnly(nn.Module):
 
 
 def other_tool(encoder: ResNet18Encoder, images: Tensor, layer: str) -> Callable[[], object] | None:
-    """The same maps by jacobgil's pytorch-grad-cam, if it is installed."""
+    """Return a call of jacobgil's pytorch-grad-cam for these maps, if it is installed."""
     try:
         from pytorch_grad_cam import GradCAM
         from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget

@@ -14,18 +14,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from anomaly_cli.data.augmentation import Augmentation, augment
 from anomaly_cli.data.defects import WEIGHTS, DefectKind, DefectPainter, TrainingPainter
 from anomaly_cli.data.mvtec import training_images
 from anomaly_cli.data.photographs import Split, draw_normal
 from anomaly_cli.files.images import RGBImage, read_image, resize_image
+from anomaly_cli.training.augmentation import Augmentation, augment
 
 NORMALS = 24
 BARS = {128: 4.0, 256: 12.0}  # ms by side
 
 
 def load_normals(options: argparse.Namespace, size: int) -> list[RGBImage]:
-    """Some normal images (size, size, 3)."""
+    """Read or draw some normal images (size, size, 3)."""
     if options.data is None:
         generator = np.random.default_rng(0)
         return [

@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from anomaly_cli.config.disentangle import DisentangleConfig
-from anomaly_cli.data.dsprites import SpriteImages, open_dsprites
-from anomaly_cli.device import resolve_device, seed_everything
-from anomaly_cli.disentangling.training import Trainer
+from anomaly_cli.detector.device import resolve_device, seed_everything
+from anomaly_cli.disentangle.dsprites import SpriteImages, open_dsprites
+from anomaly_cli.disentangle.training import Trainer
 from models.activations import Activation
 from models.conv import conv_vae
 from models.discriminator import Discriminator, permute_dims
@@ -47,10 +47,10 @@ def ratio(function: Step, base: Step, repeats: int) -> float:
 
 
 class DoubleBackward(Trainer):
-    """The same loss as most code would have it: derivatives that are differentiated again."""
+    """Computes the loss as most code does: derivatives are differentiated again."""
 
     def overlap(self, activation: Activation, draw: tuple[int, int]) -> Tensor:
-        """The attention disentanglement loss of each image, (B,)."""
+        """Compute the attention disentanglement loss of each image, (B,)."""
         features, mu = activation.features, activation.posterior.mu
         is_random = self.objective.pairs == "random"
         maps = []
@@ -102,7 +102,7 @@ class BareLoop:
 def make_step(
     kind: type[Trainer], config: DisentangleConfig, sprites: SpriteImages, device: torch.device
 ) -> tuple[Trainer, Step]:
-    """A trainer, and its next step as a call, the drawing of the images included."""
+    """Make a trainer, and a call of its next step that draws the images too."""
     seed_everything(config.seed)
     trainer = kind(conv_vae(config.model), sprites, config.objective(config.method), config, device)
 

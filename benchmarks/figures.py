@@ -12,24 +12,24 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from accuracy import random_maker
+from accuracy import random_mapper
 
-from anomaly_cli.checkpoint import load_model
 from anomaly_cli.data.mvtec import test_samples
-from anomaly_cli.data.normal import to_tensor
-from anomaly_cli.drawing import MapMaker
+from anomaly_cli.detector.checkpoint import load_model
+from anomaly_cli.detector.mapper import AnomalyMapper
+from anomaly_cli.detector.maps import MapSpec, parse_map_spec
+from anomaly_cli.detector.predict import to_tensor
 from anomaly_cli.files.images import RGBImage, read_image, resize_image, write_png
-from anomaly_cli.maps import MapSpec, parse_map_spec
-from anomaly_cli.rendering import heat_levels, overlay
-from anomaly_cli.sheets import HEADING, below, beside, margin, text_line
+from anomaly_cli.pictures.colours import heat_levels, overlay
+from anomaly_cli.pictures.layout import HEADING, below, beside, margin, text_line
 
 IMAGES, LATENTS = 3, 7
 TILE = 160  # pixels
 
 
-def draw_rows(maker: MapMaker, spec: MapSpec, images: list[RGBImage], title: str) -> RGBImage:
-    """A title, and a row of tiles for each image."""
-    maps = maker.with_latents(to_tensor(np.stack(images)), spec).latent_maps[:, :LATENTS].numpy()
+def draw_rows(mapper: AnomalyMapper, spec: MapSpec, images: list[RGBImage], title: str) -> RGBImage:
+    """Draw a title, and a row of tiles for each image."""
+    maps = mapper.with_latents(to_tensor(np.stack(images)), spec).latent_maps[:, :LATENTS].numpy()
     rows = [text_line(title, HEADING)]
     for image, of_image in zip(images, maps, strict=True):
         tile = resize_image(image, TILE, TILE)
@@ -58,13 +58,13 @@ def main() -> None:
     chosen = samples[:: max(1, len(samples) // IMAGES)][:IMAGES]
     images = [resize_image(read_image(sample.path), size, size) for sample in chosen]
     cpu = torch.device("cpu")
-    makers = {
-        f"{spec}, latents 0 to {LATENTS - 1}, trained": MapMaker(
+    mappers = {
+        f"{spec}, latents 0 to {LATENTS - 1}, trained": AnomalyMapper(
             loaded.vae, record.statistics, size, cpu
         ),
-        f"{spec}, random weights": random_maker(loaded, options.data, cpu),
+        f"{spec}, random weights": random_mapper(loaded, options.data, cpu),
     }
-    rows = [draw_rows(maker, spec, images, title) for title, maker in makers.items()]
+    rows = [draw_rows(mapper, spec, images, title) for title, mapper in mappers.items()]
     write_png(options.output, margin(below(rows)))
 
 

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -23,8 +23,10 @@ from numpy.typing import NDArray
 from skimage.measure import label, regionprops
 from sklearn.metrics import roc_auc_score
 
-from anomaly_cli.metrics.counts import ExactCounts, PixelCounts, StreamingCounts
+from anomaly_cli.metrics.counts import StreamingCounts
 from anomaly_cli.metrics.detection import PixelMetrics, pixel_metrics
+from anomaly_cli.metrics.images import PixelPool, rank_pixels, sort_pixels
+from anomaly_cli.metrics.ranking import Ranking
 
 FPR_LIMIT = 0.3
 THRESHOLDS = 200  # of the loop over regionprops
@@ -35,11 +37,36 @@ Masks = NDArray[np.bool_]  # (N, H, W)
 
 
 class Measurement(NamedTuple):
-    """What one process reports."""
+    """Measurements of one process."""
 
     seconds: float  # median
     added_mib: float  # peak above the maps
     metrics: dict[str, float]
+
+
+class PixelCounts(Protocol):
+    """Counts that take one image after another."""
+
+    def add(self, pixels: PixelPool) -> None:
+        """Count one image whose pixels are sorted already."""
+
+    def ranking(self) -> Ranking:
+        """Rank all pixels counted so far."""
+
+
+class ExactCounts:
+    """All pixels, as an exact evaluation keeps them."""
+
+    def __init__(self) -> None:
+        self.pools: list[PixelPool] = []
+
+    def add(self, pixels: PixelPool) -> None:
+        """Keep the pixels of one image."""
+        self.pools.append(pixels)
+
+    def ranking(self) -> Ranking:
+        """Rank all pixels."""
+        return rank_pixels(self.pools)
 
 
 def draw_samples(count: int, size: int) -> Iterator[tuple[Maps, Masks]]:
@@ -58,7 +85,7 @@ def draw_samples(count: int, size: int) -> Iterator[tuple[Maps, Masks]]:
 def count_all(counts: PixelCounts, maps: Maps, masks: Masks) -> dict[str, float]:
     """AUROC, AP, best F1, best IoU and AU-PRO from counts."""
     for anomaly_map, mask in zip(maps, masks, strict=True):
-        counts.update(anomaly_map, mask)
+        counts.add(sort_pixels(anomaly_map, mask).pixels)
     return flatten(pixel_metrics(counts.ranking(), fpr_limit=FPR_LIMIT))
 
 
@@ -74,7 +101,7 @@ def auroc_of_sklearn(maps: Maps, masks: Masks) -> dict[str, float]:
 
 
 def aupro_of_regionprops(maps: Maps, masks: Masks) -> dict[str, float]:
-    """The loop of many repositories: at each threshold, the overlap of each region."""
+    """Loop over thresholds and regions, as many repositories do, for the overlap of each."""
     for threshold in np.linspace(maps.min(), maps.max(), THRESHOLDS)[:THRESHOLDS_RUN]:
         called = maps > threshold
         overlaps = [
@@ -149,10 +176,10 @@ def run_on_arrays(method: str, count: int, size: int, repeats: int) -> Measureme
 def run_on_stream(counts: PixelCounts, count: int, size: int) -> Measurement:
     """Measure counts on maps that come one by one, as from a model; the time includes drawing."""
     for anomaly_map, mask in draw_samples(1, size):
-        ExactCounts().update(anomaly_map, mask)  # what one map costs is not the counts' doing
+        sort_pixels(anomaly_map, mask)  # the memory for one map is not that of the counts
     before, start = peak_mib(), time.perf_counter()
     for anomaly_map, mask in draw_samples(count, size):
-        counts.update(anomaly_map, mask)
+        counts.add(sort_pixels(anomaly_map, mask).pixels)
     metrics = flatten(pixel_metrics(counts.ranking(), fpr_limit=FPR_LIMIT))
     return Measurement(time.perf_counter() - start, rise_above(before), metrics)
 

@@ -71,7 +71,7 @@ def draw_category(root: Path, name: str, *, size: int) -> None:
 
 
 class Measurement(NamedTuple):
-    """Of one evaluation, start of the process included."""
+    """Measure one evaluation, start of the process included."""
 
     seconds: float
     processor_seconds: float
@@ -91,7 +91,7 @@ def run_report(root: Path, options: Sequence[str]) -> Measurement:
 
 
 def _processor_seconds() -> float:
-    """Of all child processes so far."""
+    """Return the processor time of all child processes so far."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 

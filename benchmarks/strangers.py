@@ -41,7 +41,7 @@ class Drawn(NamedTuple):
 
 
 class Category(NamedTuple):
-    """What draws normal images, and defects of each type."""
+    """Draws normal images, and defects of each type."""
 
     normal: Callable[[Random], Array]
     defect: Callable[[Random, str], Drawn]
@@ -104,14 +104,14 @@ class Screw(NamedTuple):
     metal: NDArray[np.bool_]
 
     def place(self, along: float, across: float) -> NDArray[np.float64]:
-        """A place of the image (x, y) by that on the screw."""
+        """Compute a place of the image (x, y) from that on the screw."""
         cosine, sine = np.cos(self.angle), np.sin(self.angle)
         offset = (along * cosine - across * sine, along * sine + across * cosine)
         return np.add(self.centre, offset)
 
 
 def lay_screw(g: Random) -> Screw:
-    """A screw at any angle."""
+    """Lay a screw at any angle."""
     angle = g.uniform(0, 2 * np.pi)
     centre = SIDE / 2 + g.uniform(-25, 25, 2)
     u, v = rotated(XX - centre[0], YY - centre[1], angle)
@@ -137,7 +137,7 @@ class Nut(NamedTuple):
 
 
 def lay_nut(g: Random) -> Nut:
-    """A nut at any angle, a little larger or smaller."""
+    """Lay a nut at any angle, a little larger or smaller."""
     angle, radius = g.uniform(0, 2 * np.pi), g.uniform(68, 76)
     centre = SIDE / 2 + g.uniform(-25, 25, 2)
     u, v = rotated(XX - centre[0], YY - centre[1], angle)
@@ -157,13 +157,13 @@ def lay_nut(g: Random) -> Nut:
 
 
 def blob(g: Random, radius: float, centre: NDArray[np.float64] | None = None) -> NDArray[np.bool_]:
-    """A spot with a ragged edge."""
+    """Draw a spot with a ragged edge."""
     x, y = g.uniform(45, SIDE - 45, 2) if centre is None else centre
     return np.asarray(np.hypot(XX - x, YY - y) + noise(g, 6) * radius * 0.25 < radius)
 
 
 def curve(g: Random, width: int) -> Array:
-    """A winding line, in [0, 1]."""
+    """Draw a winding line, in [0, 1]."""
     mask = np.zeros((SIDE, SIDE), np.uint8)
     point, heading = g.uniform(40, SIDE - 40, 2), g.uniform(0, 6.28)
     points = [point]
@@ -176,17 +176,17 @@ def curve(g: Random, width: int) -> Array:
 
 
 def soft(mask: NDArray[np.bool_]) -> Array:
-    """A mask with an edge of a few pixels."""
+    """Soften the edge of a mask over a few pixels."""
     return np.asarray(cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 1.2), np.float32)
 
 
 def blend(image: Array, weight: Array, value: object) -> Array:
-    """A colour, or an image, over an image."""
+    """Blend a colour, or an image, over an image."""
     return image * (1 - weight[..., None]) + np.asarray(value, np.float32) * weight[..., None]
 
 
 def warp(g: Random, image: Array, centre: NDArray[np.float64], radius: float, by: float) -> Array:
-    """An image that is pushed aside about a place."""
+    """Push an image aside around a place."""
     angle = g.uniform(0, 6.28)
     push = np.exp(-((XX - centre[0]) ** 2 + (YY - centre[1]) ** 2) / (2 * radius * radius))
     x, y = XX + by * np.cos(angle) * push, YY + by * np.sin(angle) * push
@@ -202,19 +202,19 @@ def warp(g: Random, image: Array, centre: NDArray[np.float64], radius: float, by
 
 
 def changed(image: Array, before: Array) -> Drawn:
-    """The image, and where it differs clearly from what it was."""
+    """Mark where an image differs clearly from what it was."""
     differs = (np.abs(image - before).max(-1) > 12).astype(np.uint8)
     closed = cv2.morphologyEx(differs, cv2.MORPH_CLOSE, np.ones((7, 7), np.uint8))
     return Drawn(image, np.asarray(closed > 0))
 
 
 def tint(image: Array, mask: NDArray[np.bool_], loss: tuple[float, ...]) -> Array:
-    """An image that lacks a share of each colour."""
+    """Take a share of each colour from an image."""
     return np.asarray(image * (1 - soft(mask)[..., None] * np.array(loss)))
 
 
 def spoil_carpet(g: Random, kind: str) -> Drawn:
-    """A hole, a loose thread, a stain or a cut."""
+    """Draw a hole, a loose thread, a stain or a cut."""
     image = carpet(g)
     if kind == "hole":
         mask = blob(g, g.uniform(6, 16))
@@ -230,7 +230,7 @@ def spoil_carpet(g: Random, kind: str) -> Drawn:
 
 
 def spoil_leather(g: Random, kind: str) -> Drawn:
-    """A fold, a poke, glue or a stain."""
+    """Draw a fold, a poke, glue or a stain."""
     image = leather(g)
     if kind == "fold":
         line = cv2.GaussianBlur(curve(g, 9), (0, 0), 3)
@@ -249,7 +249,7 @@ def spoil_leather(g: Random, kind: str) -> Drawn:
 
 
 def spoil_grid(g: Random, kind: str) -> Drawn:
-    """A bent or broken bar, metal or glue."""
+    """Draw a bent or broken bar, metal or glue."""
     image = grid(g)
     centre = g.uniform(60, SIDE - 60, 2)
     if kind == "bent":
@@ -265,7 +265,7 @@ def spoil_grid(g: Random, kind: str) -> Drawn:
 
 
 def spoil_screw(g: Random, kind: str) -> Drawn:
-    """A scratched head, a bent tip, a damaged thread or a dent below the head."""
+    """Draw a scratched head, a bent tip, a damaged thread or a dent below the head."""
     screw = lay_screw(g)
     if kind == "scratch":
         centre = screw.place(-68 + g.uniform(-5, 5), g.uniform(-12, 12))
@@ -282,7 +282,7 @@ def spoil_screw(g: Random, kind: str) -> Drawn:
 
 
 def spoil_nut(g: Random, kind: str) -> Drawn:
-    """A scratch, a chip in the rim, rust or a dent."""
+    """Draw a scratch, a chip in the rim, rust or a dent."""
     nut = lay_nut(g)
     turn = g.uniform(0, 2 * np.pi)
     place = nut.centre + g.uniform(45, 60) * np.array([np.cos(turn), np.sin(turn)])

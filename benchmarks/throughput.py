@@ -25,26 +25,28 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from anomaly_cli import console
-from anomaly_cli.calibration import calibrate_map
-from anomaly_cli.checkpoint import ModelRecord, save_model
 from anomaly_cli.commands import localize
 from anomaly_cli.config.commands import LocalizeConfig, MapConfig
 from anomaly_cli.config.train import TrainConfig
-from anomaly_cli.context_fit import fit_context
-from anomaly_cli.data.augmentation import BY_CATEGORY
-from anomaly_cli.data.normal import NormalImages
+from anomaly_cli.config.values import ThresholdRule
 from anomaly_cli.data.photographs import Split, draw_normal
-from anomaly_cli.device import resolve_device, seed_everything
-from anomaly_cli.drawing import MapMaker
+from anomaly_cli.detector.calibration import calibrate_map
+from anomaly_cli.detector.checkpoint import ModelRecord, save_model
+from anomaly_cli.detector.device import resolve_device, seed_everything
+from anomaly_cli.detector.fusion import MapSettings, fit_fusions
+from anomaly_cli.detector.mapper import AnomalyMapper
+from anomaly_cli.detector.maps import MapSpec, fuse_with, map_specs
+from anomaly_cli.detector.normal.appearance import NEAR, fit_places
+from anomaly_cli.detector.normal.context import fit_context
+from anomaly_cli.detector.normal.latents import fit_latents
+from anomaly_cli.detector.normal.statistics import NormalStatistics
 from anomaly_cli.files.images import write_png
-from anomaly_cli.fusion import MapSettings, fit_fusions
-from anomaly_cli.maps import FUSED_SCALES, MapSpec, map_specs
-from anomaly_cli.normality import normal_statistics, place_appearance
-from anomaly_cli.objectives import PlainObjective
-from anomaly_cli.training import StepStats, Trainer
-from models.activations import halve
-from models.appearance import NEAR
+from anomaly_cli.training.augmentation import BY_CATEGORY
+from anomaly_cli.training.images import NormalImages
+from anomaly_cli.training.loop import StepStats, Trainer
+from anomaly_cli.training.objectives import PlainObjective
+from models.activations import Encoder, halve
+from models.build import one_class_vae
 from models.config import Attention, OneClassConfig, VAEConfig
 from models.losses import vae_loss_terms
 from models.resnet import resnet18_vae
@@ -130,36 +132,30 @@ def bare_training(config: VAEConfig, images: torch.Tensor, steps: int) -> Callab
     return lambda: steps * len(images) / seconds(loop)
 
 
-def guided_config() -> OneClassConfig:
-    """The network that `train` has by default."""
-    return TrainConfig().network
-
-
-def save_untrained(path: Path, config: VAEConfig, spec: MapSpec) -> VAE:
-    """A model file with fresh weights, which speed does not depend on. Returns the model."""
+def save_untrained(path: Path, config: OneClassConfig, spec: MapSpec) -> VAE:
+    """Write a model with random weights, on which speed does not depend, and return it."""
     seed_everything(0)
-    vae = resnet18_vae(config).eval()
+    vae = one_class_vae(config).eval()
     calibration = calibrate_map([np.linspace(0, 1e-3, 64, dtype=np.float32).reshape(8, 8)], 8)
     images = [torch.rand(4, 3, config.image_size, config.image_size)]
-    statistics = normal_statistics(
-        vae.encoder,  # type: ignore[arg-type]
-        images,
-        with_half=config.has_scales,
-    )
-    statistics = statistics._replace(
-        appearance=place_appearance(images, NEAR), context=fit_context(images, images)
+    encoder: Encoder = vae.encoder  # type: ignore[assignment]
+    statistics = NormalStatistics(
+        attention=fit_latents(encoder, images, with_half=config.has_scales),
+        appearance=fit_places(images, NEAR),
+        context=fit_context(images, images),
     )
     settings = MapSettings()
     if spec.is_fused:
-        maker = MapMaker(vae, statistics, config.image_size, torch.device("cpu"))
-        settings = MapSettings(0.0, fit_fusions(maker.draw, images, images, [spec], [0.0], 64)[0.0])
+        mapper = AnomalyMapper(vae, statistics, config.image_size, torch.device("cpu"))
+        fusions = fit_fusions(mapper.components, images, images, [spec], [0.0], 64)[0.0]
+        settings = MapSettings(0.0, fusions)
     record = ModelRecord(
         category="gravel",
         model=config,
         statistics=statistics,
         calibrations={str(each): calibration for each in map_specs(config)},
         default_map=str(spec),
-        default_threshold="max",
+        default_threshold=ThresholdRule("max"),
         default_scores="raw",
         settings=settings,
         latent_kinds=(),
@@ -175,9 +171,11 @@ def bench_localize(
 ) -> None:
     """Images per second of `localize` with all its outputs, against the bare network."""
     model = folder / "model.safetensors"
-    config = guided_config() if is_guided else VAEConfig()
-    source = FUSED_SCALES if is_guided else Attention.EXACT_POSITION.value
-    vae = save_untrained(model, config, MapSpec(source, config.layers[-1])).to(device)
+    config = TrainConfig().network if is_guided else VAEConfig()
+    exact = Attention.EXACT_SCALES if is_guided else Attention.EXACT_POSITION
+    spec = MapSpec(exact.value, config.layers[-1])
+    spec = fuse_with(spec) if is_guided else spec
+    vae = save_untrained(model, config, spec).to(device)
     write_images(folder / f"images{size}", count, size)
     settings = LocalizeConfig(
         model=model,
@@ -207,7 +205,7 @@ def bench_localize(
 
         return count / seconds(loop)
 
-    name = f"localize {count} images of {size} px with {source}, images/s"
+    name = f"localize {count} images of {size} px with {spec.source}, images/s"
     has_bar = size == 256 and not is_guided
     report(name, ">= 0.80" if has_bar else "-", *paired(tool, bare, repeats))
 
@@ -235,7 +233,6 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
     device = resolve_device(options.device)
-    console.configure(quiet=True)
     repeats = 2 if options.quick else 5
     print(
         f"{device}, {torch.get_num_threads()} threads, 256 px, batch {BATCH}, median of {repeats}\n"

@@ -1,6 +1,6 @@
-"""What of an encoder attention watches: the activation of a layer, and the posterior above it.
+"""Activations of the encoder that attention reads, and the posterior as a function of them.
 
-No hooks: the encoder hands out its stages by name.
+There are no hooks: the encoder returns its stages by name.
 """
 
 from collections.abc import Collection, Sequence
@@ -10,32 +10,31 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.heads import ClosedHead, PooledHead
-from models.vae import Posterior
+from models.vae import ClosedHead, PooledHead, Posterior
 
 
 class Encoder(Protocol):
-    """What attention asks of an encoder: its stages by name, and the rest above each."""
+    """Interface of an encoder that attention needs: its stages by name, and the posterior."""
 
     training: bool
-    layers: tuple[str, ...]  # target layers, the last one last
+    layers: tuple[str, ...]  # target layers, from the first to the last
     mu: nn.Linear  # the head of the posterior mean
 
     def features(self, images: Tensor, layer: str, /) -> list[Tensor]:
-        """Activations up to `layer`, the target last."""
+        """Compute the activations up to `layer`; the last item is that of `layer`."""
 
     def ascend(self, features: list[Tensor], layer: str, /) -> list[Tensor]:
-        """What `features` gives of `layer`, from what it gave of the layer below."""
+        """Compute the `features` of `layer` from those of the layer below."""
 
     def posterior(self, features: list[Tensor], layer: str, /) -> Posterior:
-        """The part of the encoder above `layer`."""
+        """Compute the posterior from the `features` of `layer`."""
 
     def closed_head(self, layer: str, /) -> ClosedHead | None:
-        """The head, where nothing else lies above `layer`."""
+        """Return the head if nothing else lies above `layer`, else None."""
 
 
 class Activation(NamedTuple):
-    """The target activation of a batch, with the posterior as a function of it."""
+    """Target activation of a batch, with the posterior as a function of it."""
 
     features: Tensor  # A (B, K, h, w)
     posterior: Posterior
@@ -51,14 +50,14 @@ def activate(
     create_graph: bool = False,
     with_half: bool = False,
 ) -> Activation:
-    """Run the encoder once, and stop at the target layer to watch it.
+    """Run the encoder once, and keep the activation of the target layer.
 
     Args:
         encoder: in eval mode.
         images: (B, C, H, W) in [0, 1].
         layer: target layer, one of `encoder.layers`.
         create_graph: let gradients flow from the maps into the parameters.
-        with_half: also run it on the images at half their side, at a quarter of the cost.
+        with_half: also run the encoder on the images at half their side, at a quarter of the cost.
 
     Raises:
         ValueError: the encoder is in train mode.
@@ -77,17 +76,20 @@ def activate_layers(
     create_graph: bool = False,
     with_half: bool = False,
 ) -> dict[str, Activation]:
-    """The activations of several layers, with one posterior as a function of each of them.
+    """Run the encoder once, and keep the activations of several target layers.
 
-    The same as `activate` gives of one layer after the other, but `shared_signed_maps` then has the
-    gradients in all of them for the cost of those in the first.
+    They share one posterior. `shared_signed_maps` then computes the gradients with respect to all
+    of them at the cost of those with respect to the first.
 
     Args:
         encoder: in eval mode.
         images: (B, C, H, W) in [0, 1].
         layers: target layers, one at least.
         create_graph: let gradients flow from the maps into the parameters.
-        with_half: also run it on the images at half their side, for the last of the layers.
+        with_half: also run the encoder on the images at half their side, for the last layer.
+
+    Returns:
+        Activations by layer.
 
     Raises:
         ValueError: the encoder is in train mode.
@@ -117,18 +119,20 @@ def activate_layers(
 
 
 def _span(ordered: Sequence[str], chosen: Collection[str]) -> tuple[int, int]:
-    """Where the chosen ones begin and end among the ordered ones."""
+    """Find the start and stop of the shortest slice of `ordered` that holds all of `chosen`."""
     places = [ordered.index(name) for name in chosen]
     return min(places), max(places) + 1
 
 
 def halve(images: Tensor) -> Tensor:
-    """Images (B, C, H, W) at half their side, (B, C, H/2, W/2): means of four pixels."""
+    """Shrink images (B, C, H, W) to half their side, (B, C, H/2, W/2), averaging 2 x 2 pixels."""
     return F.avg_pool2d(images, 2)
 
 
 def local_latents(activation: Activation) -> Tensor:
-    """z_i(p) = sum_k W_ik A_k(p) + b_i, (B, D, h, w): contributions whose mean over p is mu_i.
+    """Compute the local latents z_i(p) = sum_k W_ik A_k(p) + b_i, shape (B, D, h, w).
+
+    They are the contributions of the positions p to mu_i, which is their mean.
 
     Raises:
         ValueError: the head is not the global average of the activation.

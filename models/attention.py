@@ -1,9 +1,9 @@
-"""Gradient attention of latents: where in the image does the posterior of each latent look?
+"""Gradient attention: maps of the positions in an image that the posterior of a latent depends on.
 
 Notation: A (B, K, h, w) is the activation of the target layer, mu_i the posterior mean of latent
 i, g_ik(p) = d mu_i / d A_k(p) its gradient at position p. A *weighting* turns gradient and
 activation into a signed map S_i (h, w) of each latent; a *definition* (`Attention`) turns signed
-maps into an anomaly map. `docs/method.md` tells where each comes from.
+maps into an anomaly map. `docs/method.md` gives the source of each.
 
 | definition | signed map S_i(p) | anomaly map M(p) |
 | --- | --- | --- |
@@ -12,12 +12,12 @@ maps into an anomaly map. `docs/method.md` tells where each comes from.
 | hires | sum_k g_ik(p) A_k(p) | mean_i ReLU(S_i) |
 | layercam | sum_k ReLU(g_ik(p)) A_k(p) | mean_i ReLU(S_i) |
 | diff_mahal | as gradcam | mean_i ReLU(d_i S_i), d_i = (mu_i - m_i) / (v_i + sigma_i^2) |
-| official | as gradcam, of sum_i mu_i | the absolute value, after upsampling |
-| diff_sample | as gradcam, of sum_i u_i, u = m - mu + sqrt(v + sigma^2) eps | ReLU |
+| official | S as gradcam, of sum_i mu_i | absolute value of S, after upsampling |
+| diff_sample | S as gradcam, of sum_i u_i, u = m - mu + sqrt(v + sigma^2) eps | ReLU(S) |
 | exact | z_i(p) = sum_k W_ik A_k(p) + b_i; its mean is mu_i | mean_i (z_i - E z_i)^2 / Var z_i |
-| exact_position | the same, with mean and variance of each position | the same |
+| exact_position | as exact | as exact, with E and Var of each position |
 | exact_covariance | u(p) = T(p) (z(p) - E z(p)), decorrelated at each position | mean_i u_i^2 |
-| exact_scales | the same, and v(p) of the image at half its side | mean_i (u_i^2 + v_i^2) / 2 |
+| exact_scales | u(p), and v(p) = u(p) of the image at half its side | mean_i (u_i^2 + v_i^2) / 2 |
 
 T(p) is the symmetric square root of the inverse correlation matrix after scaling to unit variance,
 so that the map is the Mahalanobis distance of z(p) divided by D, and u_i is the decorrelated value
@@ -33,15 +33,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.activations import Activation, Encoder, local_latents
+from models.activations import Activation, local_latents
 from models.config import EXACT, SUMMED, Attention, GradNorm
 from models.gradients import Weighting, shared_signed_maps, signed_maps, sum_weights
-from models.heads import PooledHead
-from models.statistics import LatentStatistics, LocalStatistics, NormalStatistics
+from models.statistics import AttentionStatistics, LatentStatistics, LocalStatistics
 from models.vae import Posterior
 from models.whitening import decorrelate
 
-SHRINKAGE = 0.05  # of the variances per position towards the pooled one
+SHRINKAGE = 0.05  # share of the pooled variance that is added to the variance of each position
 
 PER_LATENT = {
     Attention.GRADCAM: Weighting.MEAN,
@@ -53,23 +52,19 @@ PER_LATENT = {
 
 
 class SumOptions(NamedTuple):
-    """Settings of the definitions that take the gradient of one sum over latents."""
+    """Options of the definitions that take the gradient of one sum over latents."""
 
-    grad_norm: GradNorm = "none"  # of `official`; "batch" is the authors' and mixes images
-    samples: int = 0  # of `diff_sample`; 0 takes the mean, eps = 0
+    grad_norm: GradNorm = "none"  # for `official`; "batch" is the authors', and mixes images
+    samples: int = 0  # draws of eps for `diff_sample`; 0 stands for the mean, eps = 0
     generator: torch.Generator | None = None
 
 
-def supports(encoder: Encoder, attention: Attention, layer: str) -> bool:
-    """Whether a definition exists at a layer: `exact` needs the head to be the global average."""
-    return attention not in EXACT or isinstance(encoder.closed_head(layer), PooledHead)
-
-
 def latent_deviation(posterior: Posterior, statistics: LatentStatistics) -> Tensor:
-    """d_i = (mu_i - m_i) / (v_i + sigma_i^2), shape (B, D): the slope of the squared distance.
+    """Compute the slope of the squared distance, d_i = (mu_i - m_i) / (v_i + sigma_i^2): (B, D).
 
-    Equation 5's difference of two Gaussians has variance v_i + sigma_i^2; minus the logarithm of
-    its density at 0 is (mu_i - m_i)^2 / (2 (v_i + sigma_i^2)), and d_i is its slope in mu_i.
+    The difference of two Gaussians in equation 5 has the variance v_i + sigma_i^2. Minus the
+    logarithm of its density at 0 is (mu_i - m_i)^2 / (2 (v_i + sigma_i^2)) plus terms without
+    mu_i, and d_i is its slope in mu_i.
     """
     return (posterior.mu - statistics.mean) / (statistics.variance + posterior.logvar.exp())
 
@@ -77,22 +72,26 @@ def latent_deviation(posterior: Posterior, statistics: LatentStatistics) -> Tens
 def latent_attention_maps(
     activation: Activation,
     attention: Attention,
-    statistics: NormalStatistics,
+    statistics: AttentionStatistics,
     *,
     signed: Tensor | None = None,
     create_graph: bool = False,
 ) -> Tensor:
-    """Attention map of each latent, (B, D, h, w), not negative; their mean is the anomaly map.
+    """Compute the attention map of each latent; the mean over latents is the anomaly map.
 
     Args:
-        activation: of `activate`.
+        activation: from `activate`.
         attention: a definition with a map for each latent.
         statistics: of normal images.
-        signed: what `signed_maps` gave for the definition's weighting, if it is there already.
+        signed: result of `signed_maps` for the definition's weighting; computed if it is None.
         create_graph: let gradients flow from the maps into the parameters.
 
+    Returns:
+        Shape (B, D, h, w), not negative.
+
     Raises:
-        ValueError: the definition has no map for each latent, or does not exist at this layer.
+        ValueError: the definition has no map for each latent, does not exist at this layer, or
+            needs statistics or an activation at half the size that are not given.
     """
     if attention in SUMMED:
         raise ValueError(f"{attention} takes one gradient of a sum: it has no map for each latent")
@@ -110,7 +109,7 @@ def latent_attention_maps(
 
 
 def _squared_deviation(
-    activation: Activation, attention: Attention, normal: NormalStatistics
+    activation: Activation, attention: Attention, normal: AttentionStatistics
 ) -> Tensor:
     statistics, local = normal.local, local_latents(activation)
     if statistics is None:
@@ -139,33 +138,30 @@ def _decorrelated(local: Tensor, statistics: LocalStatistics) -> Tensor:
     return decorrelate(deviation, statistics.whitening)
 
 
-def anomaly_attention_maps(
-    activation: Activation,
-    attentions: Collection[Attention],
-    statistics: NormalStatistics,
-    size: tuple[int, int],
-    *,
-    options: SumOptions | None = None,
-) -> dict[Attention, Tensor]:
-    """Anomaly maps (B, *size) of several definitions, which share their gradients.
-
-    Upsampled bilinearly, once for each map: the mean over latents commutes with it.
-
-    Raises:
-        ValueError: a definition does not exist at this layer.
-    """
-    (maps,) = anomaly_maps_of_layers([(activation, attentions)], statistics, size, options=options)
-    return maps
-
-
 def anomaly_maps_of_layers(
     wanted: Sequence[tuple[Activation, Collection[Attention]]],
-    statistics: NormalStatistics,
+    statistics: AttentionStatistics,
     size: tuple[int, int],
     *,
     options: SumOptions | None = None,
 ) -> list[dict[Attention, Tensor]]:
-    """The same for each of the activations of one call of `activate_layers`."""
+    """Compute anomaly maps of several layers and definitions, which share their gradients.
+
+    Each map is upsampled bilinearly once, after the mean over latents: both are linear, so their
+    order does not matter.
+
+    Args:
+        wanted: activations from one call of `activate_layers`, and the definitions for each.
+        statistics: of normal images.
+        size: height and width of the maps.
+        options: for the definitions that take the gradient of a sum over latents.
+
+    Returns:
+        For each activation, maps (B, *size) by definition.
+
+    Raises:
+        ValueError: a definition does not exist at a layer.
+    """
     weightings = [
         dict.fromkeys(PER_LATENT[a] for a in attentions if a in PER_LATENT)
         for _, attentions in wanted
@@ -182,7 +178,7 @@ def _anomaly_maps(
     activation: Activation,
     attentions: Collection[Attention],
     signed: Mapping[Weighting, Tensor],
-    statistics: NormalStatistics,
+    statistics: AttentionStatistics,
     size: tuple[int, int],
     options: SumOptions,
 ) -> dict[Attention, Tensor]:
@@ -204,10 +200,10 @@ def _anomaly_maps(
 def _summed_map(
     activation: Activation,
     attention: Attention,
-    statistics: NormalStatistics,
+    statistics: AttentionStatistics,
     options: SumOptions,
 ) -> Tensor:
-    """Map (B, h, w) of a definition that needs the gradient of one sum over latents."""
+    """Compute the map (B, h, w) of a definition that takes the gradient of a sum over latents."""
     if attention is Attention.OFFICIAL:
         weights = sum_weights(activation, lambda posterior: posterior.mu.sum(), options.grad_norm)
         return torch.einsum("bk,bkhw->bhw", weights, activation.features.detach())
@@ -230,3 +226,9 @@ def _noise(like: Tensor, options: SumOptions) -> Tensor:
     return torch.randn(
         like.shape, generator=options.generator, device=like.device, dtype=like.dtype
     )
+
+
+def mean_map(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Average the terms (B, D, h, w) of a map, and enlarge the mean bilinearly to (B, *size)."""
+    mean = maps.mean(dim=1, keepdim=True)
+    return F.interpolate(mean, size, mode="bilinear", align_corners=False)[:, 0]

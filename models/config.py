@@ -1,4 +1,4 @@
-"""Shapes of the networks. Loads no torch, so that the command line can read the defaults."""
+"""Settings of networks and objectives. Loads no torch, so the command line can read defaults."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,13 +9,13 @@ STAGES: tuple[Layer, ...] = ("layer1", "layer2", "layer3", "layer4")  # strides 
 CONVS: tuple[Layer, ...] = ("conv1", "conv2", "conv3", "conv4")  # strides 2, 4, 8, 16
 Head = Literal["gap", "flatten"]
 Neck = Literal["none", "fpn"]
-Freeze = Literal["none", "stem", "layer1", "layer2", "layer3"]  # up to and with this stage
+Freeze = Literal["none", "stem", "layer1", "layer2", "layer3"]  # up to and including this stage
 Reconstruction = Literal["bce", "mse"]
 GradNorm = Literal["none", "sample", "batch"]
 
 
 class Attention(StrEnum):
-    """How gradients of latents become an anomaly map; `models.attention` has the formulas."""
+    """Definition of the anomaly map by gradients of latents; formulas are in `models.attention`."""
 
     GRADCAM = "gradcam"
     PAPER = "paper"
@@ -30,7 +30,7 @@ class Attention(StrEnum):
     EXACT_SCALES = "exact_scales"
 
 
-# These need a pooled activation.
+# These need a posterior that is an affine function of the pooled activation.
 EXACT = frozenset(
     {
         Attention.EXACT,
@@ -45,7 +45,7 @@ MAX_COVARIANCE = 2**24  # numbers that `exact_covariance` keeps at most: 64 MiB 
 
 
 def keeps_covariance(latents: int, positions: int) -> bool:
-    """Whether a covariance of the latents at every position is of a size worth keeping."""
+    """Return whether the covariances of latents at all positions are small enough to be stored."""
     return latents**2 * positions <= MAX_COVARIANCE
 
 
@@ -64,16 +64,16 @@ class VAEConfig:
 
     image_size: int = 256  # pixels, square; a multiple of 32
     latent_dim: int = 32
-    head: Head = "gap"  # what lies between the last activation and the posterior
+    head: Head = "gap"  # between the last activation and the posterior: average or flatten
     neck: Neck = "none"  # fpn: the stages are fused top-down into one activation
-    neck_stride: int = 4  # of the fused activation: 4 or 8
+    neck_stride: int = 4  # of the fused activation, in pixels: 4 or 8
     neck_channels: int = 128
     reconstruction: Reconstruction = "bce"
     beta: float = 1.0  # weight of the KL term; 1 is the paper's
-    rebuilds_half: bool = False  # the decoder draws images of half the side
+    rebuilds_half: bool = False  # the decoder reconstructs images at half their side
 
     def __post_init__(self) -> None:
-        """Refuse nonsense when built."""
+        """Refuse values that are out of range or contradict each other."""
         if self.image_size < 32 or self.image_size % 32:
             raise ValueError(f"image_size must be a multiple of 32, got {self.image_size}")
         if self.latent_dim < 1:
@@ -90,11 +90,13 @@ class VAEConfig:
         if self.neck == "fpn" and self.head == "flatten":
             raise ValueError("head must be gap with a neck: the fused activation is averaged")
         if self.rebuilds_half and not self.can_halve:
-            raise ValueError("rebuilds_half needs head gap and an image_size that 64 divides")
+            raise ValueError(
+                "rebuilds_half needs head gap and an image_size that is a multiple of 64"
+            )
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """Target layers that the encoder hands out, the last one last."""
+        """Target layers of the encoder, from the first to the last."""
         return STAGES if self.neck == "none" else (*STAGES, "neck")
 
     @property
@@ -104,13 +106,13 @@ class VAEConfig:
 
     @property
     def has_covariance(self) -> bool:
-        """Whether `exact_covariance` exists at the last layer."""
+        """Whether `exact_covariance` is available at the last layer."""
         grid = self.image_size // self.stride(self.layers[-1])
         return self.is_pooled and keeps_covariance(self.latent_dim, grid**2)
 
     @property
     def has_scales(self) -> bool:
-        """Whether `exact_scales` exists: the network has to take images of half the side too."""
+        """Whether `exact_scales` is available: the network also has to take images of half size."""
         return self.has_covariance and self.can_halve
 
     @property
@@ -120,11 +122,11 @@ class VAEConfig:
 
     @property
     def rebuilt_size(self) -> int:
-        """Side of the images that the decoder draws, in pixels."""
+        """Side of the images that the decoder reconstructs, in pixels."""
         return self.image_size // 2 if self.rebuilds_half else self.image_size
 
     def stride(self, layer: Layer) -> int:
-        """Pixels per position of a target layer."""
+        """Compute the stride of a target layer, in pixels per position."""
         return self.neck_stride if layer == "neck" else 4 * 2 ** STAGES.index(layer)
 
 
@@ -132,8 +134,9 @@ class VAEConfig:
 class ConvVAEConfig:
     """Shape of the plain convolutional VAEs of the paper's small experiments.
 
-    Convolutions 4 x 4 with stride 2, flattened into one hidden layer of 1024 units with ReLU, as
-    in the authors' code for MNIST; three of them make the one for UCSD pedestrians.
+    The convolutions are 4 x 4 with stride 2. Their output is flattened into one hidden layer of
+    1024 units with ReLU, as in the authors' code for MNIST. The network for UCSD pedestrians has
+    three convolutions.
 
     Raises:
         ValueError: a value is out of range.
@@ -146,15 +149,15 @@ class ConvVAEConfig:
     latent_dim: int = 32
 
     def __post_init__(self) -> None:
-        """Refuse nonsense when built."""
+        """Refuse values that are out of range."""
         if self.image_size >> len(self.channels) < 1:
             raise ValueError(f"image_size {self.image_size} is too small for {self.channels}")
         if len(self.channels) > len(CONVS):
-            raise ValueError(f"channels must be of at most {len(CONVS)} convolutions")
+            raise ValueError(f"channels must have at most {len(CONVS)} entries")
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """Target layers, the last one last."""
+        """Target layers of the encoder, from the first to the last."""
         return CONVS[: len(self.channels)]
 
 
@@ -166,7 +169,8 @@ class OneClassConvConfig(ConvVAEConfig):
         ValueError: a value is out of range.
     """
 
-    # A hidden layer lies above the last activation, and its weights fix the size of the images.
+    # A hidden layer lies above the last activation, so there is no pooled activation. Its weights
+    # fix the size of the images.
     is_pooled: ClassVar[bool] = False
     has_covariance: ClassVar[bool] = False
     has_scales: ClassVar[bool] = False
@@ -176,7 +180,7 @@ class OneClassConvConfig(ConvVAEConfig):
     beta: float = 1.0  # weight of the KL term; 1 is the paper's
 
     def __post_init__(self) -> None:
-        """Refuse nonsense when built."""
+        """Refuse values that are out of range."""
         super().__post_init__()
         if self.latent_dim < 1:
             raise ValueError(f"latent_dim must be at least 1, got {self.latent_dim}")
@@ -185,8 +189,38 @@ class OneClassConvConfig(ConvVAEConfig):
         _check_choice("reconstruction", self.reconstruction, get_args(Reconstruction))
 
     def stride(self, layer: Layer) -> int:
-        """Pixels per position of a target layer."""
+        """Compute the stride of a target layer, in pixels per position."""
         return 2 << CONVS.index(layer)
 
 
-OneClassConfig = VAEConfig | OneClassConvConfig  # what `train` can be asked for
+OneClassConfig = VAEConfig | OneClassConvConfig  # the networks that `train` offers
+
+
+Pairs = Literal["random", "top2", "all"]
+MapNorm = Literal["none", "sum"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """Weights of the loss: reconstruction + beta KL + gamma TC + lambda L_AD, in nats per image.
+
+    This is equation 7 of the paper. With some of the weights at zero, it is the loss of each
+    method that the paper compares.
+
+    Raises:
+        ValueError: a weight is negative or not finite.
+    """
+
+    beta: float = 1.0  # weight of the KL term
+    gamma: float = 0.0  # weight of the total correlation; 0: there is no discriminator
+    overlap: float = 0.0  # lambda, weight of the attention disentanglement loss
+    pairs: Pairs = "random"  # latents whose maps should not overlap, see `losses.latent_pairs`
+    map_norm: MapNorm = "none"  # sum: each map is divided by its sum first
+
+    def __post_init__(self) -> None:
+        """Refuse weights that are negative or not finite."""
+        for name in ("beta", "gamma", "overlap"):
+            weight = getattr(self, name)
+            if not 0 <= weight < float("inf"):
+                option = "lambda" if name == "overlap" else name
+                raise ValueError(f"--{option} must be zero or positive, got {weight}")

@@ -1,4 +1,4 @@
-"""FactorVAE's discriminator: is a latent drawn from q(z), or from the product of its marginals?
+"""Discriminator of FactorVAE, between draws from q(z) and from the product of its marginals.
 
 Kim and Mnih, Disentangling by Factorising, ICML 2018.
 """
@@ -13,7 +13,7 @@ JOINT, PERMUTED = 0, 1  # the classes, and the columns of the logits
 
 
 class Discriminator(nn.Module):
-    """Six hidden layers of 1,000 units with leaky ReLU, and two logits."""
+    """Classifier of latents: six hidden layers of 1,000 units with leaky ReLU, and two logits."""
 
     def __init__(self, latent_dim: int, *, hidden: int = 1000, depth: int = 6) -> None:
         super().__init__()
@@ -23,14 +23,15 @@ class Discriminator(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Linear(hidden, 2))
 
     def forward(self, latents: Tensor) -> Tensor:
-        """Latents (B, D) -> logits (B, 2) of JOINT and PERMUTED."""
+        """Compute the logits (B, 2) of JOINT and PERMUTED for latents (B, D)."""
         return cast("Tensor", self.layers(latents))
 
 
 def permute_dims(latents: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Shuffle every latent across the batch on its own. (B, D) -> (B, D).
+    """Shuffle every latent across the batch on its own: (B, D) -> (B, D).
 
-    Algorithm 1 of Kim and Mnih: turns draws from q(z) into draws from the product of the q(z_i).
+    This is algorithm 1 of Kim and Mnih. It turns draws from q(z) into draws from the product of
+    the q(z_i).
     """
     noise = torch.rand(latents.shape, generator=generator, device=latents.device)
     return latents.gather(0, noise.argsort(dim=0))

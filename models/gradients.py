@@ -1,6 +1,6 @@
-"""Gradients of a posterior in an activation, at the lowest cost that is still exact.
+"""Gradients of the posterior means with respect to an activation, exact and at the lowest cost.
 
-Where only a head lies above the activation, they are read off its weights; elsewhere they are
+If only a head lies above the activation, its weights give the gradients. Otherwise they are
 vector-Jacobian products.
 """
 
@@ -13,17 +13,16 @@ from torch import Tensor
 
 from models.activations import Activation
 from models.config import GradNorm
-from models.heads import FlatHead, HiddenHead, PooledHead
-from models.vae import Posterior
+from models.vae import FlatHead, HiddenHead, PooledHead, Posterior
 
-_EPSILON = 1e-5  # of the authors' gradient normalisation
+_EPSILON = 1e-5  # in the authors' normalisation of gradients
 
 
 class Weighting(Enum):
-    """How the gradient of a latent weighs the channels of the activation."""
+    """Weights that the gradient of a latent gives to the channels of the activation."""
 
     MEAN = (False, False)  # averaged over positions: Grad-CAM
-    POSITIVE_MEAN = (True, False)  # only what raises the latent, averaged: equation 3 as printed
+    POSITIVE_MEAN = (True, False)  # only gradients above 0, averaged: equation 3 as printed
     LOCAL = (False, True)  # position by position: HiResCAM
     POSITIVE_LOCAL = (True, True)  # LayerCAM
 
@@ -35,10 +34,10 @@ class Weighting(Enum):
 def signed_maps(
     activation: Activation, weightings: Collection[Weighting], *, create_graph: bool = False
 ) -> dict[Weighting, Tensor]:
-    """Signed map S_i of every latent, (B, D, h, w), for each weighting, by the cheapest exact way.
+    """Compute the signed map S_i of every latent, (B, D, h, w), for each weighting.
 
-    In closed form where only a head lies above the activation; elsewhere one vector-Jacobian
-    product for each latent, of which one at a time is alive. On a CPU a loop of them is as fast as
+    There is a closed form if only a head lies above the activation. Otherwise each latent takes
+    one vector-Jacobian product, one after the other. On a CPU this loop is as fast as
     `is_grads_batched`, and needs a D-th of its memory.
     """
     return shared_signed_maps([(activation, weightings)], create_graph=create_graph)[0]
@@ -47,9 +46,17 @@ def signed_maps(
 def shared_signed_maps(
     wanted: Sequence[tuple[Activation, Collection[Weighting]]], *, create_graph: bool = False
 ) -> list[dict[Weighting, Tensor]]:
-    """The same for each of the activations of one call of `activate_layers`.
+    """Compute the signed maps of several activations, which share their gradients.
 
-    A product for a latent goes down to the first of them and passes the others on its way.
+    A vector-Jacobian product for a latent goes down to the first activation, and passes all others
+    on its way.
+
+    Args:
+        wanted: activations from one call of `activate_layers`, and the weightings for each.
+        create_graph: let gradients flow from the maps into the parameters.
+
+    Returns:
+        For each activation, maps (B, D, h, w) by weighting.
     """
     maps: list[dict[Weighting, Tensor]] = []
     rest: list[tuple[int, Activation, list[Weighting]]] = []
@@ -66,10 +73,10 @@ def shared_signed_maps(
 
 
 def _closed_maps(activation: Activation, weighting: Weighting) -> Tensor | None:
-    """Signed maps read off the weights of the head, or None where that is not possible."""
+    """Compute signed maps from the weights of the head; None where there is no closed form."""
     features, head = activation.features, activation.head
     if isinstance(head, PooledHead):
-        # The gradient W_ik / hw is the same at all positions: mean and local are one.
+        # The gradient W_ik / (h w) is the same at all positions, so its mean is the local value.
         weights = head.mu_weight / (features.shape[2] * features.shape[3])
         weights = F.relu(weights) if weighting.is_positive else weights
         return torch.einsum("ik,bkhw->bihw", weights, features)
@@ -80,7 +87,7 @@ def _closed_maps(activation: Activation, weighting: Weighting) -> Tensor | None:
         return torch.einsum("ik,bkhw->bihw", weights.mean(dim=(2, 3)), features)
     if isinstance(head, HiddenHead) and weighting is Weighting.MEAN:
         hidden = features.flatten(1) @ head.hidden_weight.flatten(1).T + head.hidden_bias
-        # Averaged over positions first: 8 instead of 411 MFLOP for an image of MNIST.
+        # The average over positions comes first: 8 instead of 411 MFLOP for an image of MNIST.
         averaged = head.hidden_weight.mean(dim=(2, 3))  # (N, K)
         active = (hidden > 0).to(features.dtype)  # (B, N)
         weights = torch.einsum("in,bn,nk->bik", head.mu_weight, active, averaged)
@@ -113,7 +120,7 @@ def _gradient_maps(
 
 
 def _weigh(gradient: Tensor, features: Tensor, weighting: Weighting) -> Tensor:
-    """Gradient (B, K, h, w) and activation (B, K, h, w) -> signed map (B, h, w)."""
+    """Weight an activation (B, K, h, w) by a gradient (B, K, h, w): signed map (B, h, w)."""
     weights = F.relu(gradient) if weighting.is_positive else gradient
     if weighting.is_local:
         return (weights * features).sum(dim=1)
@@ -127,11 +134,13 @@ def sum_weights(
     *,
     create_graph: bool = False,
 ) -> Tensor:
-    """Weights alpha (B, K): the gradient of one score, averaged over positions. One backward pass.
+    """Compute weights alpha (B, K): the gradient of one score, averaged over positions.
+
+    This takes one backward pass.
 
     Args:
-        activation: of `activate`.
-        score: posterior -> scalar, a sum over images.
+        activation: from `activate`.
+        score: function of the posterior that returns a scalar, a sum over images.
         grad_norm: divide the gradient by its root mean square over each image ("sample") or over
             the batch ("batch", the authors': the map then depends on the other images).
         create_graph: let gradients flow from the weights into the parameters.

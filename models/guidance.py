@@ -1,37 +1,38 @@
-"""Guided attention: train the local latents to leave their normal range where a defect was drawn.
+"""Guided attention: local latents are trained to leave their normal range at synthetic defects.
 
-The definitions `exact` measure how far the local latents z_i(p) lie from those of normal images,
+The `exact` definitions measure how far the local latents z_i(p) lie from those of normal images,
 
     M(p) = mean_i (z_i(p) - m_i)^2 / v_i,
 
-with mean m and variance v of normal images, here of each position. A logistic of log(1 + M) has to
-tell the drawn defects from the rest, so that what is trained is a distance as it is shown. The
-paper trains attention as well, to disentangle latents (its section 4); this is the same idea turned
-to localization.
+with mean m and variance v of normal images, here of each position. A logistic function of
+log(1 + M) is trained to separate synthetic defects from normal pixels, so the map that is shown is
+itself trained. The paper also trains attention, to disentangle latents (section 4). Here the idea
+serves localization.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-CROSS_ENTROPY_WEIGHT = 5.0  # beside a Dice term of 1
-MOMENTUM = 0.05  # of the moving averages, once 20 steps have been averaged plainly
-SHRINKAGE = 0.5  # of the variances per position, added in terms of the one over all positions
-# Of slope and offset: Adam moves a weight by the learning rate at most, and these have far to go.
+CROSS_ENTROPY_WEIGHT = 5.0  # the Dice term has the weight 1
+MOMENTUM = 0.05  # of the moving averages; the first 20 steps have equal weights
+SHRINKAGE = 0.5  # share of the variance over all positions that is added to that of each position
+# Factor of slope and offset: Adam moves a parameter by at most the learning rate in a step, and
+# these two have far to go.
 _GAIN = 20.0
-_SMALLEST_VARIANCE = 1e-3  # keeps the first steps finite
+_SMALLEST_VARIANCE = 1e-3  # keeps distances finite in the first steps
 _DICE_SMOOTHING = 1.0  # pixels
 
 
 class Guidance(nn.Module):
-    """The moving statistics of normal local latents, and the logistic on top of the distance.
+    """Moving statistics of normal local latents, and a logistic function of the distance from them.
 
     Only training needs it: the maps of a trained model use statistics over all normal images.
 
     Args:
         latent_dim: number D of latents.
-        grid: positions along a side of the local latents; those of smaller images may
-            have fewer, by a whole number.
+        grid: positions along a side of the local latents. Smaller images may have fewer, by a
+            whole factor.
     """
 
     mean: Tensor  # (D, grid, grid)
@@ -48,9 +49,9 @@ class Guidance(nn.Module):
 
     @torch.no_grad()
     def observe(self, local: Tensor) -> None:
-        """Take local latents (B, D, h, w) of normal images into the moving averages.
+        """Update the moving averages with local latents (B, D, h, w) of normal images.
 
-        Those of smaller images, on a coarser grid, count for all the positions that they cover.
+        Latents of smaller images, on a coarser grid, count for all positions that they cover.
         """
         if len(local) == 0:
             return
@@ -63,11 +64,11 @@ class Guidance(nn.Module):
 
     @staticmethod
     def _coarse(statistic: Tensor, local: Tensor) -> Tensor:
-        """A statistic (D, grid, grid) on the grid of the local latents."""
+        """Average a statistic (D, grid, grid) over the cells of the grid of local latents."""
         return F.avg_pool2d(statistic, statistic.shape[-1] // local.shape[-1])
 
     def forward(self, local: Tensor, size: tuple[int, int]) -> Tensor:
-        """Logit of a defect at each pixel, (B, *size), of local latents (B, D, h, w)."""
+        """Compute the logit of a defect at each pixel, (B, *size), from latents (B, D, h, w)."""
         mean, own = self._coarse(self.mean, local), self._coarse(self.variance, local)
         places = (1, 2)
         pooled = own.mean(places, keepdim=True) + mean.var(places, correction=0, keepdim=True)
@@ -79,16 +80,19 @@ class Guidance(nn.Module):
 
 
 def _repeat(statistic: Tensor, times: int) -> Tensor:
-    """Each position (D, h, w) `times` by `times` over."""
+    """Repeat each position of a statistic (D, h, w), `times` along both sides."""
     return statistic.repeat_interleave(times, 1).repeat_interleave(times, 2)
 
 
 def guidance_loss(logits: Tensor, masks: Tensor) -> Tensor:
-    """Misfit between logits (B, H, W) and masks (B, H, W) in [0, 1]: one value for the batch.
+    """Compute the misfit between logits (B, H, W) and masks (B, H, W) in [0, 1].
 
-    Five times the binary cross-entropy per pixel in nats, plus 1 - Dice over the whole batch. Most
-    pixels are normal: cross-entropy keeps these calm, and Dice keeps small defects from being
-    ignored. Over the batch, because an image without a defect has no Dice.
+    It is five times the binary cross-entropy per pixel in nats, plus 1 - Dice. Most pixels are
+    normal: cross-entropy keeps their logits low, and Dice keeps small defects from being ignored.
+    Dice is computed over the whole batch, because an image without a defect has none.
+
+    Returns:
+        One value for the batch.
     """
     cross_entropy = F.binary_cross_entropy_with_logits(logits, masks)
     found = torch.sigmoid(logits)
@@ -98,12 +102,12 @@ def guidance_loss(logits: Tensor, masks: Tensor) -> Tensor:
 
 
 class GradientBalance(nn.Module):
-    """The weight of one loss at which another pulls `ratio` times as hard at an activation.
+    """Weight of a first loss at which the gradient of a second one is `ratio` times as large.
 
-    Reconstruction and guidance are of different units and fall at different speeds, so that no
-    fixed weight fits two categories. Their gradients in the activation that both start from are
-    comparable. The weight is that of the first loss, which falls by orders of magnitude: were the
-    second one scaled down with it, Adam, which remembers a thousand steps, would all but stop.
+    Reconstruction and guidance have different units and fall at different speeds, so no fixed
+    weight fits two categories. Their gradients with respect to the activation that both depend on
+    are comparable. The first loss is weighted, because it falls by orders of magnitude: if the
+    second one were scaled down with it, Adam, which remembers a thousand steps, would almost stop.
 
     Args:
         ratio: norm of the second gradient over that of the weighted first, positive.
@@ -124,7 +128,12 @@ class GradientBalance(nn.Module):
 
     @torch.no_grad()
     def observe(self, weighted_first: Tensor, second: Tensor) -> None:
-        """Take the two gradients of a step, the first one as `weight` has scaled it."""
+        """Update the weight with the two gradients of a step.
+
+        Args:
+            weighted_first: gradient of the first loss times `weight`.
+            second: gradient of the second loss.
+        """
         self.updates += 1
         share = (1.0 / self.updates).clamp_min(0.05)
         self.first.lerp_(weighted_first.norm().float() / self.weight, share)

@@ -1,27 +1,27 @@
-"""One function per loss term, one value per image; the caller averages over the batch."""
+"""Loss terms. Each function returns one value per image; the caller averages over the batch."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.config import Reconstruction
+from models.config import MapNorm, Pairs, Reconstruction
 from models.discriminator import JOINT, PERMUTED
-from models.objective import MapNorm, Pairs
 from models.vae import VAEOutput
 
 _EMPTY = 1e-12  # sum of a map below which it counts as empty
 
 
 def reconstruction_loss(logits: Tensor, images: Tensor, kind: Reconstruction = "bce") -> Tensor:
-    """Misfit between the decoder's output and the images, summed over pixels and channels.
+    """Compute the misfit of the decoder's output and the images, summed over pixels and channels.
 
-    `bce`: binary cross-entropy in nats (the paper's; its floor is the entropy of the image).
-    `mse`: half the summed squared error, a Gaussian of unit variance up to a constant.
+    `bce` is the binary cross-entropy in nats. It is the paper's, and its lowest value is the
+    entropy of the image. `mse` is half the summed squared error: the negative log-likelihood of a
+    Gaussian of unit variance, up to a constant.
 
     Args:
         logits: decoder output before the sigmoid, shape (B, C, H, W).
         images: targets in [0, 1], shape (B, C, H, W).
-        kind: which of the two.
+        kind: `bce` or `mse`.
 
     Returns:
         One value per image, shape (B,).
@@ -34,7 +34,7 @@ def reconstruction_loss(logits: Tensor, images: Tensor, kind: Reconstruction = "
 
 
 def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:
-    """KL(N(mu, diag(exp(logvar))) || N(0, I)) in nats, summed over latents.
+    """Compute KL(N(mu, diag(exp(logvar))) || N(0, I)) in nats, summed over latents.
 
     Args:
         mu: posterior means, shape (B, D).
@@ -49,7 +49,7 @@ def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:
 def vae_loss_terms(
     output: VAEOutput, images: Tensor, kind: Reconstruction
 ) -> tuple[Tensor, Tensor]:
-    """The two terms of the negative evidence lower bound: reconstruction (B,) and KL (B,)."""
+    """Compute the terms of the negative evidence lower bound: reconstruction (B,) and KL (B,)."""
     return (
         reconstruction_loss(output.logits, images, kind),
         kl_divergence(output.posterior.mu, output.posterior.logvar),
@@ -57,9 +57,9 @@ def vae_loss_terms(
 
 
 def total_correlation(logits: Tensor) -> Tensor:
-    """Estimate of KL(q(z) || prod_i q(z_i)) in nats from the discriminator: log D / (1 - D).
+    """Estimate KL(q(z) || prod_i q(z_i)) in nats from the discriminator: log D / (1 - D).
 
-    An average over images may be negative: the discriminator is not perfect.
+    An average over images may be negative, because the discriminator is not perfect.
 
     Args:
         logits: of the discriminator at latents drawn from q(z), shape (B, 2).
@@ -71,7 +71,9 @@ def total_correlation(logits: Tensor) -> Tensor:
 
 
 def discriminator_loss(joint: Tensor, permuted: Tensor) -> Tensor:
-    """Cross-entropy in nats of telling draws of q(z) from permuted ones; ln 2 is a coin.
+    """Compute the cross-entropy in nats of classifying draws of q(z) and permuted ones.
+
+    A discriminator that guesses at random has ln 2.
 
     Args:
         joint: logits at latents drawn from q(z), shape (B, 2).
@@ -85,13 +87,16 @@ def discriminator_loss(joint: Tensor, permuted: Tensor) -> Tensor:
 
 
 def latent_pairs(maps: Tensor, pairs: Pairs, draw: tuple[int, int] = (0, 1)) -> Tensor:
-    """Which latents' maps should not overlap. Returns indices (B, P, 2), or (1, P, 2) for all.
+    """Choose the pairs of latents whose maps should not overlap.
 
     Args:
         maps: attention maps, shape (B, D, h, w) with D >= 2.
         pairs: `random`: the one pair `draw`. `top2`: in each image the two latents whose maps
             have the largest sums. `all`: all D (D - 1) / 2.
         draw: two distinct latents.
+
+    Returns:
+        Indices of latents, shape (B, P, 2), or (1, P, 2) where all images have the same pairs.
     """
     if pairs == "random":
         return torch.tensor([[draw]], device=maps.device)
@@ -104,16 +109,16 @@ def latent_pairs(maps: Tensor, pairs: Pairs, draw: tuple[int, int] = (0, 1)) -> 
 def attention_disentanglement_loss(
     maps: Tensor, pairs: Tensor, map_norm: MapNorm = "none"
 ) -> Tensor:
-    """Overlap of the attention maps of pairs of latents: equation 6 of the paper.
+    """Compute the overlap of the attention maps of pairs of latents: equation 6 of the paper.
 
     L(A, A') = 2 sum_p min(A(p), A'(p)) / sum_p (A(p) + A'(p)) is 1 for equal maps and 0 for maps
-    that share no position. With `none`, the paper's, it also falls where one of the maps merely
-    shrinks; `sum` divides each map by its sum first and sees the shapes alone.
+    that share no position. With `none`, the paper's, it also falls if one of the maps merely
+    shrinks. With `sum`, each map is divided by its sum first, and only the shapes matter.
 
     Args:
         maps: attention maps as functions of the parameters, not negative, shape (B, D, h, w).
-        pairs: of `latent_pairs`, shape (B, P, 2) or (1, P, 2).
-        map_norm: what is done to each map first.
+        pairs: from `latent_pairs`, shape (B, P, 2) or (1, P, 2).
+        map_norm: `none` or `sum`.
 
     Returns:
         One value per image in [0, 1], the mean over its pairs, shape (B,). A pair with an empty

@@ -1,7 +1,7 @@
-"""The VAE of the MVTec experiments: ResNet18 encoder that gives its stages by name, ConvT decoder.
+"""VAE of the MVTec experiments: a ResNet18 encoder, and a decoder of transposed convolutions.
 
-Bhattad, Liu et al. (CVPR 2020) leave stem, pooling and decoder open; `docs/method.md` says what
-was chosen and why.
+Bhattad, Liu et al. (CVPR 2020) do not specify stem, pooling and decoder; `docs/method.md` gives
+the choices and their reasons.
 """
 
 from collections.abc import Mapping
@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from models.config import STAGES, Freeze, VAEConfig
-from models.heads import FlatHead, PooledHead
-from models.vae import VAE, Posterior
+from models.vae import VAE, FlatHead, PooledHead, Posterior
 
 FEATURES = {"layer1": 64, "layer2": 128, "layer3": 256, "layer4": 512}  # channels of each stage
 STRIDE = 32  # of layer4
@@ -28,7 +27,7 @@ PIXEL_STD = (0.229, 0.224, 0.225)
 
 
 class ResNet18Encoder(nn.Module):
-    """torchvision's ResNet18, an optional neck, then one affine head per posterior parameter.
+    """ResNet18 of torchvision, an optional neck, and an affine head for each posterior parameter.
 
     Parameter names are torchvision's, so its state dictionaries load as they are. Every stage ends
     in a ReLU whose output no later operation overwrites, so attention may read it.
@@ -54,16 +53,16 @@ class ResNet18Encoder(nn.Module):
         width = width if self.neck is None else config.neck_channels
         self.mu = nn.Linear(width, config.latent_dim)
         self.logvar = nn.Linear(width, config.latent_dim)
-        # A posterior of unit variance is a calm start: exp(logvar) cannot overflow at step one.
+        # The posterior starts with unit variance, so exp(logvar) cannot overflow in the first step.
         nn.init.zeros_(self.logvar.weight)
         nn.init.zeros_(self.logvar.bias)
         self.register_buffer("pixel_mean", torch.tensor(PIXEL_MEAN).view(1, 3, 1, 1), False)
         self.register_buffer("pixel_std", torch.tensor(PIXEL_STD).view(1, 3, 1, 1), False)
 
     def features(self, images: Tensor, layer: str) -> Features:
-        """Activations of the stages up to `layer` for images (B, 3, H, W) in [0, 1].
+        """Compute the activations of the stages up to `layer` for images (B, 3, H, W) in [0, 1].
 
-        The last one is the target A (B, K, h, w); a neck needs the others as well.
+        The last one is the target A (B, K, h, w). A neck needs the others as well.
         """
         hidden: Tensor = (images - self.pixel_mean) / self.pixel_std
         hidden = self.maxpool(self.relu(self.bn1(self.conv1(hidden))))
@@ -74,14 +73,14 @@ class ResNet18Encoder(nn.Module):
         return stages
 
     def ascend(self, features: Features, layer: str) -> Features:
-        """What `features` gives of `layer`, from what it gave of the layer below."""
+        """Compute the `features` of `layer` from those of the layer below."""
         if layer == "neck":
             assert self.neck is not None  # noqa: S101 - `layers` holds "neck" only then
             return [self.neck(features)]
         return [*features, getattr(self, layer)(features[-1])]
 
     def posterior(self, features: Features, layer: str) -> Posterior:
-        """Posterior of what `features` gave: the part of the encoder above `layer`."""
+        """Compute the posterior from the `features` of `layer`."""
         for name in self.layers[self.layers.index(layer) + 1 :]:
             features = self.ascend(features, name)
         hidden = features[-1]
@@ -89,7 +88,10 @@ class ResNet18Encoder(nn.Module):
         return Posterior(self.mu(pooled), self.logvar(pooled))
 
     def closed_head(self, layer: str) -> PooledHead | FlatHead | None:
-        """The head, where nothing else lies above `layer`; else gradients need autograd."""
+        """Return the head if nothing else lies above `layer`.
+
+        Otherwise it is None, and gradients need autograd.
+        """
         if layer != self.layers[-1]:
             return None
         if self.head == "gap":
@@ -97,7 +99,7 @@ class ResNet18Encoder(nn.Module):
         return FlatHead(self.mu.weight.view(-1, FEATURES[layer], self.grid, self.grid))
 
     def load_backbone(self, state: Mapping[str, Tensor]) -> None:
-        """Take convolutions and norms from a torchvision ResNet18; its classifier is left out.
+        """Load convolutions and norms of a torchvision ResNet18; its classifier is left out.
 
         Raises:
             RuntimeError: a tensor is missing, is of another shape, or belongs to another network.
@@ -106,7 +108,7 @@ class ResNet18Encoder(nn.Module):
             name for name in self.state_dict() if name.split(".")[0] not in {"mu", "logvar", "neck"}
         }
         given = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
-        # Weights of before PyTorch 0.4.1, torchvision's among them, have no counters of batches.
+        # Weights from before PyTorch 0.4.1, such as torchvision's, have no counters of batches.
         counters = {name for name in own if name.endswith(".num_batches_tracked")}
         if missing := sorted(own - counters - given.keys()):
             raise RuntimeError(f"{len(missing)} tensors are missing, such as {missing[0]}")
@@ -115,7 +117,7 @@ class ResNet18Encoder(nn.Module):
         self.load_state_dict(given, strict=False)
 
     def freeze(self, stage: Freeze) -> None:
-        """Keep weights and batch statistics up to and with a stage as they are, for good."""
+        """Freeze weights and batch statistics up to and including a stage, permanently."""
         if stage == "none":
             return
         names = ["stem", *STAGES][: 1 + ["stem", *STAGES].index(stage)]
@@ -126,23 +128,23 @@ class ResNet18Encoder(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "ResNet18Encoder":
-        """Train mode, but for what is frozen."""
+        """Set train mode, or eval mode; frozen modules stay in eval mode."""
         super().train(mode)
         for module in self.frozen:
             module.eval()
         return self
 
     def forward(self, images: Tensor) -> Posterior:
-        """Posterior of images (B, 3, H, W) in [0, 1]."""
+        """Compute the posterior of images (B, 3, H, W) in [0, 1]."""
         layer = self.layers[-1]
         return self.posterior(self.features(images, layer), layer)
 
 
 class TopDownNeck(nn.Module):
-    """Fuses the stages into one activation at a fine stride, coarse to fine.
+    """Neck that fuses the stages, from coarse to fine, into one activation with a small stride.
 
-    The idea of feature pyramid networks (Lin et al. 2017), with one output level: each stage is
-    brought to the same width, and what is coarse is enlarged and added to what is finer.
+    This is a feature pyramid network (Lin et al. 2017) with one output level. Each stage is
+    projected to the same width, and coarser stages are enlarged and added to finer ones.
     """
 
     def __init__(self, config: VAEConfig) -> None:
@@ -157,7 +159,7 @@ class TopDownNeck(nn.Module):
         )
 
     def forward(self, stages: Features) -> Tensor:
-        """All four stages, finest first -> (B, neck_channels, h, w)."""
+        """Fuse all four stages, finest first, into one activation (B, neck_channels, h, w)."""
         used = stages[self.first :]
         fused: Tensor = self.lateral[-1](used[-1])
         for lateral, stage in zip(self.lateral[-2::-1], used[-2::-1], strict=True):
@@ -166,7 +168,10 @@ class TopDownNeck(nn.Module):
 
 
 class ConvDecoder(nn.Sequential):
-    """Latents (B, D) -> logits (B, 3, S, S): one affine layer to 8 x 8 (at 256 px), five ConvT."""
+    """Decoder of latents (B, D) to logits (B, 3, S, S).
+
+    One affine layer to 8 x 8 positions (at 256 px) is followed by five transposed convolutions.
+    """
 
     def __init__(self, config: VAEConfig) -> None:
         grid = config.rebuilt_size // STRIDE
@@ -184,6 +189,9 @@ class ConvDecoder(nn.Sequential):
 
 
 def resnet18_vae(config: VAEConfig) -> VAE:
-    """The VAE of `config`, freshly initialised, in channels_last (2.3 times faster on CPU)."""
+    """Build the VAE of `config`, freshly initialised.
+
+    Its memory format is channels_last, which is 2.3 times faster on CPU.
+    """
     vae = VAE(ResNet18Encoder(config), ConvDecoder(config), rebuilt_size=config.rebuilt_size)
     return vae.to(memory_format=torch.channels_last)

@@ -1,23 +1,20 @@
-"""What attention knows of normal images."""
+"""Statistics of the latents of normal images, with which those of new images are compared."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
-
-from models.appearance import NormalAppearance
-from models.context import NormalContext
 
 
 class LatentStatistics(NamedTuple):
-    """Aggregate posterior of the normal images, moment-matched by the law of total variance."""
+    """Moments of the aggregate posterior of normal images, by the law of total variance."""
 
     mean: Tensor  # (D,), E[mu]
     variance: Tensor  # (D,), E[sigma^2] + Var[mu]
 
 
 class LocalStatistics(NamedTuple):
-    """Local latents z_i(p) of the normal images, for the definitions `exact`."""
+    """Statistics of the local latents z_i(p) of normal images, for the `exact` definitions."""
 
     mean: Tensor  # (D, h, w), over images
     variance: Tensor  # (D, h, w), over images
@@ -25,12 +22,21 @@ class LocalStatistics(NamedTuple):
     pooled_variance: Tensor  # (D,)
     whitening: Tensor | None = None  # (h, w, D, D), T(p); None where it would be too large
 
+    def to(self, device: torch.device) -> "LocalStatistics":
+        """Copy to a device, as float32."""
+        parts = (None if part is None else part.float().to(device) for part in self)
+        return LocalStatistics(*parts)  # type: ignore[arg-type] # only the last may be None
 
-class NormalStatistics(NamedTuple):
-    """What attention knows of normal images."""
+
+class AttentionStatistics(NamedTuple):
+    """Statistics of normal images that the definitions of attention need."""
 
     latent: LatentStatistics
     local: LocalStatistics | None = None  # None where the last activation is not pooled
     half: LocalStatistics | None = None  # of images at half their side; None without `exact_scales`
-    appearance: NormalAppearance | None = None  # None: no map of it is drawn
-    context: Sequence[NormalContext] = ()  # of each grid; none: no map of it is drawn
+
+    def to(self, device: torch.device) -> "AttentionStatistics":
+        """Copy to a device, as float32."""
+        latent = LatentStatistics(*(part.float().to(device) for part in self.latent))
+        local, half = (None if own is None else own.to(device) for own in (self.local, self.half))
+        return AttentionStatistics(latent, local, half)

@@ -1,4 +1,4 @@
-"""A variational autoencoder is an encoder that gives a posterior, and a decoder."""
+"""Variational autoencoder: an encoder that returns a posterior, and a decoder."""
 
 from typing import NamedTuple, cast
 
@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LUMA = (0.299, 0.587, 0.114)  # grey of red, green and blue, ITU-R BT.601
+LUMA = (0.299, 0.587, 0.114)  # shares of red, green and blue in grey, ITU-R BT.601
 
 
 def to_channels(images: Tensor, channels: int) -> Tensor:
-    """Images (B, C, H, W) as a network of so many channels sees them: the grey of RGB for one."""
+    """Convert images (B, C, H, W) to the channels of a network: RGB becomes grey for one."""
     if images.shape[1] == channels:
         return images
     weights = torch.tensor(LUMA, device=images.device, dtype=images.dtype)
@@ -18,13 +18,13 @@ def to_channels(images: Tensor, channels: int) -> Tensor:
 
 
 class Posterior(NamedTuple):
-    """The diagonal Gaussian q(z|x)."""
+    """Diagonal Gaussian q(z|x)."""
 
     mu: Tensor  # (B, D)
     logvar: Tensor  # (B, D), log of the variance
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """Draw z with the reparameterization trick. Returns (B, D)."""
+        """Draw z (B, D) with the reparameterization trick."""
         noise = torch.randn(
             self.mu.shape, generator=generator, device=self.mu.device, dtype=self.mu.dtype
         )
@@ -32,7 +32,7 @@ class Posterior(NamedTuple):
 
 
 class VAEOutput(NamedTuple):
-    """What one pass through the VAE gives."""
+    """Output of one pass through the VAE."""
 
     posterior: Posterior
     logits: Tensor  # (B, C, S, S), before the sigmoid
@@ -44,7 +44,7 @@ class VAE(nn.Module):
     Args:
         encoder: images (B, C, H, W) in [0, 1] -> `Posterior`.
         decoder: latents (B, D) -> logits (B, C, S, S).
-        rebuilt_size: S, which is the side of the images, or less; they are shrunk to be compared.
+        rebuilt_size: side S of the reconstructions. Larger images are shrunk to be compared.
     """
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, *, rebuilt_size: int) -> None:
@@ -54,14 +54,14 @@ class VAE(nn.Module):
         self.decoder = decoder
 
     def encode(self, images: Tensor) -> Posterior:
-        """Posterior of images (B, C, H, W) in [0, 1]."""
+        """Compute the posterior of images (B, C, H, W) in [0, 1]."""
         return cast("Posterior", self.encoder(images))
 
     def targets(self, images: Tensor) -> Tensor:
-        """What the decoder has to rebuild of images (B, C, H, W): what the encoder sees of them.
+        """Convert images (B, C, H, W) to the size and channels of their reconstructions.
 
         Returns:
-            (B, C', S, S), of S pixels a side, as the decoder draws them.
+            Shape (B, C', S, S), with the C' channels that the encoder uses.
         """
         seen = to_channels(images, cast("int", self.encoder.image_channels))
         if seen.shape[-1] == self.rebuilt_size:
@@ -69,15 +69,43 @@ class VAE(nn.Module):
         return F.adaptive_avg_pool2d(seen, self.rebuilt_size)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Images (B, C, S, S) in [0, 1] of latents (B, D)."""
+        """Decode latents (B, D) to images (B, C, S, S) in [0, 1]."""
         return torch.sigmoid(cast("Tensor", self.decoder(latents)))
 
     def reconstruct(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W) rebuilt from their posterior means."""
+        """Reconstruct images (B, C, H, W) from their posterior means: (B, C', S, S)."""
         return self.decode(self.encode(images).mu)
 
     def forward(self, images: Tensor, generator: torch.Generator | None = None) -> VAEOutput:
-        """Encode, draw (train mode) or take the mean (eval mode), and decode to `logits`."""
+        """Encode, draw latents (train mode) or take their mean (eval mode), and decode."""
         posterior = self.encode(images)
         latents = posterior.sample(generator) if self.training else posterior.mu
         return VAEOutput(posterior, self.decoder(latents))
+
+
+class PooledHead(NamedTuple):
+    """Affine head on the global average: mu_i = sum_k W_ik mean_p A_k(p) + b_i."""
+
+    mu_weight: Tensor  # (D, K)
+    mu_bias: Tensor  # (D,)
+
+    def local_latents(self, features: Tensor) -> Tensor:
+        """Compute z_i(p) = sum_k W_ik A_k(p) + b_i, (B, D, h, w); the mean over p is mu_i."""
+        return F.conv2d(features, self.mu_weight[:, :, None, None], self.mu_bias)
+
+
+class FlatHead(NamedTuple):
+    """Affine head on all positions: mu_i = sum_kp W_ik(p) A_k(p) + b_i."""
+
+    mu_weight: Tensor  # (D, K, h, w)
+
+
+class HiddenHead(NamedTuple):
+    """Head with one hidden layer: mu_i = sum_n W_in ReLU(sum_kp V_nk(p) A_k(p) + c_n) + b_i."""
+
+    mu_weight: Tensor  # (D, N)
+    hidden_weight: Tensor  # (N, K, h, w)
+    hidden_bias: Tensor  # (N,)
+
+
+ClosedHead = PooledHead | FlatHead | HiddenHead

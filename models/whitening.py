@@ -1,17 +1,17 @@
-"""Values of each place freed of what they have in common there."""
+"""Decorrelation of the values at each place."""
 
 import torch
 from torch import Tensor
 
-_SMALLEST_EIGENVALUE = 1e-3  # of a correlation matrix: values that copy each other
-_SMALLEST_VARIANCE = 1e-12  # of a value that never moves
+_SMALLEST_EIGENVALUE = 1e-3  # of a correlation matrix, where values are copies of each other
+_SMALLEST_VARIANCE = 1e-12  # of a constant value
 
 
 def whitening_of(covariance: Tensor) -> Tensor:
-    """T = P^(-1/2) V^(-1/2) for covariances V^(1/2) P V^(1/2), shape (..., D, D).
+    """Compute T = P^(-1/2) V^(-1/2) of covariances V^(1/2) P V^(1/2), shape (..., D, D).
 
-    V holds the variances and P the correlations. T d has unit covariance, and its values are those
-    that lie closest to the values of d (Kessy, Lewin and Strimmer 2018, "ZCA-cor").
+    V holds the variances and P the correlations. T d has unit covariance, and of all such vectors
+    it is closest to the standardised d (Kessy, Lewin and Strimmer 2018, "ZCA-cor").
     """
     scale = covariance.diagonal(dim1=-2, dim2=-1).clamp_min(_SMALLEST_VARIANCE).rsqrt()
     correlation = covariance * scale[..., :, None] * scale[..., None, :]
@@ -22,10 +22,10 @@ def whitening_of(covariance: Tensor) -> Tensor:
 
 
 def decorrelate(deviation: Tensor, whitening: Tensor) -> Tensor:
-    """u(p) = T(p) d(p) at every place p.
+    """Compute u(p) = T(p) d(p) at every place p.
 
-    A product of matrices for each place, of which the images are columns that lie side by side:
-    einsum over the same tensors copies each matrix first, and takes 2 to 4 times as long.
+    Each place takes one matrix product, with the images as columns side by side. An einsum over
+    the same tensors copies each matrix first, and takes 2 to 4 times as long.
 
     Args:
         deviation: d, shape (B, D, h, w).

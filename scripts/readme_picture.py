@@ -2,8 +2,8 @@
 
     python scripts/readme_picture.py FOLDER
 
-Runs the quick start of the README in FOLDER, about ten minutes on two CPU cores. A step whose
-result is there already is left out.
+The script runs the quick start of the README in FOLDER, which takes about ten minutes on two CPU
+cores. A step whose result exists already is left out.
 """  # noqa: INP001
 
 import subprocess
@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 PICTURE = Path(__file__).parent.parent / "docs" / "figures" / "readme.png"
-STEPS = {  # what a step writes -> its command
+STEPS = {  # output of a step -> its command
     "data/sample": "sample data/sample --category brick --count 80",
     "runs/brick/model.safetensors": "train --data data/sample --category brick --fast",
     "results/manifest.jsonl": "localize runs/brick data/sample/brick/test --output results",
@@ -40,7 +40,7 @@ def run_quick_start(folder: Path) -> None:
 
 
 def draw_strip(folder: Path) -> Image.Image:
-    """One column for each test image, one row for each picture of it."""
+    """Draw one column for each test image, and one row for each picture of it."""
     size = LEFT + len(COLUMNS) * (TILE + GAP), TOP + len(ROWS) * (TILE + GAP)
     strip = Image.new("RGB", size, PAPER)
     pen, font = ImageDraw.Draw(strip), ImageFont.load_default(20)

@@ -1,18 +1,25 @@
 """Tiny real data: MVTec trees with exact masks, drawn in a moment. No mocks."""
 
+import hashlib
 import math
 import os
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from typer.testing import CliRunner
 
 from anomaly_cli.cli import app
+from anomaly_cli.detector.checkpoint import load_model, save_calibrations
+from anomaly_cli.detector.maps import map_specs
+from anomaly_cli.detector.threshold import Threshold
 from anomaly_cli.files.images import Mask, RGBImage, write_png
-from anomaly_cli.masks import Threshold
+from anomaly_cli.training.calibrate import calibrate_late
 
 SIZE = 64  # pixels
 
@@ -21,7 +28,7 @@ torch.set_num_threads(1)
 
 
 def draw_part(seed: int) -> RGBImage:
-    """A grey disc on dark ground with a little noise: the normal product, (64, 64, 3)."""
+    """Draw the normal product: a grey disc on dark ground with a little noise, (64, 64, 3)."""
     generator = np.random.default_rng(seed)
     rows, columns = np.mgrid[:SIZE, :SIZE]
     distance = np.hypot(rows - SIZE / 2, columns - SIZE / 2)
@@ -30,7 +37,7 @@ def draw_part(seed: int) -> RGBImage:
 
 
 def draw_hole(seed: int) -> tuple[RGBImage, Mask]:
-    """The product with a bright red square hole of 10 x 10 pixels, and its exact mask."""
+    """Draw the product with a bright red square of 10 x 10 pixels, and its exact mask."""
     image = draw_part(seed)
     row, column = np.random.default_rng(seed).integers(20, 34, 2)
     mask = np.zeros((SIZE, SIZE), bool)
@@ -40,7 +47,7 @@ def draw_hole(seed: int) -> tuple[RGBImage, Mask]:
 
 
 def write_category(root: Path, category: str, *, train: int = 10, test: int = 3) -> Path:
-    """An MVTec category: `train` normal images, `test` good and as many with a hole."""
+    """Write an MVTec category: `train` normal images, `test` good and as many with a hole."""
     folder = root / category
     for i in range(train):
         write_png(folder / "train/good" / f"{i:03}.png", draw_part(i))
@@ -54,7 +61,7 @@ def write_category(root: Path, category: str, *, train: int = 10, test: int = 3)
 
 @pytest.fixture
 def mvtec(tmp_path: Path) -> Path:
-    """An MVTec root with one category, `disc`."""
+    """Write an MVTec root with one category, `disc`."""
     root = tmp_path / "mvtec"
     write_category(root, "disc")
     return root
@@ -62,7 +69,7 @@ def mvtec(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The real data sets, or a loud skip."""
+    """Find the real data sets, or skip the test."""
     path = os.environ.get("ANOMALY_CLI_TEST_DATA")
     if not path:
         pytest.skip("ANOMALY_CLI_TEST_DATA is not set: the tests on real images do not run")
@@ -70,7 +77,7 @@ def real_data() -> Path:
 
 
 class Outcome(NamedTuple):
-    """What a command left behind."""
+    """Exit code and output of a command."""
 
     code: int
     stdout: str
@@ -86,11 +93,19 @@ def run_cli(*arguments: object) -> Outcome:
 
 
 def threshold_of(record: dict[str, Any]) -> Threshold:
-    """What a line of a manifest or a row of a report says of its masks."""
+    """Read the threshold of a line of a manifest or a row of a report."""
     outline, level = (
         math.nan if record[name] is None else record[name] for name in ("outline", "normal_level")
     )
     return Threshold(record["threshold"], "", 0, outline, normal_level=level)
+
+
+def calibrate_all(model: Path) -> None:
+    """Calibrate every map of a model, so that no test has to add to a shared folder."""
+    loaded = load_model(model)
+    record = loaded.record
+    specs = [spec for spec in map_specs(record.model) if str(spec) not in record.calibrations]
+    save_calibrations(loaded, calibrate_late(loaded, specs, torch.device("cpu")))
 
 
 class Trained(NamedTuple):
@@ -101,7 +116,7 @@ class Trained(NamedTuple):
 
     @property
     def model(self) -> Path:
-        """The model of `disc`."""
+        """Model file of `disc`."""
         return self.runs / "disc" / "model.safetensors"
 
 
@@ -109,23 +124,55 @@ TRAIN_OPTIONS = ("--image-size", 64, "--latent-dim", 4, "--batch-size", 5)
 
 
 def train_disc(folder: Path, *options: object) -> Trained:
-    """`disc`, trained by the command line for a few epochs."""
+    """Train a model of `disc` by the command line for a few epochs."""
     write_category(folder / "mvtec", "disc")
     outcome = run_cli(
         "train", "--data", folder / "mvtec", "--category", "disc", "--output", folder / "runs",
         "--epochs", 6, *TRAIN_OPTIONS, *options,
     )  # fmt: skip
     assert outcome.code == 0, outcome.stderr
+    calibrate_all(folder / "runs/disc")
     return Trained(folder / "mvtec", folder / "runs")
+
+
+def make_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """Fill a folder once for all workers of a run; the other workers wait.
+
+    No test may change its contents.
+    """
+    root = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # the folder of all workers
+    folder = root / f"{name}-{code_hash()}"
+    with FileLock(root / f"{folder.name}.lock"):
+        if not (folder / "done").exists():
+            folder.mkdir()
+            make(folder)
+            (folder / "done").touch()
+    return folder
+
+
+@cache
+def code_hash() -> str:
+    """Hash the code on which the trained models of fixtures depend."""
+    root = Path(__file__).parent.parent
+    digest = hashlib.sha256()
+    for path in sorted([*root.glob("anomaly_cli/**/*.py"), *root.glob("models/*.py")]):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """`disc` as the paper trains."""
-    return train_disc(tmp_path_factory.mktemp("trained"), "--guidance", "none")
+    """Train a model of `disc` as the paper does."""
+    folder = make_once(
+        tmp_path_factory, "trained", lambda path: train_disc(path, "--guidance", "none")
+    )
+    return Trained(folder / "mvtec", folder / "runs")
 
 
 @pytest.fixture(scope="session")
 def guided(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """`disc` with guided attention, the default."""
-    return train_disc(tmp_path_factory.mktemp("guided"))
+    """Train a model of `disc` with guided attention, the default."""
+    folder = make_once(tmp_path_factory, "guided", train_disc)
+    return Trained(folder / "mvtec", folder / "runs")

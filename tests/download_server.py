@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 
-from anomaly_cli.reports.paper import TABLE_2
+from anomaly_cli.evaluation.reports.published import TABLE_2
 
 MVTEC_FILES = {
     **{f"{category}/train/good/000.png": b"normal" for category in TABLE_2},
@@ -45,7 +45,7 @@ class FileServer(ThreadingHTTPServer):
         self.stall: threading.Event | None = None  # what a broken answer waits for
 
     def url(self, name: str) -> str:
-        """The address of a file."""
+        """Give the address of a file."""
         return f"http://127.0.0.1:{self.server_port}/{name}"
 
 
@@ -114,7 +114,7 @@ def serve(files: Mapping[str, bytes]) -> Iterator[FileServer]:
 
 
 def make_tar(files: Mapping[str, bytes], *members: tarfile.TarInfo, mode: str = "w:gz") -> bytes:
-    """A tar of `files`, then of `members` without content."""
+    """Make a tar of `files`, then of `members` without content."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode=mode) as tar:  # type: ignore[call-overload]
         for name, content in files.items():
@@ -127,6 +127,6 @@ def make_tar(files: Mapping[str, bytes], *members: tarfile.TarInfo, mode: str = 
 
 
 def make_mvtec() -> bytes:
-    """A small MVTec AD archive that does not shrink, of about 300 kB."""
+    """Make a small MVTec AD archive that does not shrink, of about 300 kB."""
     noise = lzma.compress(bytes(range(256)) * 8)
     return make_tar({**MVTEC_FILES, "bottle/train/good/001.png": noise * 2000}, mode="w")

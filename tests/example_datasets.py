@@ -10,7 +10,7 @@ FRAME = (24, 36)  # height and width, as unequal as those of UCSD
 
 
 def draw_digit(digit: int, seed: int) -> np.ndarray:
-    """A vertical bar for 1, the same under a horizontal one for 7, a square for all others."""
+    """Draw a vertical bar for 1, the same under a horizontal one for 7, a square for all others."""
     image = np.zeros((28, 28), np.uint8)
     column = 13 + seed % 3
     if digit in {1, 7}:
@@ -23,7 +23,7 @@ def draw_digit(digit: int, seed: int) -> np.ndarray:
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:
-    """An idx file of bytes; packed where the name ends so."""
+    """Make an idx file of bytes; packed where the name ends so."""
     header = bytes([0, 0, 8, array.ndim]) + b"".join(
         size.to_bytes(4, "big") for size in array.shape
     )

@@ -12,7 +12,7 @@ CATEGORY = "ring"
 
 
 def write_sample(root: Path, place: str, scores: np.ndarray, mask: np.ndarray | None) -> None:
-    """A map, a grey image and, of a defect, its mask."""
+    """Make a map, a grey image and, of a defect, its mask."""
     category, kind, name = place.split("|")
     write_tiff(root / "maps" / category / "test" / kind / f"{name}.tiff", scores)
     picture = np.full((*scores.shape, 3), 128, np.uint8)
@@ -23,7 +23,7 @@ def write_sample(root: Path, place: str, scores: np.ndarray, mask: np.ndarray | 
 
 
 def draw(seed: int, *, gain: float) -> tuple[np.ndarray, np.ndarray]:
-    """A map (40, 60) with a block of higher scores."""
+    """Make a map (40, 60) with a block of higher scores."""
     rng = np.random.default_rng(seed)
     mask = np.zeros((40, 60), bool)
     mask[5:15, 10:30] = True
@@ -52,5 +52,5 @@ def evaluate(root: Path, *options: object, output: str = "out") -> Outcome:
 
 
 def read(root: Path, output: str = "out") -> dict:
-    """The report in JSON."""
+    """Read the report in JSON."""
     return json.loads((root / output / "report.json").read_text(encoding="utf-8"))

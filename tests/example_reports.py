@@ -7,9 +7,7 @@ from html.parser import HTMLParser
 import numpy as np
 
 from anomaly_cli.errors import CheckpointError, DataError
-from anomaly_cli.metrics.bootstrap import Interval
-from anomaly_cli.metrics.curves import Curves
-from anomaly_cli.reports.results import (
+from anomaly_cli.evaluation.results import (
     UNDEFINED,
     CategoryMetrics,
     CategoryResult,
@@ -20,6 +18,8 @@ from anomaly_cli.reports.results import (
     Gate,
     ImageMetricsRow,
 )
+from anomaly_cli.metrics.bootstrap import Interval
+from anomaly_cli.metrics.curves import Curves
 
 WOOD = CategoryMetrics(
     category="wood",
@@ -127,7 +127,7 @@ ABSENT = Failure("grid", "texture", CheckpointError("runs/grid/model.safetensors
 
 
 def result(row: CategoryMetrics = WOOD, **parts: object) -> CategoryResult:
-    """A category with two images and one interval."""
+    """Build a category with two images and one interval."""
     content = {
         "intervals": {"pixel_auroc": Interval(0.75, 0.85)},
         "defect_types": [COLOR],
@@ -140,7 +140,7 @@ def result(row: CategoryMetrics = WOOD, **parts: object) -> CategoryResult:
 
 
 def report(*rows: CategoryMetrics) -> EvaluationReport:
-    """Of metrics alone."""
+    """Build a report of metrics alone."""
     return EvaluationReport(results=tuple(CategoryResult(metrics=row) for row in rows))
 
 
@@ -173,7 +173,7 @@ def troubled_report() -> EvaluationReport:
 
 
 class Page(HTMLParser):
-    """What a browser would see: tags, attributes and text."""
+    """A page as a browser would see it: tags, attributes and text."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -183,10 +183,10 @@ class Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Called by the parser."""
+        """Collect a tag; the parser calls it."""
         self.tags.append(tag)
         self.attributes += [(name, value or "") for name, value in attrs]
 
     def handle_data(self, data: str) -> None:
-        """Called by the parser."""
+        """Collect text; the parser calls it."""
         self.text += data + " "

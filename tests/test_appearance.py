@@ -1,15 +1,14 @@
-"""Appearance: statistics by hand, distances that find what is not drawn, on any size and grey."""
+"""Appearance: statistics by hand, distances that find changes, images of any size and grey."""
 
 import numpy as np
 import pytest
 import torch
 from conftest import Trained
 
-from anomaly_cli.checkpoint import load_model
-from anomaly_cli.drawing import MapMaker
-from anomaly_cli.maps import MapSpec
-from anomaly_cli.normality import place_appearance
-from models.appearance import (
+from anomaly_cli.detector.checkpoint import load_model
+from anomaly_cli.detector.mapper import AnomalyMapper
+from anomaly_cli.detector.maps import MapSpec
+from anomaly_cli.detector.normal.appearance import (
     GRID,
     KINDS,
     NEAR,
@@ -18,6 +17,7 @@ from models.appearance import (
     appearance,
     appearance_map,
     appearance_maps,
+    fit_places,
 )
 
 FLOOR = 1 / 255
@@ -33,7 +33,7 @@ def normals(count: int = 30, size: int = 128) -> torch.Tensor:
 
 
 def statistics_of(images: torch.Tensor) -> PlaceAppearance:
-    return place_appearance(images.split(8), NEAR)
+    return fit_places(images.split(8), NEAR)
 
 
 def test_statistics_of_a_striped_image_by_hand() -> None:
@@ -82,7 +82,7 @@ def test_edges_have_their_direction() -> None:
         ("red", lambda part: part + torch.tensor([0.15, -0.08, 0.0])[:, None, None]),
     ],
 )
-def test_what_differs_is_found_and_named(kind: str, change: object) -> None:
+def test_a_changed_part_is_found_and_its_kind_is_named(kind: str, change: object) -> None:
     images = normals()
     statistics = statistics_of(images)
     changed = normals(31)[30:]
@@ -115,15 +115,15 @@ def test_any_size_and_constant_grey_images_are_finite(size: int) -> None:
     assert 10 < other.min() <= other.max() < 1e5  # a tenth is a hundred times the noise
 
 
-def test_a_trained_model_draws_it_from_its_file(trained: Trained) -> None:
+def test_a_trained_model_computes_the_map_from_its_file(trained: Trained) -> None:
     loaded = load_model(trained.model)
-    maker = MapMaker(loaded.vae, loaded.record.statistics, 64, torch.device("cpu"))
+    mapper = AnomalyMapper(loaded.vae, loaded.record.statistics, 64, torch.device("cpu"))
     images = torch.rand(2, 3, 64, 64)
-    drawn = maker(images, [MapSpec("appearance")])[MapSpec("appearance")]
+    found = mapper(images, [MapSpec("appearance")])[MapSpec("appearance")]
     assert loaded.record.statistics.appearance is not None
     expected = appearance_map(images, loaded.record.statistics.appearance)
-    torch.testing.assert_close(drawn, expected)
+    torch.testing.assert_close(torch.from_numpy(found), expected)
     bare = loaded.record.statistics._replace(appearance=None)
-    maker = MapMaker(loaded.vae, bare, 64, torch.device("cpu"))
+    mapper = AnomalyMapper(loaded.vae, bare, 64, torch.device("cpu"))
     with pytest.raises(ValueError, match="appearance"):
-        maker(images, [MapSpec("appearance")])
+        mapper(images, [MapSpec("appearance")])

@@ -14,24 +14,23 @@ from models.attention import (
     PER_LATENT,
     SHRINKAGE,
     SumOptions,
-    anomaly_attention_maps,
+    anomaly_maps_of_layers,
     latent_attention_maps,
     latent_deviation,
-    supports,
 )
 from models.config import EXACT, SUMMED, Attention, ConvVAEConfig, VAEConfig
 from models.conv import ConvEncoder
 from models.gradients import Weighting, shared_signed_maps, signed_maps, sum_weights
 from models.resnet import ResNet18Encoder
-from models.statistics import LatentStatistics, LocalStatistics, NormalStatistics
-from models.vae import Posterior
+from models.statistics import AttentionStatistics, LatentStatistics, LocalStatistics
+from models.vae import PooledHead, Posterior
 
 LATENTS = 3
 KINDS = ["gap", "flatten", "fpn", "conv"]
 
 
 def make_encoder(kind: str, seed: int, size: int = 32) -> Encoder:
-    """A random encoder in float64 and eval mode, its batch norms filled with random statistics."""
+    """Make a random encoder in float64 and eval mode, with random statistics of batch norms."""
     torch.manual_seed(seed)
     encoder: nn.Module
     if kind == "conv":
@@ -51,23 +50,23 @@ def make_encoder(kind: str, seed: int, size: int = 32) -> Encoder:
 
 
 def draw_images(kind: str, count: int, size: int = 32) -> Tensor:
-    """Noise in [0, 1]."""
+    """Draw noise in [0, 1]."""
     return torch.rand(count, 1 if kind == "conv" else 3, size, size, dtype=torch.float64)
 
 
-def draw_statistics(encoder: Encoder, images: Tensor, layer: str) -> NormalStatistics:
-    """Random ones, local ones where there are any, and of half the side from 64 pixels on."""
+def draw_statistics(encoder: Encoder, images: Tensor, layer: str) -> AttentionStatistics:
+    """Draw random statistics; local ones of a pooled layer, at half the side from 64 pixels on."""
     latent = LatentStatistics(torch.randn(LATENTS).double(), torch.rand(LATENTS).double() + 0.1)
-    if not supports(encoder, Attention.EXACT, layer):
-        return NormalStatistics(latent)
+    if not isinstance(encoder.closed_head(layer), PooledHead):
+        return AttentionStatistics(latent)
     with_half = images.shape[-1] >= 64
     activation = activate(encoder, images, layer, with_half=with_half)
     half = draw_local(local_latents(activation.half)) if activation.half else None
-    return NormalStatistics(latent, draw_local(local_latents(activation)), half)
+    return AttentionStatistics(latent, draw_local(local_latents(activation)), half)
 
 
 def draw_local(latents: Tensor) -> LocalStatistics:
-    """Random ones for local latents (B, D, h, w)."""
+    """Draw random statistics for local latents (B, D, h, w)."""
     shape = latents.shape[1:]
     return LocalStatistics(
         torch.randn(shape).double(),
@@ -79,14 +78,14 @@ def draw_local(latents: Tensor) -> LocalStatistics:
 
 
 def relative_error(ours: Tensor, theirs: Tensor) -> float:
-    """Norm of the difference over the norm of the reference."""
+    """Divide the norm of the difference by the norm of the reference."""
     return float((ours - theirs).norm() / theirs.norm().clamp_min(1e-12))
 
 
 def naive_gradient(
     encoder: Encoder, image: Tensor, layer: str, latent: int
 ) -> tuple[Tensor, Tensor]:
-    """Activation and gradient (K, h, w) of one latent of one image, as plainly as can be."""
+    """Compute activation and gradient (K, h, w) of one latent of one image by one backward pass."""
     stages = [stage.detach() for stage in encoder.features(image[None], layer)]
     stages[-1].requires_grad_()
     encoder.posterior(stages, layer).mu[0, latent].backward()
@@ -130,7 +129,7 @@ def test_signed_maps_equal_one_backward_per_latent(
 def test_layers_of_one_pass_have_the_maps_that_each_has_alone(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For one vector-Jacobian product a latent, and none where the last layer has a closed form."""
+    """They take one vector-Jacobian product per latent, and none where a closed form exists."""
     encoder = make_encoder(kind, 2)
     images = draw_images(kind, 2)
     alone = {
@@ -148,8 +147,8 @@ def test_layers_of_one_pass_have_the_maps_that_each_has_alone(
     for layers in (encoder.layers[::-1], encoder.layers[:-1], encoder.layers[-2:]):
         found = activate_layers(encoder, images, layers)
         assert list(found) == [layer for layer in encoder.layers if layer in layers]
-        drawn = shared_signed_maps([(found[layer], list(Weighting)) for layer in found])
-        for layer, maps in zip(found, drawn, strict=True):
+        shared = shared_signed_maps([(found[layer], list(Weighting)) for layer in found])
+        for layer, maps in zip(found, shared, strict=True):
             for weighting in Weighting:
                 torch.testing.assert_close(maps[weighting], alone[layer][weighting])
         assert len(products) == LATENTS, layers
@@ -175,27 +174,28 @@ def test_map_of_a_batch_is_the_map_of_each_image(
     """To 1e-6, for every definition, at the first and at the last layer."""
     encoder = make_encoder(kind, 1)
     layer = encoder.layers[place]
-    assert supports(encoder, attention, layer)
+    assert attention not in EXACT or isinstance(encoder.closed_head(layer), PooledHead)
     with_half = attention is Attention.EXACT_SCALES
     images = draw_images(kind, 3, 64 if with_half else 32)
     statistics = draw_statistics(encoder, images, layer)
 
-    def draw(batch: Tensor) -> Tensor:
+    def compute(batch: Tensor) -> Tensor:
         activation = activate(encoder, batch, layer, with_half=with_half)
-        return anomaly_attention_maps(activation, [attention], statistics, (32, 32))[attention]
+        (maps,) = anomaly_maps_of_layers([(activation, [attention])], statistics, (32, 32))
+        return maps[attention]
 
-    together = draw(images)
+    together = compute(images)
     assert together.shape == (3, 32, 32)
     assert together.max() > 0
     assert together.min() >= 0
     for image, from_batch in zip(images, together, strict=True):
-        torch.testing.assert_close(from_batch, draw(image[None])[0], atol=1e-6, rtol=1e-6)
+        torch.testing.assert_close(from_batch, compute(image[None])[0], atol=1e-6, rtol=1e-6)
 
 
 def reference_map(
     attention: Attention, signed: dict[Weighting, Tensor], deviation: Tensor
 ) -> Tensor:
-    """The definitions as `models.attention` tabulates them, on signed maps (D, h, w)."""
+    """Compute a definition as in the table of `models.attention`, from signed maps (D, h, w)."""
     mean = signed[Weighting.MEAN]
     return {
         Attention.GRADCAM: lambda: F.relu(mean).mean(0),
@@ -220,7 +220,8 @@ def test_definitions_follow_their_formulas(kind: str) -> None:
         signed = {w: torch.stack([NAIVE[w](a, g) for a, g in naive]) for w in Weighting}
         deviation = latent_deviation(encoder(images), statistics.latent)[0].detach()
         size = tuple(activation.features.shape[2:])
-        maps = anomaly_attention_maps(activation, [*PER_LATENT, *SUMMED], statistics, size)
+        wanted = [(activation, [*PER_LATENT, *SUMMED])]
+        (maps,) = anomaly_maps_of_layers(wanted, statistics, size)
         for attention, ours in maps.items():
             theirs = reference_map(attention, signed, deviation)
             assert relative_error(ours[0], theirs) < 1e-10, (layer, attention)
@@ -231,14 +232,15 @@ def test_official_takes_the_absolute_value_after_upsampling() -> None:
     features = torch.tensor([[[[1.0, -1.0]]]], requires_grad=True)
     mu = features.mean(dim=(2, 3))
     activation = Activation(features, Posterior(mu, torch.zeros(1, 1)), None)
-    statistics = NormalStatistics(LatentStatistics(torch.zeros(1), torch.ones(1)))
-    maps = anomaly_attention_maps(activation, [Attention.OFFICIAL], statistics, (1, 3))
+    statistics = AttentionStatistics(LatentStatistics(torch.zeros(1), torch.ones(1)))
+    wanted = [(activation, [Attention.OFFICIAL])]
+    (maps,) = anomaly_maps_of_layers(wanted, statistics, (1, 3))
     torch.testing.assert_close(maps[Attention.OFFICIAL], torch.tensor([[[0.5, 0.0, 0.5]]]))
 
 
 @pytest.mark.parametrize("kind", ["gap", "fpn"])
 def test_exact_maps_add_up_to_the_latent(kind: str) -> None:
-    """Completeness: the mean over positions of what each position contributes is mu."""
+    """Completeness: the mean of the contributions of all positions is mu."""
     encoder = make_encoder(kind, 3, 64)
     activation = activate(encoder, draw_images(kind, 2, 64), encoder.layers[-1])
     contributions = local_latents(activation)
@@ -339,26 +341,23 @@ def test_gradients_are_divided_by_their_root_mean_square() -> None:
     assert relative_error(sum_weights(alone, total, "batch"), batch) > 1e-3
 
 
-def test_equation_5_knows_nothing_of_the_normal_mean() -> None:
+def test_equation_5_does_not_depend_on_the_normal_mean() -> None:
     """A score linear in the sampled code: m drops out of its gradient, whatever it is."""
     encoder = make_encoder("conv", 8)
     activation = activate(encoder, draw_images("conv", 2), encoder.layers[0])
+    wanted = [(activation, [Attention.DIFF_SAMPLE])]
     maps = []
     for mean in (0.0, 7.0):
         latent = LatentStatistics(torch.full((3,), mean).double(), torch.ones(3).double())
-        statistics = NormalStatistics(latent)
+        statistics = AttentionStatistics(latent)
         options = SumOptions(samples=4, generator=torch.Generator().manual_seed(0))
-        drawn = anomaly_attention_maps(
-            activation, [Attention.DIFF_SAMPLE], statistics, (16, 16), options=options
-        )
-        maps.append(drawn[Attention.DIFF_SAMPLE])
+        (found,) = anomaly_maps_of_layers(wanted, statistics, (16, 16), options=options)
+        maps.append(found[Attention.DIFF_SAMPLE])
     assert torch.equal(maps[0], maps[1])
     assert maps[0].max() > 0
     other = SumOptions(samples=4, generator=torch.Generator().manual_seed(1))
-    drawn = anomaly_attention_maps(
-        activation, [Attention.DIFF_SAMPLE], statistics, (16, 16), options=other
-    )
-    assert not torch.equal(drawn[Attention.DIFF_SAMPLE], maps[0])
+    (found,) = anomaly_maps_of_layers(wanted, statistics, (16, 16), options=other)
+    assert not torch.equal(found[Attention.DIFF_SAMPLE], maps[0])
 
 
 def test_deviation_is_the_slope_of_the_squared_distance() -> None:
@@ -387,17 +386,17 @@ def test_diff_mahal_is_the_attention_of_the_distance() -> None:
     assert relative_error(ours, torch.stack(naive)) < 1e-10
 
 
-def test_a_normal_latent_shows_nothing_in_diff_mahal() -> None:
+def test_diff_mahal_of_an_image_on_the_normal_mean_is_zero() -> None:
     """An image whose latents lie on the mean of the normal ones has an empty map."""
     encoder = make_encoder("gap", 10)
     image = draw_images("gap", 1)
     activation = activate(encoder, image, "layer4")
     latent = LatentStatistics(activation.posterior.mu[0].detach(), torch.ones(LATENTS).double())
-    maps = latent_attention_maps(activation, Attention.DIFF_MAHAL, NormalStatistics(latent))
+    maps = latent_attention_maps(activation, Attention.DIFF_MAHAL, AttentionStatistics(latent))
     assert maps.abs().max() == 0
 
 
-def test_what_does_not_exist_is_refused() -> None:
+def test_maps_that_do_not_exist_are_refused() -> None:
     encoder = make_encoder("flatten", 11)
     images = draw_images("flatten", 1)
     statistics = draw_statistics(encoder, images, "layer4")

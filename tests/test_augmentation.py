@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anomaly_cli.data.augmentation import (
+from anomaly_cli.errors import ConfigError
+from anomaly_cli.files.images import RGBImage
+from anomaly_cli.training.augmentation import (
     BY_CATEGORY,
     NONE,
     SAFE,
@@ -14,8 +16,6 @@ from anomaly_cli.data.augmentation import (
     augment,
     select_augmentation,
 )
-from anomaly_cli.errors import ConfigError
-from anomaly_cli.files.images import RGBImage
 
 TEXTURES = {"carpet", "grid", "leather", "tile", "wood"}
 OBJECTS = {
@@ -34,7 +34,7 @@ def noise(size: int = SIZE) -> RGBImage:
 
 
 def blob(row: float, column: float, size: int = SIZE) -> RGBImage:
-    """A soft white dot on black whose centre of mass tells where it went."""
+    """Draw a soft white dot on black; its centre of mass shows where it went."""
     rows, columns = np.mgrid[:size, :size]
     level = 255 * np.exp(-((rows - row) ** 2 + (columns - column) ** 2) / 8)
     return np.repeat(level[..., None], 3, axis=2).round().astype(np.uint8)
@@ -49,7 +49,7 @@ def draws(image: RGBImage, ranges: Augmentation, count: int = 200) -> list[RGBIm
     return [augment(image, ranges, np.random.default_rng(seed)) for seed in range(count)]
 
 
-# What a draw does
+# One draw
 
 
 def test_without_ranges_the_image_stays_as_it_is() -> None:
@@ -109,7 +109,7 @@ def test_rotation_is_about_the_centre_and_within_its_range() -> None:
     assert angles.max() > 28
 
 
-def test_what_lies_in_the_centre_stays_there_when_the_image_turns() -> None:
+def test_the_centre_stays_in_place_when_the_image_turns() -> None:
     middle = (SIZE - 1) / 2
     for drawn in draws(blob(middle, middle), Augmentation(rotation=45), 50):
         assert np.abs(centre_of(drawn) - middle).max() < 0.05
@@ -139,7 +139,7 @@ def test_draw_keeps_shape_and_type_and_leaves_its_input_alone(
 
 @given(st.integers(0, 2**32 - 1))
 def test_ranges_do_not_shift_the_random_stream(seed: int) -> None:
-    """So two trainings that differ in one range still flip the same images."""
+    """Two trainings that differ in one range still flip the same images."""
     following = set()
     for ranges in (NONE, SAFE, EVERYTHING, Augmentation(mirror_vertically=True)):
         generator = np.random.default_rng(seed)
@@ -156,7 +156,7 @@ def test_same_generator_state_gives_the_same_draw_and_another_a_different_one() 
     assert (first != other).mean() > 0.5
 
 
-# Which ranges
+# Choice of ranges
 
 
 def test_every_category_of_mvtec_ad_has_its_ranges() -> None:

@@ -8,10 +8,9 @@ import pytest
 import torch
 from conftest import Trained, run_cli
 
-from anomaly_cli.baselines import PRIOR_WIDTH, baseline_map
-from anomaly_cli.checkpoint import load_model
 from anomaly_cli.config.names import BASELINES
-from anomaly_cli.drawing import OF_KINDS
+from anomaly_cli.detector.checkpoint import load_model
+from anomaly_cli.detector.mapper import OF_KINDS, PRIOR_WIDTH, baseline_map
 from models.config import VAEConfig
 from models.resnet import resnet18_vae
 from models.vae import VAE
@@ -23,7 +22,9 @@ def vae(trained: Trained) -> VAE:
 
 
 @pytest.mark.parametrize("source", [name for name in BASELINES if name not in OF_KINDS])
-def test_shape_range_and_latents_that_are_known_already(vae: VAE, source: str) -> None:
+def test_baseline_maps_have_their_shape_and_range_with_and_without_known_latents(
+    vae: VAE, source: str
+) -> None:
     images = torch.rand(2, 3, 64, 64)
     anomaly_map = baseline_map(source, vae, images)
     assert anomaly_map.shape == (2, 64, 64)
@@ -36,7 +37,7 @@ def test_shape_range_and_latents_that_are_known_already(vae: VAE, source: str) -
 
 
 @pytest.mark.parametrize("source", ["reconstruction", "ssim"])
-def test_what_is_rebuilt_exactly_is_normal_and_what_is_not_lies_where_it_differs(
+def test_the_map_is_zero_where_the_image_is_rebuilt_exactly_and_high_where_it_differs(
     vae: VAE, source: str
 ) -> None:
     with torch.no_grad():
@@ -70,7 +71,7 @@ def test_a_decoder_of_half_the_side_has_maps_of_the_whole_one(source: str) -> No
     assert anomaly_map[:, :8].abs().max() < 1e-5
 
 
-def test_centre_prior_is_a_gaussian_and_has_seen_nothing(vae: VAE) -> None:
+def test_centre_prior_is_a_gaussian_that_does_not_depend_on_the_image(vae: VAE) -> None:
     one, other = baseline_map("centre_prior", vae, torch.rand(2, 3, 65, 65))
     assert torch.equal(one, other)
     assert one[32, 32] == 1
@@ -79,7 +80,7 @@ def test_centre_prior_is_a_gaussian_and_has_seen_nothing(vae: VAE) -> None:
 
 
 @pytest.mark.parametrize("source", ["ssim", "centre_prior"])
-def test_localize_draws_them(trained: Trained, tmp_path: Path, source: str) -> None:
+def test_localize_writes_baseline_maps(trained: Trained, tmp_path: Path, source: str) -> None:
     outcome = run_cli(
         "localize", trained.model, trained.data / "disc/test", "--map", source,
         "--output", tmp_path / "out",
@@ -94,7 +95,9 @@ def test_localize_draws_them(trained: Trained, tmp_path: Path, source: str) -> N
     assert refused.code == 2
 
 
-def test_evaluate_writes_them_beside_the_map_of_the_model(trained: Trained, tmp_path: Path) -> None:
+def test_evaluate_writes_baselines_beside_the_map_of_the_model(
+    trained: Trained, tmp_path: Path
+) -> None:
     evaluate = ("evaluate", "--data", trained.data, "--format", "json,csv,markdown")
     outcome = run_cli(
         *evaluate, "--runs", trained.runs, "--baselines", "--output", tmp_path / "out"
@@ -111,9 +114,8 @@ def test_evaluate_writes_them_beside_the_map_of_the_model(trained: Trained, tmp_
     assert alone.code == 0, alone.stderr
     of_ssim = json.loads((tmp_path / "ssim/report.json").read_text())["categories"][0]
     assert row["ssim"] == pytest.approx(of_ssim["pixel_auroc"])
-    assert (
-        table["rows"]["disc, image AUROC"]["centre_prior"] == 0.5
-    )  # the prior is the same for all images
+    # The prior is the same for all images.
+    assert table["rows"]["disc, image AUROC"]["centre_prior"] == 0.5
     assert (tmp_path / "out/baselines.md").read_text().count("centre_prior") >= 2
     assert (tmp_path / "out/baselines.csv").is_file()
 
@@ -121,4 +123,4 @@ def test_evaluate_writes_them_beside_the_map_of_the_model(trained: Trained, tmp_
 def test_saved_maps_have_no_baselines(trained: Trained, tmp_path: Path) -> None:
     outcome = run_cli("evaluate", "--maps", tmp_path, "--data", trained.data, "--baselines")
     assert outcome.code == 2
-    assert "--baselines are maps of a model" in outcome.stderr
+    assert "--baselines needs a model" in outcome.stderr

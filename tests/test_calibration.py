@@ -1,4 +1,4 @@
-"""Thresholds from held-out normal images: ranks worked out by hand, and what they guarantee."""
+"""Thresholds from held-out normal images: ranks worked out by hand, and their guarantees."""
 
 import numpy as np
 import pytest
@@ -6,25 +6,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from anomaly_cli.calibration import (
+from anomaly_cli.config.names import Scores
+from anomaly_cli.config.values import ThresholdRule, parse_threshold
+from anomaly_cli.detector.calibration import (
     EXCEEDANCE,
     Calibration,
-    ThresholdRule,
-    _position_scale,
     calibrate,
     calibrate_map,
-    gumbel_limit,
-    parse_threshold,
 )
-from anomaly_cli.config.names import Scores
+from anomaly_cli.detector.masks import MarkedMap
+from anomaly_cli.detector.threshold import Threshold, gumbel_limit
 from anomaly_cli.errors import CheckpointError, ConfigError
-from anomaly_cli.masks import MarkedMap, Threshold
 
 TYPED = ["max", "image-fpr=0.05", "image-fpr=0.2", "pixel-fpr=0.01", "pixel-fpr=1e-06"]
 
 
 def maps_with_maxima(*maxima: float) -> list[NDArray[np.float32]]:
-    """Maps (2, 2) that are 0 but for one pixel."""
+    """Make maps (2, 2) that are 0 but for one pixel."""
     maps = []
     for maximum in maxima:
         anomaly_map = np.zeros((2, 2), np.float32)
@@ -85,7 +83,7 @@ def test_too_few_images_for_the_rate_give_the_limit_of_gumbel_distribution() -> 
 
 
 def test_threshold_is_never_below_the_largest_of_too_few_images() -> None:
-    """Fifteen of one value and one far off: the limit is drawn by the many."""
+    """Fifteen of one value and one far off: the many determine the limit."""
     maxima = np.array([0.0] * 15 + [100.0], np.float32)
     assert gumbel_limit(maxima, 0.05) < 100
     assert image_threshold(maxima, 0.05) == 100
@@ -93,7 +91,7 @@ def test_threshold_is_never_below_the_largest_of_too_few_images() -> None:
 
 @given(shift=st.floats(-100, 100), factor=st.floats(0.01, 100))
 def test_limit_moves_with_the_unit_of_the_map(shift: float, factor: float) -> None:
-    """So that scores in standard deviations call what raw ones call."""
+    """Scores in standard deviations therefore mark the same images as raw ones."""
     maxima = np.array([1, 2, 4, 4.5], np.float32)
     moved = gumbel_limit((maxima * factor + shift).astype(np.float32), 0.05)
     assert moved == pytest.approx(gumbel_limit(maxima, 0.05) * factor + shift, rel=1e-3, abs=1e-3)
@@ -127,7 +125,7 @@ def test_new_normal_image_exceeds_the_threshold_as_rarely_as_promised(
 
 
 @pytest.mark.parametrize("count", [2, 4, 10, 18])
-def test_few_images_keep_the_rate_about(count: int) -> None:
+def test_few_images_keep_the_rate_roughly(count: int) -> None:
     """Maxima of 100 pixels each; the largest alone would be exceeded 1 / (N + 1) of the time."""
     trials = 4000
     pixels = np.random.default_rng(count).exponential(size=(trials, count + 1, 100)).max(axis=2)
@@ -184,7 +182,7 @@ def test_given_number_is_taken_as_it_is(uniform: Calibration) -> None:
 # Calibration
 
 
-def test_calibration_knows_the_maximum_of_each_map_in_ascending_order() -> None:
+def test_calibration_holds_the_maximum_of_each_map_in_ascending_order() -> None:
     calibration = calibrate(iter(maps_with_maxima(3, 1, 2)))
     assert calibration.maxima.tolist() == [1, 2, 3]
     assert calibration.maxima.dtype == calibration.quantiles.dtype == np.float32
@@ -258,7 +256,7 @@ def test_constant_maps_still_have_a_colour_bar(value: float) -> None:
     assert high == pytest.approx(value, rel=1.1e-4, abs=1e-20)
 
 
-# Reading what the user typed
+# Reading thresholds
 
 
 @pytest.mark.parametrize("text", TYPED)
@@ -289,18 +287,18 @@ def test_number_is_read_as_it_is(value: float) -> None:
         *("IMAGE-FPR=0.1", "image-fpr=5%", "=0.5", "fpr=0.05"),
     ],
 )
-def test_what_is_no_threshold_is_refused_with_examples(text: str) -> None:
-    message = rf"^--threshold {text} is not understood; use a number, max, image-fpr=0\.05 or"
+def test_other_thresholds_are_refused_with_examples(text: str) -> None:
+    message = rf"^--threshold must be a number, max, image-fpr=0\.05 or .*, got {text}$"
     with pytest.raises(ConfigError, match=message):
         parse_threshold(text)
 
 
 def draw_maps(count: int, side: int = 16, seed: int = 0) -> list[np.ndarray]:
-    """Maps whose left half is ten times as loud as their right half."""
-    loud = np.where(np.arange(side) < side // 2, 10.0, 1.0)
+    """Make maps whose left half varies ten times as much as their right half."""
+    spread = np.where(np.arange(side) < side // 2, 10.0, 1.0)
     generator = np.random.default_rng(seed)
     return [
-        (5 + loud * generator.normal(size=(side, side))).astype(np.float32) for _ in range(count)
+        (5 + spread * generator.normal(size=(side, side))).astype(np.float32) for _ in range(count)
     ]
 
 
@@ -315,7 +313,7 @@ def test_global_scores_have_mean_0_and_deviation_1_on_normal_pixels() -> None:
 
 
 def draw_defects(maps: list[np.ndarray]) -> list[MarkedMap]:
-    """The same maps with a block of 60, which no normal pixel reaches."""
+    """Set a block of each map to 60, which exceeds every normal pixel."""
     mask = np.zeros(maps[0].shape, bool)
     mask[5:9, 3:12] = True
     return [MarkedMap(np.where(mask, np.float32(60), anomaly_map), mask) for anomaly_map in maps]
@@ -323,7 +321,7 @@ def draw_defects(maps: list[np.ndarray]) -> list[MarkedMap]:
 
 @pytest.mark.parametrize("scores", ["raw", "global", "position"])
 def test_outline_is_that_of_the_scores(scores: Scores) -> None:
-    """It separates drawn defects from the ground, in the units of the map."""
+    """It separates synthetic defects from the ground, in the units of the map."""
     maps = draw_maps(5)
     calibration_of_map = calibrate_map(maps, 16, draw_defects(maps))
     scale, calibration = calibration_of_map.select(scores)
@@ -353,7 +351,7 @@ def test_outline_of_halved_regions_is_that_of_faint_defects(scores: Scores) -> N
     assert outlines[1] < faintest * (1 + 1e-6) < outlines[0]
 
 
-def test_outline_of_a_blind_map_does_not_take_in_the_whole_image() -> None:
+def test_outline_of_a_useless_map_does_not_take_in_the_whole_image() -> None:
     """At most one normal pixel in a hundred lies above it."""
     maps = draw_maps(5)
     blind = [MarkedMap(anomaly_map, anomaly_map < 5) for anomaly_map in maps]
@@ -363,7 +361,7 @@ def test_outline_of_a_blind_map_does_not_take_in_the_whole_image() -> None:
 
 
 def test_range_of_rates_holds_nine_models_of_ten() -> None:
-    """Each model draws 39 normal images; what its threshold calls of all others is known."""
+    """Each model has 39 normal images; the rate of its threshold among all others is known."""
     generator = np.random.default_rng(0)
     rule = ThresholdRule("image-fpr", 0.05)
     nowhere = np.zeros(len(EXCEEDANCE), np.float32)
@@ -381,7 +379,7 @@ def test_range_of_rates_holds_nine_models_of_ten() -> None:
 
 @pytest.mark.parametrize("rule", ["max", "image-fpr=0.05", "image-fpr=0.2"])
 def test_fewer_parts_than_images_widen_the_range(rule: str) -> None:
-    """45 photographs of 21 parts tell less than 45 parts do, and 6 images less than 45."""
+    """45 photographs of 21 parts are less certain than of 45, and 6 images less than 45."""
     widths = []
     for count, parts in ((45, None), (45, 21), (6, None)):
         calibration = Calibration(np.arange(count, dtype=np.float32), np.zeros(121, np.float32))
@@ -394,7 +392,7 @@ def test_fewer_parts_than_images_widen_the_range(rule: str) -> None:
 
 
 @pytest.mark.parametrize("rule", ["pixel-fpr=0.01", "3.5"])
-def test_what_promises_nothing_of_images_has_no_range(rule: str) -> None:
+def test_pixel_rules_and_given_numbers_have_no_range_of_rates(rule: str) -> None:
     calibration = Calibration(np.arange(9, dtype=np.float32), np.zeros(121, np.float32))
     assert calibration.threshold(parse_threshold(rule)).rates is None
 
@@ -406,8 +404,8 @@ def test_raw_scores_are_the_map() -> None:
     assert calibration.maxima[-1] == max(anomaly_map.max() for anomaly_map in maps)
 
 
-def test_scores_per_position_know_where_normal_is_loud() -> None:
-    """The same value is far out in the quiet half and usual in the loud one."""
+def test_scores_per_position_are_lower_where_normal_images_vary_more() -> None:
+    """The value 15 is extreme in the right half and usual in the left half."""
     scale, _calibration = calibrate_map(draw_maps(60), 16).select("position")
     assert scale is not None
     scores = scale(np.full((16, 16), 15, np.float32))
@@ -415,16 +413,16 @@ def test_scores_per_position_know_where_normal_is_loud() -> None:
 
 
 def test_variance_per_position_is_shrunk_as_if_ten_more_images_had_the_pooled_one() -> None:
-    """Two images at 0 and 2 left, 0 and 0 right: variances 1 and 0, pooled 0.5."""
-    left_right = np.array([[0.0, 0.0]]), np.array([[2.0, 0.0]])
-    scale = _position_scale(np.stack(left_right))
-    np.testing.assert_allclose(scale.mean, [[1, 0]])
-    np.testing.assert_allclose(
-        scale.std**2, [[(2 * 1 + 10 * 0.5) / 12, (10 * 0.5) / 12]], rtol=1e-6
-    )
+    """Three images at 0, 1.5 and 3 left, at 0 right: variances 1.5 and 0, pooled 0.75."""
+    maps = [np.array([[left, 0], [left, 0]], np.float32) for left in (0, 1.5, 3)]
+    scale, _calibration = calibrate_map(maps, 2).select("position")
+    assert scale is not None
+    np.testing.assert_allclose(scale.mean, [[1.5, 0]] * 2)
+    variances = [(3 * 1.5 + 10 * 0.75) / 13, 10 * 0.75 / 13]
+    np.testing.assert_allclose(scale.std**2, [variances] * 2, rtol=1e-6)
 
 
-def test_scores_per_position_are_calibrated_on_images_left_out() -> None:
+def test_scores_per_position_are_calibrated_on_images_left_out_of_the_scale() -> None:
     """New normal images exceed the largest score about 1 time in N + 1, not far more often."""
     calibration = calibrate_map(draw_maps(19, seed=1), 16)
     scale, of_scores = calibration.select("position")

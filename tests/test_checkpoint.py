@@ -10,30 +10,37 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from anomaly_cli.calibration import calibrate_map
-from anomaly_cli.checkpoint import (
+from anomaly_cli.config.values import ThresholdRule
+from anomaly_cli.detector.calibration import calibrate_map
+from anomaly_cli.detector.checkpoint import (
+    CALIBRATIONS_FILE,
     ModelRecord,
+    load_calibrations,
     load_model,
-    load_training_state,
+    save_calibrations,
     save_model,
-    save_training_state,
 )
+from anomaly_cli.detector.fusion import MapSettings
+from anomaly_cli.detector.maps import PARTS
+from anomaly_cli.detector.masks import MarkedMap
+from anomaly_cli.detector.normal.appearance import PlaceAppearance
+from anomaly_cli.detector.normal.context import GRIDS, NormalContext
+from anomaly_cli.detector.normal.mixture import Mixture
+from anomaly_cli.detector.normal.statistics import NormalStatistics
+from anomaly_cli.detector.scales import ScoreScale
 from anomaly_cli.errors import CheckpointError, OutputError
-from anomaly_cli.fusion import Fusion, MapSettings, Trust
-from anomaly_cli.masks import MarkedMap
-from anomaly_cli.score_scales import ScoreScale
-from models.appearance import PlaceAppearance
+from anomaly_cli.files.tensors import read_state, write_state
 from models.config import VAEConfig
-from models.context import GRIDS, NormalContext
-from models.mixture import Mixture
 from models.resnet import resnet18_vae
-from models.statistics import LatentStatistics, LocalStatistics, NormalStatistics
+from models.statistics import AttentionStatistics, LatentStatistics, LocalStatistics
 from models.vae import VAE
 
 CONFIG = VAEConfig(image_size=32, latent_dim=3)
 MAP = "diff_mahal@layer4"
 ONE, TWO = np.ones((1, 1), np.float32), np.full((2, 2), 2, np.float32)
-FUSION = Fusion(*(ScoreScale(*pair) for pair in ((ONE, TWO), (ONE, ONE), (TWO, TWO), (TWO, ONE))))
+PAIRS = ((ONE, TWO), (ONE, ONE), (TWO, TWO), (TWO, ONE))
+SCALES = {name: ScoreScale(*pair) for name, pair in zip(PARTS, PAIRS, strict=True)}
+WEIGHTS = dict(zip(PARTS, (1.0, 0.25, 0.75, 0.5), strict=True))
 
 
 @pytest.fixture
@@ -49,13 +56,15 @@ def record() -> ModelRecord:
         category="disc",
         model=CONFIG,
         statistics=NormalStatistics(
-            LatentStatistics(torch.arange(3).double(), torch.ones(3).double() / 3),
-            LocalStatistics(
-                torch.rand(3, 1, 1),
-                torch.rand(3, 1, 1),
-                torch.rand(3),
-                torch.rand(3),
-                torch.rand(1, 1, 3, 3),
+            AttentionStatistics(
+                LatentStatistics(torch.arange(3).double(), torch.ones(3).double() / 3),
+                LocalStatistics(
+                    torch.rand(3, 1, 1),
+                    torch.rand(3, 1, 1),
+                    torch.rand(3),
+                    torch.rand(3),
+                    torch.rand(1, 1, 3, 3),
+                ),
             ),
             appearance=PlaceAppearance(torch.rand(12, 2, 2), torch.rand(2, 2, 12, 12)),
             context=[
@@ -70,9 +79,9 @@ def record() -> ModelRecord:
         ),
         calibrations={MAP: calibrate_map(maps, 2, [MarkedMap(maps[0], maps[0] > 12)])},
         default_map=MAP,
-        default_threshold="image-fpr=0.05",
+        default_threshold=ThresholdRule("image-fpr", 0.05),
         default_scores="global",
-        settings=MapSettings(1.5, {"fused": FUSION}, {"fused": Trust(1.0, 0.25, 0.75, 0.5)}),
+        settings=MapSettings(1.5, {"fused": SCALES}, {"fused": WEIGHTS}),
         latent_kinds=("hole", "scratch", "hole"),
         training={"seed": 0, "best_epoch": 3},
         data={"fingerprint": "ab", "fit": 8, "held_out": 2, "held_out_parts": 2},
@@ -92,18 +101,24 @@ def test_everything_comes_back(model_file: Path, vae: VAE, record: ModelRecord) 
     assert loaded.record.category == "disc"
     assert loaded.record.training == record.training
     assert loaded.record.data == record.data
-    assert loaded.record.statistics.latent.mean.dtype == torch.float64
-    assert record.statistics.local is not None
-    assert loaded.record.statistics.local is not None
+    assert loaded.record.default_threshold == record.default_threshold
+    before, after = record.statistics.attention, loaded.record.statistics.attention
+    assert after.latent.mean.dtype == torch.float64
+    assert before.local is not None
+    assert after.local is not None
     for written, read in zip(
-        (*record.statistics.latent, *record.statistics.local),
-        (*loaded.record.statistics.latent, *loaded.record.statistics.local),
-        strict=True,
+        (*before.latent, *before.local), (*after.latent, *after.local), strict=True
     ):
         assert torch.equal(written, read)
     calibration = loaded.record.calibrations[MAP]
     np.testing.assert_array_equal(calibration.raw.maxima, [15, 31, 47])
-    assert loaded.record.settings.trusts == record.settings.trusts
+    assert loaded.record.settings.weights == record.settings.weights
+    assert list(loaded.record.settings.fusions) == ["fused"]
+    scales = loaded.record.settings.fusions["fused"]
+    assert list(scales) == list(SCALES)
+    for name in PARTS:
+        for written, read in zip(SCALES[name], scales[name], strict=True):
+            np.testing.assert_array_equal(written, read)
     assert calibration.raw.outline == record.calibrations[MAP].raw.outline > 12
     assert loaded.record.default_scores == "global"
     for scores in ("global", "position"):
@@ -118,7 +133,7 @@ def test_everything_comes_back(model_file: Path, vae: VAE, record: ModelRecord) 
 
 
 def vars_of(part: object) -> list[np.ndarray]:
-    """The arrays of a scale or of a calibration."""
+    """List the arrays of a scale or of a calibration."""
     return list(part) if isinstance(part, tuple) else list(vars(part).values())
 
 
@@ -171,7 +186,9 @@ def rewrite(path: Path, change: str, value: object) -> None:
         ("model", {"unknown": 1}, "unknown"),
     ],
 )
-def test_what_is_wrong_is_named(model_file: Path, change: str, value: object, message: str) -> None:
+def test_errors_name_the_damaged_part_and_the_file(
+    model_file: Path, change: str, value: object, message: str
+) -> None:
     rewrite(model_file, change, value)
     with pytest.raises(CheckpointError, match=message) as caught:
         load_model(model_file)
@@ -181,7 +198,7 @@ def test_what_is_wrong_is_named(model_file: Path, change: str, value: object, me
 
 @pytest.fixture
 def mixture_file(tmp_path: Path, vae: VAE, record: ModelRecord) -> Path:
-    """A model that compares appearance with every kind of place."""
+    """Save a model whose appearance is compared with a mixture over all places."""
     mixture = Mixture(torch.rand(5, 12), torch.rand(5, 12, 12), torch.rand(5))
     path = tmp_path / "model.safetensors"
     statistics = record.statistics._replace(appearance=mixture)
@@ -202,7 +219,7 @@ def test_appearance_with_wide_surroundings_comes_back(
     assert torch.equal(read.whitening, wide.whitening)
 
 
-def test_kinds_of_places_come_back(mixture_file: Path) -> None:
+def test_a_mixture_of_appearance_comes_back(mixture_file: Path) -> None:
     read = load_model(mixture_file).record.statistics.appearance
     assert isinstance(read, Mixture)
     assert [len(part) for part in read] == [5, 5, 5]
@@ -216,16 +233,14 @@ def test_kinds_of_places_come_back(mixture_file: Path) -> None:
         ("rarity", "rarity of each of 5"),
     ],
 )
-def test_kinds_of_places_of_another_shape_are_refused(
-    mixture_file: Path, part: str, message: str
-) -> None:
+def test_a_mixture_of_another_shape_is_refused(mixture_file: Path, part: str, message: str) -> None:
     rewrite(mixture_file, "reshape", f"statistics.appearance.{part}")
     with pytest.raises(CheckpointError, match=message):
         load_model(mixture_file)
 
 
 @pytest.mark.parametrize("content", [b"", b"hello, I am text\n", b"\x80\x04K\x01.", b"\x00" * 64])
-def test_what_is_no_model_file_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match="not a model file"):
@@ -270,20 +285,39 @@ class _Evil:
 
 def test_training_state_comes_back_and_never_runs_code(tmp_path: Path) -> None:
     path = tmp_path / "state.pt"
-    save_training_state(path, {"epoch": 3, "x": torch.ones(2)})
-    state = load_training_state(path)
+    write_state(path, {"epoch": 3, "x": torch.ones(2)})
+    state = read_state(path)
     assert state["epoch"] == 3
     assert torch.equal(state["x"], torch.ones(2))
     torch.save({"evil": _Evil(tmp_path / "touched")}, path)
     with pytest.raises(CheckpointError, match="damaged"):
-        load_training_state(path)
+        read_state(path)
     assert not (tmp_path / "touched").exists()
     with pytest.raises(CheckpointError, match="nothing to resume"):
-        load_training_state(tmp_path / "none.pt")
+        read_state(tmp_path / "none.pt")
 
 
 def test_no_pickle_is_in_the_file(model_file: Path, record: ModelRecord) -> None:
     """Everything but tensors is JSON."""
     with safe_open(model_file, framework="pt") as stream:
         header = json.loads(stream.metadata()["anomaly_cli"])
-    assert header["default_threshold"] == replace(record).default_threshold
+    assert header["default_threshold"] == str(record.default_threshold)
+    assert header["trusts"] == {"fused": list(WEIGHTS.values())}
+
+
+def test_calibrations_beside_a_model_come_back(
+    model_file: Path, tmp_path: Path, vae: VAE, record: ModelRecord
+) -> None:
+    """Nothing is read from a file that is missing, damaged, or of another model."""
+    loaded, content = load_model(model_file), model_file.read_bytes()
+    assert load_calibrations(loaded) == {}
+    save_calibrations(loaded, {"hires@layer1": record.calibrations[MAP]})
+    assert model_file.read_bytes() == content
+    (found,) = (read := load_calibrations(loaded)).values()
+    assert list(read) == ["hires@layer1"]
+    for ours, theirs in zip(vars_of(found.raw), vars_of(record.calibrations[MAP].raw), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    save_model(model_file, vae.state_dict(), replace(record, category="other"))
+    assert load_calibrations(load_model(model_file)) == {}
+    (tmp_path / CALIBRATIONS_FILE).write_bytes(b"damaged")
+    assert load_calibrations(loaded) == {}

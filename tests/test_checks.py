@@ -39,7 +39,7 @@ FULL = np.ones((SIZE, SIZE), bool)
 
 @pytest.fixture
 def disc(tmp_path: Path) -> Path:
-    """A clean category: 20 normal images, 3 normal test images and 3 with a hole."""
+    """Write a clean category: 20 normal images, 3 normal test images and 3 with a hole."""
     return write_category(tmp_path / "mvtec", "disc", train=20)
 
 
@@ -87,7 +87,7 @@ def write_text(path: Path) -> None:
 
 
 def save_deep(path: Path, values: NDArray[np.float64]) -> None:
-    """A 16-bit image, whose `values` are shares of the range."""
+    """Write a 16-bit image, whose `values` are shares of the range."""
     Image.fromarray((values * 65535).astype(np.uint16)).save(path)
 
 
@@ -365,7 +365,7 @@ def test_same_pixels_in_another_format_are_a_leak(disc: Path) -> None:
     assert found_in(disc) == {"leak": [("train/good/004.png", "test/good/copy.bmp", "")]}
 
 
-def test_picture_in_three_places_is_told_pair_by_pair(disc: Path) -> None:
+def test_picture_in_three_places_is_reported_pair_by_pair(disc: Path) -> None:
     source = disc / "train/good/004.png"
     for name in ("train/good/005.png", "test/good/001.png", "test/hole/001.png"):
         shutil.copy(source, disc / name)
@@ -391,7 +391,7 @@ def test_pixels_alone_decide_what_is_equal(tmp_path: Path) -> None:
 
 
 def draw_print(seed: int) -> NDArray[np.float32]:
-    """A picture with structure of its own, (128, 128, 3) in [20, 235]."""
+    """Draw a picture with structure of its own, (128, 128, 3) in [20, 235]."""
     coarse = np.random.default_rng(seed).uniform(20, 235, (16, 16, 3)).astype(np.float32)
     return cv2.resize(coarse, (128, 128), interpolation=cv2.INTER_LINEAR)
 
@@ -432,7 +432,7 @@ def test_altered_copy_is_found_among_different_pictures(tmp_path: Path, how: str
 
 
 def test_parts_with_one_fixed_print_are_no_copies_of_each_other(tmp_path: Path) -> None:
-    """All hashes are nearly equal: what little differs tells the parts apart."""
+    """All hashes are nearly equal: the little that differs sets the parts apart."""
     noise = [cv2.resize(draw_print(100 + seed), (128, 128)) - 127 for seed in range(12)]
     for number, own in enumerate(noise):
         save(tmp_path / f"{number:02}.png", draw_print(0) + own * 0.02)
@@ -467,26 +467,26 @@ def test_hash_ignores_brightness_and_contrast(gain: float, offset: float) -> Non
     assert (changed != perceptual_hash(thumbnail)).sum() <= 2
 
 
-def test_copies_are_searched_block_by_block(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whatever the size of a block, each copy is told once, with the closest picture before it."""
-    for seed in range(9):
-        save(tmp_path / f"{seed}.png", draw_print(seed))
-    for number, original in ((10, 1), (11, 8), (12, 1)):
-        save(tmp_path / f"x{number}.png", draw_print(original) + number)
-    images, _ = looks_of(tmp_path)
-    looks = describe(images)
-    usual = usual_distance(looks.thumbnails)
-    expected = near_copies(looks, usual=usual)
-    assert {(p.first.stem, p.second.stem) for p in expected} >= {("1", "x10"), ("8", "x11")}
-    assert [p.second.stem for p in sorted(expected, key=lambda p: p.second)] == [
-        "x10",
-        "x11",
-        "x12",
+def test_copies_are_found_among_more_images_than_are_compared_at_once() -> None:
+    """Each copy is listed once, with the closest image before it, however far apart they are."""
+    generator = np.random.default_rng(0)
+    coarse = generator.uniform(20, 235, (700, 16, 16)).astype(np.float32)
+    thumbnails = [cv2.resize(image, (64, 64)) for image in coarse]
+    originals = {511: 510, 512: 511, 513: 7, 650: 7, 651: 600}
+    for copy, original in originals.items():
+        thumbnails[copy] = thumbnails[original] + generator.normal(0, 2, (64, 64))
+    facts = [
+        ImageFacts(Path(f"{number:03}"), 64, 64, True, False, 0, 255, str(number), thumbnail)
+        for number, thumbnail in enumerate(thumbnails)
     ]
-    monkeypatch.setattr("anomaly_cli.data.checks.duplicates._BLOCK", 2)
-    assert near_copies(looks, usual=usual) == expected
+    images = describe(facts)
+    usual = usual_distance(images.thumbnails)
+    found = near_copies(images, usual=usual)
+    pairs = sorted((int(pair.second.name), int(pair.first.name)) for pair in found)
+    assert [copy for copy, _original in pairs] == sorted(originals)
+    assert dict(pairs) == originals
+    few = [facts[number] for number in (7, 510, 511, 512, 513, 600, 650, 651)]
+    assert near_copies(describe(few), usual=usual) == found
 
 
 @pytest.mark.parametrize("count", [0, 1])
@@ -515,7 +515,7 @@ def test_mask_is_measured(disc: Path) -> None:
     assert mask == MaskFacts(disc / "ground_truth/hole/000_mask.png", 64, 64, 100)
 
 
-def test_unreadable_mask_is_told_with_its_reason(tmp_path: Path) -> None:
+def test_unreadable_mask_is_reported_with_its_reason(tmp_path: Path) -> None:
     path = tmp_path / "mask.png"
     assert inspect_mask(path) == Unreadable(path, "No such file or directory")
 

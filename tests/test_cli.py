@@ -47,14 +47,14 @@ def test_every_command_and_option_explains_itself(name: str) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_and_option_is_documented(name: str) -> None:
-    """The README tells of each command; docs/cli.md, which `make docs` writes, of each option."""
+    """The README names each command; docs/cli.md, which `make docs` writes, each option."""
     assert f"anomaly-cli {name}" in (ROOT / "README.md").read_text()
     reference = (ROOT / "docs" / "cli.md").read_text().split(f"## `anomaly-cli {name}`")[1]
     for parameter in COMMANDS[name].params:
         for option in parameter.opts:
             if option.startswith("--"):
-                told = reference.split("\n## ")[0].replace(", --", "`--")  # a second name
-                assert f"`{option}" in told, f"{option}: run make docs"
+                section = reference.split("\n## ")[0].replace(", --", "`--")  # a second name
+                assert f"`{option}" in section, f"{option}: run make docs"
 
 
 def test_an_unknown_option_is_a_usage_error() -> None:
@@ -64,7 +64,7 @@ def test_an_unknown_option_is_a_usage_error() -> None:
     assert outcome.stdout == ""
 
 
-def test_the_installed_script_says_it_on_the_right_stream(tmp_path: Path) -> None:
+def test_the_installed_script_writes_to_the_right_stream(tmp_path: Path) -> None:
     """Results on stdout, one line of error on stderr, the documented exit code, no traceback."""
     good = run_script("sample", tmp_path / "data", "--category", "brick", "--image-size", 32)
     assert good.returncode == 0

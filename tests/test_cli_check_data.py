@@ -15,7 +15,7 @@ from anomaly_cli.files.images import write_png
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A clean data set of one category, `disc`."""
+    """Write a clean data set of one category, `disc`."""
     write_category(tmp_path / "mvtec", "disc", train=20)
     return tmp_path / "mvtec"
 
@@ -25,7 +25,7 @@ def check(data: Path, *options: object) -> Outcome:
 
 
 def row_of(outcome: Outcome, *cells: str) -> list[str]:
-    """The only row of the table that begins with these cells."""
+    """Return the only row of the table that begins with these cells."""
     rows = [line.strip("│").split("│") for line in outcome.stdout.splitlines() if "│" in line]
     rows = [[cell.strip() for cell in row] for row in rows]
     (row,) = [row for row in rows if row[: len(cells)] == list(cells)]
@@ -39,7 +39,7 @@ def test_clean_data_pass_and_are_counted(data: Path) -> None:
     assert row_of(outcome, "disc", "train", "good")[3:] == ["20", "-", "64 x 64", "colour"]
     assert row_of(outcome, "disc", "test", "good")[3:] == ["3", "-", "64 x 64", "colour"]
     assert row_of(outcome, "disc", "test", "hole")[3:] == ["3", "3", "64 x 64", "colour"]
-    assert outcome.stdout.endswith("Nothing wrong was found.\n")
+    assert outcome.stdout.endswith("No problem was found.\n")
 
 
 def test_error_says_what_where_and_what_would_be_right_and_exits_with_3(data: Path) -> None:
@@ -82,7 +82,7 @@ def test_many_of_one_kind_are_folded_and_json_names_them_all(data: Path) -> None
         "    disc/test/good/002.png (64 x 64, network 65)",
         "    and 23 more",
     ]
-    assert lines[-1] == "0 errors, 1 warning, 0 notes. --json names every file."
+    assert lines[-1] == "0 errors, 1 warning, 0 notes. --json lists every file."
     printed = json.loads(run_cli("check-data", "--data", data, *options, "--json").stdout)
     (finding,) = printed["findings"]
     assert finding["count"] == len(finding["places"]) == 26
@@ -131,7 +131,7 @@ def test_json_of_clean_data_has_no_findings(data: Path) -> None:
     assert json.loads(outcome.stdout)["findings"] == []
 
 
-def test_sizes_and_colours_of_a_mixed_split_are_told(data: Path) -> None:
+def test_sizes_and_colours_of_a_mixed_split_are_listed(data: Path) -> None:
     folder = data / "disc/test/good"
     write_png(folder / "001.png", draw_part(77)[:, :32])
     write_png(folder / "002.png", draw_part(78)[..., 0])
@@ -146,7 +146,7 @@ def test_split_without_a_readable_image_has_no_size(data: Path) -> None:
     assert row_of(check(data), "disc", "test", "good")[3:] == ["3", "-", "-", "-"]
 
 
-def test_category_without_any_image_is_told_with_its_findings(tmp_path: Path) -> None:
+def test_category_without_any_image_is_listed_with_its_findings(tmp_path: Path) -> None:
     (tmp_path / "disc/train/good").mkdir(parents=True)
     outcome = check(tmp_path)
     assert outcome.code == 3
@@ -239,7 +239,7 @@ def test_real_bottles_pass_strictly(real_data: Path) -> None:
 
 @pytest.mark.data
 def test_real_tiles_have_no_errors_but_differ_in_size(real_data: Path) -> None:
-    """Tiles that were photographed twice are told, and lie within one split."""
+    """Tiles that were photographed twice are reported, and lie within one split."""
     options = ["--data", real_data / "magnetic_tile", "--category", "tile"]
     outcome = run_cli("check-data", *options, "--json")
     assert outcome.code == 0, outcome.stdout
@@ -268,7 +268,7 @@ def kinds(outcome: Outcome) -> dict[str, list[list[str]]]:
     return {row["kind"]: [place["paths"] for place in row["places"]] for row in found}
 
 
-def test_own_images_are_counted_and_what_they_lack_is_told(own: Path) -> None:
+def test_own_images_are_counted_and_what_they_lack_is_listed(own: Path) -> None:
     outcome = check(own, "--dataset", "folder", "--json")
     assert outcome.code == 0, outcome.stderr
     counts = {(c["split"], c["defect_type"]): c for c in json.loads(outcome.stdout)["counts"]}

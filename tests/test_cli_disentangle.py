@@ -11,11 +11,11 @@ import pytest
 from conftest import Outcome, run_cli
 from PIL import Image
 
-from anomaly_cli.checkpoint import save_training_state
 from anomaly_cli.commands import disentangle as command
-from anomaly_cli.disentangling.runs import load_run
-from anomaly_cli.disentangling.training import StepStats, Trainer
+from anomaly_cli.disentangle.runs import load_run
+from anomaly_cli.disentangle.training import StepStats, Trainer
 from anomaly_cli.errors import TrainingError
+from anomaly_cli.files.tensors import write_state
 
 TINY = ("--steps", 4, "--batch-size", 2, "--score-images", 1000)
 FILES = {
@@ -38,7 +38,7 @@ def disentangle(*options: object) -> Outcome:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished run."""
+    """Finish a run, and return its folder."""
     folder = tmp_path_factory.mktemp("finished") / "run"
     outcome = disentangle("--method", "ad-factor-vae", "--output", folder, "--device", "cpu")
     assert outcome.code == 0, outcome.stderr
@@ -153,7 +153,7 @@ def test_a_damaged_state_is_one_line(tmp_path: Path) -> None:
     outcome = disentangle("--output", tmp_path, "--resume")
     assert outcome.code == 4
     assert "not a training state" in outcome.stderr
-    save_training_state(tmp_path / "training_state.pt", {"settings": {}})
+    write_state(tmp_path / "training_state.pt", {"settings": {}})
     assert disentangle("--output", tmp_path, "--resume").code == 2
 
 
@@ -177,7 +177,7 @@ def test_a_comparison_is_paired_and_keeps_what_is_finished(
     assert document["differences"][0]["low"] is None
     resumed = disentangle(*options, "--resume", "--json")
     assert resumed.code == 0, resumed.stderr
-    assert resumed.stderr.count("finished before") == 2
+    assert resumed.stderr.count("already finished") == 2
     document = json.loads(resumed.stdout)
     assert document == json.loads((tmp_path / "comparison.json").read_text())
     assert [run["method"] for run in document["runs"]] == ["beta-vae", "ad-beta-vae"] * 2
@@ -200,11 +200,11 @@ def test_a_comparison_is_paired_and_keeps_what_is_finished(
         (("--lambda", -1), 2, "--lambda must be zero or positive"),
         (("--lambda", "nan"), 2, "--lambda must be zero or positive"),
         (("--beta", -0.5), 2, "--beta must be zero or positive"),
-        (("--method", "factor-vae", "--lambda", 1), 2, "--lambda has no place in factor-vae"),
-        (("--method", "beta-vae", "--gamma", 1), 2, "--gamma has no place in beta-vae"),
+        (("--method", "factor-vae", "--lambda", 1), 2, "--lambda is not supported with factor-vae"),
+        (("--method", "beta-vae", "--gamma", 1), 2, "--gamma is not supported with beta-vae"),
         (("--method", "gan"), 2, "Invalid value"),
         (("--compare", "factor-vae", "gan"), 2, "--compare gan"),
-        (("--compare", "factor-vae", "factor-vae"), 2, "two methods"),
+        (("--compare", "factor-vae", "factor-vae"), 2, "two different methods"),
         (("--steps", 0), 2, "--steps must be at least 1"),
         (("--learning-rate", 0), 2, "positive"),
         (("--score-images", 10), 2, "--score-images must be"),

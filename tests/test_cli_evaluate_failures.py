@@ -1,4 +1,4 @@
-"""`evaluate` of several categories, some of which fail: what is finished is kept, and said."""
+"""`evaluate` of several categories, some of which fail: what is finished is kept and reported."""
 
 import csv
 import json
@@ -15,13 +15,13 @@ import pytest
 from conftest import Trained, run_cli
 from example_maps import evaluate, read, write_split
 
+from anomaly_cli.evaluation.reports.write import FILES, file_names
 from anomaly_cli.files.images import write_png
-from anomaly_cli.reports.write import FILES, file_names
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """`bolt`, `ring` and `wood`; a mask of `ring` is damaged."""
+    """Write `bolt`, `ring` and `wood`; a mask of `ring` is damaged."""
     for category in ("bolt", "ring", "wood"):
         write_split(tmp_path, category)
     mask = tmp_path / "data/ring/ground_truth/hole/001_mask.png"
@@ -122,23 +122,23 @@ def test_wrong_threshold_ends_the_run_before_any_report(root: Path) -> None:
 def test_interrupt_leaves_nothing_half_written(root: Path) -> None:
     """Ctrl-C while maps are read: no report, exit code 130."""
     code = (
-        "import sys, time; import anomaly_cli.commands.scoring as scoring\n"
+        "import sys, time; import anomaly_cli.evaluation.evaluate as module\n"
         "from anomaly_cli.cli import main\n"
-        "whole = scoring.summarize\n"
+        "whole = module.summarize\n"
         "def slow(*given, **named):\n"
-        "    print('reached', flush=True); time.sleep(30); return whole(*given, **named)\n"
-        "scoring.summarize = slow\n"
+        "    print('summarizing', flush=True); time.sleep(30); return whole(*given, **named)\n"
+        "module.summarize = slow\n"
         f"sys.argv[1:] = ['evaluate', '--maps', {str(root / 'maps')!r}, '--data', "
         f"{str(root / 'data')!r}, '--output', {str(root / 'out')!r}]\n"
         "main()"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        # A shell that runs the tests in the background has told them to ignore Ctrl-C.
+        # A shell that runs the tests in the background makes them ignore Ctrl-C.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )  # fmt: skip
     assert process.stdout is not None
-    assert process.stdout.readline() == "reached\n"
+    assert process.stdout.readline() == "summarizing\n"
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     _stdout, stderr = process.communicate(timeout=30)
@@ -152,7 +152,7 @@ def test_interrupt_leaves_nothing_half_written(root: Path) -> None:
 
 @pytest.fixture
 def models(trained: Trained, tmp_path: Path) -> Path:
-    """`data/` and `runs/` of `disc` and `ring`, which are the same."""
+    """Copy data and model of `disc` for both `disc` and `ring`."""
     for name in ("disc", "ring"):
         shutil.copytree(trained.data / "disc", tmp_path / "data" / name)
         shutil.copytree(trained.runs / "disc", tmp_path / "runs" / name)
@@ -160,7 +160,7 @@ def models(trained: Trained, tmp_path: Path) -> Path:
 
 
 def evaluate_models(root: Path, *options: object) -> tuple[int, str, dict]:
-    """Exit code, stderr and report."""
+    """Return exit code, stderr and report."""
     outcome = run_cli(
         "evaluate", "--runs", root / "runs", "--data", root / "data", "--output", root / "out",
         "--replicates", 0, *options,
@@ -178,7 +178,7 @@ def test_damaged_model_is_the_failure_of_its_category(models: Path) -> None:
     assert "error: ring: " in stderr
 
 
-def test_training_that_left_no_model_is_told(models: Path) -> None:
+def test_training_that_left_no_model_is_reported(models: Path) -> None:
     """The folder of a run that was killed; a category that was never trained is a note."""
     (models / "runs/ring/model.safetensors").unlink()
     shutil.copytree(models / "data/disc", models / "data/bolt")
@@ -189,7 +189,7 @@ def test_training_that_left_no_model_is_told(models: Path) -> None:
 
 
 def test_models_can_be_counted_in_a_stream(models: Path) -> None:
-    """What a model draws differs in the last bits from batch to batch, not more."""
+    """Maps of a model differ in the last bits from batch to batch, not more."""
     code, _stderr, exact = evaluate_models(models, "--category", "disc")
     shutil.rmtree(models / "out")
     again, stderr, streaming = evaluate_models(

@@ -20,7 +20,7 @@ from anomaly_cli.files.images import write_tiff
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """`data/` and `maps/` of one category."""
+    """Write `data/` and `maps/` of one category."""
     return write_split(tmp_path)
 
 
@@ -72,7 +72,7 @@ def test_given_threshold_gives_iou_and_verdicts(root: Path) -> None:
     assert "with --maps give a number" in outcome.stderr
 
 
-def test_regions_reach_to_a_given_outline(root: Path) -> None:
+def test_regions_extend_to_a_given_outline(root: Path) -> None:
     """As scikit-image has it; verdicts are those of the threshold, whatever the counting."""
     options = ("--threshold", "1.0", "--outline", "0.7")
     assert evaluate(root, *options).code == 0
@@ -189,7 +189,7 @@ def test_nan_in_a_map_is_named(root: Path) -> None:
         (("--model", "x"), "--maps needs no model"),
         (("--resolution", "network"), "compared at their own size"),
         (("--format", "jsn"), "did you mean json"),
-        (("--image-score", "mean"), "use max or top:0.01"),
+        (("--image-score", "mean"), "--image-score must be max or top:SHARE"),
         (("--fail-under", "pixel_auorc=0.5"), "did you mean pixel_auroc"),
         (("--fail-under", "rnig:iou=0.5"), "did you mean ring"),
         (("--max-drop", "2"), "--max-drop must be in"),
@@ -282,8 +282,8 @@ def test_unreadable_baseline_is_a_data_error(root: Path) -> None:
 # Names
 
 
-def test_hostile_folders_and_files_reach_no_report_as_markup(tmp_path: Path) -> None:
-    """Whatever a file system allows as a name."""
+def test_hostile_names_of_folders_and_files_are_escaped_in_reports(tmp_path: Path) -> None:
+    """A name may hold every character that a file system allows."""
     category = "<img src=x onerror=alert(1)>"
     write_split(tmp_path, category, kinds=("[good]\n\"'&", "ß" * 60))
     outcome = evaluate(tmp_path)
@@ -297,7 +297,7 @@ def test_hostile_folders_and_files_reach_no_report_as_markup(tmp_path: Path) -> 
     assert row["category"] == category
 
 
-def test_file_names_that_are_not_utf8_are_told_as_escapes(root: Path) -> None:
+def test_file_names_that_are_not_utf8_are_written_as_escapes(root: Path) -> None:
     """As old archives bring them: a Latin-1 umlaut."""
     latin = "\udce4"
     try:

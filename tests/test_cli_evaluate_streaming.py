@@ -11,8 +11,8 @@ import pytest
 from example_maps import CATEGORY, evaluate, read, write_sample, write_split
 from numpy.typing import NDArray
 
-from anomaly_cli.counting import PILOT_IMAGES
-from anomaly_cli.reports.results import RANGED
+from anomaly_cli.evaluation.counts import PILOT_IMAGES
+from anomaly_cli.evaluation.results import RANGED
 
 IMAGES = 24
 SIDE = 16
@@ -45,14 +45,14 @@ def pilot_places() -> set[int]:
 
 
 def draw_blind(place: int, mask: NDArray[np.bool_], *, is_upside_down: bool) -> np.ndarray:
-    """A flat pilot; in all other images both classes share one bin, one above the other."""
+    """Write a flat pilot; in all other images both classes share one bin, one above the other."""
     if place in pilot_places():
         return FLAT
     return 1 + (100 + 100 * (mask != is_upside_down)) * STEP
 
 
 def write_hostile(root: Path, seed: int) -> Path:
-    """A category of each kind; defect types "a" to "c" and "good", six images of each."""
+    """Write a category of each kind; defect types "a" to "c" and "good", six images of each."""
     rng = np.random.default_rng(seed)
     for kind in (*KINDS, "blind", "blind upside down"):
         for place in range(IMAGES):
@@ -69,7 +69,7 @@ def write_hostile(root: Path, seed: int) -> Path:
 
 
 def printed_ranges(text: str) -> dict[str, list[tuple[float, float]]]:
-    """Of `report.md`, by category or mean, in the order of RANGED; undefined ones left out."""
+    """Read the ranges of `report.md` by category or mean, as RANGED orders them, if defined."""
     table = text.split("## Ranges")[1].split("\n## ", maxsplit=1)[0]
     found = {}
     for line in table.splitlines()[4:]:
@@ -131,7 +131,7 @@ def test_no_bar_is_met_by_luck(tmp_path: Path) -> None:
 
 
 def test_a_drop_is_judged_by_the_far_ends_of_both_ranges(tmp_path: Path) -> None:
-    """The same maps against themselves: what two ranges leave open may be a drop."""
+    """Maps are compared with themselves, but two wide ranges may hide a drop."""
     root = write_hostile(tmp_path, 0)
     options = ("--counting", "streaming", "--format", "json", "--max-drop", 0)
     evaluate(root, *options, output="old")
@@ -176,7 +176,7 @@ def test_defect_type_without_pixels_of_the_other_class_is_undefined(tmp_path: Pa
 
 
 def link_split(root: Path, images: int) -> Path:
-    """The same nine maps (512, 512) under as many names as asked for."""
+    """Write nine maps (512, 512) under as many names as asked for."""
     for place in range(9):
         rng = np.random.default_rng(place)
         mask = np.zeros((512, 512), bool)

@@ -1,6 +1,7 @@
 """`explain` end to end: the figure, its numbers, and what a bad image costs."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,18 @@ import pytest
 from conftest import Outcome, Trained, draw_hole, draw_part, run_cli
 from PIL import Image
 
-from anomaly_cli.checkpoint import load_model
-from anomaly_cli.data.normal import to_tensor
+from anomaly_cli.detector.checkpoint import load_model
+from anomaly_cli.detector.predict import to_tensor
 from anomaly_cli.files.images import write_png
+
+
+@pytest.fixture(scope="module")
+def trained(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Copy the model, because calibrations of other maps are written beside it."""
+    runs = tmp_path_factory.mktemp("runs")
+    ignore = shutil.ignore_patterns("*.partial")
+    shutil.copytree(trained.runs / "disc", runs / "disc", ignore=ignore)
+    return Trained(trained.data, runs)
 
 
 @pytest.fixture
@@ -47,41 +57,41 @@ def test_figure_and_numbers_are_written_and_nothing_else(
     assert "written to" not in outcome.stdout
 
 
-def test_report_tells_the_map_and_the_model(trained: Trained, images: Path, tmp_path: Path) -> None:
+def test_report_names_the_map_and_the_model(trained: Trained, images: Path, tmp_path: Path) -> None:
     explain(trained, images, tmp_path / "out", "--latents", "top:2")
-    told = report(tmp_path / "out")
+    written = report(tmp_path / "out")
     loaded = load_model(trained.model)
-    assert told["schema_version"] == 1
-    assert told["category"] == "disc"
-    assert told["map"] == loaded.record.default_map
-    assert told["model_sha256"] == loaded.sha256
-    assert told["threshold_rule"] == loaded.record.default_threshold
-    low, high = told["colour_range"]
+    assert written["schema_version"] == 1
+    assert written["category"] == "disc"
+    assert written["map"] == loaded.record.default_map
+    assert written["model_sha256"] == loaded.sha256
+    assert written["threshold_rule"] == str(loaded.record.default_threshold)
+    low, high = written["colour_range"]
     # Four latents: the scale of one is twice as wide as that of their mean.
-    assert told["latent_colour_range"] == pytest.approx([low, low + 2 * (high - low)])
-    assert [row["image"] for row in told["images"]] == [
+    assert written["latent_colour_range"] == pytest.approx([low, low + 2 * (high - low)])
+    assert [row["image"] for row in written["images"]] == [
         "good/0.png", "good/1.png", "good/2.png", "hole/0.png", "hole/1.png",
     ]  # fmt: skip
-    for row in told["images"]:
-        assert row["is_anomalous"] == (row["score"] > told["threshold"])
+    for row in written["images"]:
+        assert row["is_anomalous"] == (row["score"] > written["threshold"])
 
 
 def test_numbers_are_those_of_the_model(trained: Trained, images: Path, tmp_path: Path) -> None:
     """Deviations in standard deviations by hand; means over images; shares that add up to 1."""
     explain(trained, images, tmp_path / "out", "--latents", "all")
-    told = report(tmp_path / "out")
+    written = report(tmp_path / "out")
     loaded = load_model(trained.model)
     parts = [draw_part(70 + i) for i in range(3)] + [draw_hole(80 + i)[0] for i in range(2)]
     posterior = loaded.vae.encode(to_tensor(np.stack(parts)))
-    mean, variance = loaded.record.statistics.latent
+    mean, variance = loaded.record.statistics.attention.latent
     deviations = (posterior.mu - mean) / (variance + posterior.logvar.exp()).sqrt()
-    for row, of_image in zip(told["images"], deviations.tolist(), strict=True):
+    for row, of_image in zip(written["images"], deviations.tolist(), strict=True):
         found = [latent["deviation"] for latent in row["latents"]]
         assert found == pytest.approx(of_image, rel=1e-3, abs=1e-4)
         assert [latent["latent"] for latent in row["latents"]] == [0, 1, 2, 3]
         assert sum(latent["share"] for latent in row["latents"]) == pytest.approx(1)
-    for place, summary in enumerate(told["latents"]):
-        of_latent = [row["latents"][place] for row in told["images"]]
+    for place, summary in enumerate(written["latents"]):
+        of_latent = [row["latents"][place] for row in written["images"]]
         assert summary["mean_absolute_deviation"] == pytest.approx(
             np.mean([abs(latent["deviation"]) for latent in of_latent])
         )
@@ -93,7 +103,7 @@ def test_numbers_are_those_of_the_model(trained: Trained, images: Path, tmp_path
 def test_top_takes_the_latents_that_deviate_most_over_all_images(
     trained: Trained, images: Path, tmp_path: Path
 ) -> None:
-    """Also over those that are not drawn."""
+    """Also over images that are not in the figure."""
     explain(trained, images, tmp_path / "all", "--latents", "all")
     explain(trained, images, tmp_path / "top", "--latents", "top:3", "--rows", 1)
     everything = {
@@ -129,9 +139,9 @@ def test_a_figure_that_leaves_images_out_says_so(
     trained: Trained, images: Path, tmp_path: Path
 ) -> None:
     outcome = explain(trained, images, tmp_path / "out", "--rows", 2)
-    assert "drawing the first 2 of 5 images (--rows)" in outcome.stderr
+    assert "the figure has the first 2 of 5 images (--rows)" in outcome.stderr
     assert len(report(tmp_path / "out")["images"]) == 5
-    assert "drawing the first" not in explain(trained, images, tmp_path / "whole").stderr
+    assert "the figure has the first" not in explain(trained, images, tmp_path / "whole").stderr
 
 
 def test_twice_gives_the_same_bytes(trained: Trained, images: Path, tmp_path: Path) -> None:

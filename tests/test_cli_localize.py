@@ -1,6 +1,7 @@
 """`localize` end to end: the files it writes, what it says, and what a bad image costs."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,26 @@ from conftest import Trained, draw_hole, draw_part, run_cli, threshold_of
 from PIL import Image
 
 from anomaly_cli.config.commands import MapConfig
-from anomaly_cli.data.normal import to_tensor
+from anomaly_cli.detector.masks import anomaly_mask
+from anomaly_cli.detector.predict import Prediction
 from anomaly_cli.files.images import read_image, resize_image, resize_map, write_png
-from anomaly_cli.localization import open_localizer
-from anomaly_cli.masks import anomaly_mask
-from anomaly_cli.rendering import PALETTE, heat_levels, overlay
+from anomaly_cli.pictures.colours import PALETTE, heat_levels, overlay
+from anomaly_cli.training.calibrate import open_detector
 from models.config import Attention
 
 
 def manifest(output: Path) -> list[dict[str, Any]]:
     """All lines of a manifest."""
     return [json.loads(line) for line in (output / "manifest.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def trained(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Copy the model, because calibrations of other maps are written beside it."""
+    runs = tmp_path_factory.mktemp("runs")
+    ignore = shutil.ignore_patterns("*.partial")
+    shutil.copytree(trained.runs / "disc", runs / "disc", ignore=ignore)
+    return Trained(trained.data, runs)
 
 
 @pytest.fixture
@@ -57,7 +67,7 @@ def test_outputs_mirror_the_input_at_its_size(
 
 
 def test_files_and_manifest_agree(trained: Trained, images: Path, tmp_path: Path) -> None:
-    """The mask is that of threshold and outline, its share is told, the heatmap has its colours."""
+    """The mask is that of threshold and outline, its share is listed, and colours are right."""
     out = tmp_path / "out"
     run_cli("localize", trained.model, images, "--output", out)
     for record in manifest(out):
@@ -79,7 +89,7 @@ def test_files_and_manifest_agree(trained: Trained, images: Path, tmp_path: Path
         assert record["schema_version"] == 1
 
 
-def test_a_model_tells_the_hole_from_the_part(
+def test_the_hole_has_a_higher_score_than_the_good_part(
     trained: Trained, images: Path, tmp_path: Path
 ) -> None:
     """The residual of the tiny model is larger on the hole than on the good part."""
@@ -204,7 +214,7 @@ def test_threshold_overrides(trained: Trained, images: Path, tmp_path: Path) -> 
 def test_outline_can_be_chosen(
     trained: Trained, images: Path, tmp_path: Path, outline: str
 ) -> None:
-    """At the threshold a mask is what exceeds it; elsewhere it has as many regions at least."""
+    """At the threshold a mask is what exceeds it; elsewhere it has at least as many regions."""
     run_cli(
         "localize", trained.model, images, "--output", tmp_path / "out", "--threshold", 1.0,
         "--map", "reconstruction", "--scores", "global", "--outline", outline,
@@ -228,14 +238,14 @@ def test_unknown_outline_is_a_usage_error(trained: Trained, images: Path, tmp_pa
         "localize", trained.model, images, "--output", tmp_path / "out", "--outline", "half"
     )
     assert outcome.code == 2
-    assert "--outline half is not understood; use a number, or threshold" in outcome.stderr
+    assert "--outline must be a number, or threshold, got half" in outcome.stderr
     assert not (tmp_path / "out").exists()
 
 
 def test_global_scores_move_map_and_threshold_together(
     trained: Trained, images: Path, tmp_path: Path
 ) -> None:
-    """The same masks, in standard deviations of normal pixels."""
+    """Masks stay the same; map and threshold are in standard deviations of normal pixels."""
     for scores in ("raw", "global"):
         run_cli(
             "localize", trained.model, images, "--output", tmp_path / scores, "--scores", scores
@@ -291,21 +301,29 @@ def test_globs_and_single_files(trained: Trained, images: Path, tmp_path: Path) 
     assert [record["image"] for record in manifest(tmp_path / "one")] == ["part.png"]
 
 
-def test_an_interrupted_run_tells_what_is_complete(
-    trained: Trained, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("complete", [0, 1])
+def test_manifest_of_an_interrupted_run_lists_what_is_complete(
+    trained: Trained,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    complete: int,
 ) -> None:
-    from anomaly_cli.commands import localize
+    save = Prediction.save
 
-    def stop(*_arguments: object, **_options: object) -> Any:
-        raise KeyboardInterrupt
+    def interrupted(prediction: Prediction, *given: Any, **named: Any) -> dict[str, str]:
+        if prediction.position >= complete:
+            raise KeyboardInterrupt
+        return save(prediction, *given, **named)
 
-    monkeypatch.setattr(localize, "_localize_all", stop)
+    monkeypatch.setattr(Prediction, "save", interrupted)
     outcome = run_cli("localize", trained.model, images, "--output", tmp_path / "out")
     assert outcome.code == 130
-    assert manifest(tmp_path / "out") == []
+    names = ["left/part.png", "right/part.png"]
+    assert [record["image"] for record in manifest(tmp_path / "out")] == names[:complete]
 
 
-def test_latents_are_drawn_and_told(trained: Trained, images: Path, tmp_path: Path) -> None:
+def test_latents_are_drawn_and_listed(trained: Trained, images: Path, tmp_path: Path) -> None:
     """An overlay for each chosen latent, a contact sheet, and the numbers by deviation."""
     out = tmp_path / "out"
     outcome = run_cli("localize", trained.model, images, "--output", out, "--latents", "all")
@@ -332,19 +350,20 @@ def test_latents_are_drawn_and_told(trained: Trained, images: Path, tmp_path: Pa
 def test_overlay_of_a_latent_is_its_map_on_the_scale_of_the_model(
     trained: Trained, images: Path, tmp_path: Path
 ) -> None:
-    """Rendered here from the maps that the model draws for the image alone."""
+    """Rendered here from the maps that the model computes for the image alone."""
     out, path = tmp_path / "out", images / "right/part.png"
     run_cli(
         "localize", trained.model, path, "--output", out, "--latents", "all",
         "--attention", "gradcam",
     )  # fmt: skip
     (record,) = manifest(out)
-    localizer = open_localizer(trained.model, MapConfig(attention=Attention.GRADCAM))
+    detector = open_detector(trained.model, MapConfig(attention=Attention.GRADCAM))
     image = read_image(path)
-    drawn = localizer.maker.with_latents(to_tensor(image[None].copy()), localizer.spec)
+    latents = detector.predict(image, with_latents=True).latents
+    assert latents is not None
     coloured = 0
     for latent in record["latents"]:
-        latent_map = resize_map(drawn.latent_maps[0, latent["latent"]].numpy(), 64, 64)
+        latent_map = resize_map(latents.maps[latent["latent"]], 64, 64)
         levels = heat_levels(latent_map, tuple(record["latent_colour_range"]))
         found = read_image(out / latent["overlay"])
         assert np.abs(found.astype(int) - overlay(image, levels)).max() <= 1
@@ -368,7 +387,7 @@ def test_top_latents_are_chosen_for_each_image(
 def test_latents_leave_everything_else_as_it_is(
     trained: Trained, images: Path, tmp_path: Path
 ) -> None:
-    """The same bytes in the same files, and no trace of latents where nobody asked."""
+    """Files have the same bytes, and nothing about latents is written where nobody asked."""
     for name, options in (("plain", ()), ("latents", ("--latents", "top:1"))):
         run_cli("localize", trained.model, images, "--output", tmp_path / name, *options)
     for path in (tmp_path / "plain").rglob("*.*"):
@@ -406,8 +425,9 @@ def test_json_is_the_manifest(trained: Trained, images: Path, tmp_path: Path) ->
 
 
 def test_bad_input_is_one_line_with_its_code(
-    trained: Trained, images: Path, tmp_path: Path
+    trained: Trained, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # where `results` would be
     text = tmp_path / "model.safetensors"
     text.write_text("I am a text file")
     (tmp_path / "empty").mkdir()
@@ -419,7 +439,7 @@ def test_bad_input_is_one_line_with_its_code(
         ([trained.model, tmp_path / "empty"], 3, "no images under"),
         ([trained.model, text], 3, "is not an image"),
         ([trained.model, images, "--output", tmp_path / "file/out"], 5, "cannot write"),
-        ([trained.model, images, "--threshold", "high"], 2, "is not understood"),
+        ([trained.model, images, "--threshold", "high"], 2, "got high"),
         ([trained.model, images, "--batch-size", "0"], 2, "--batch-size must be at least 1"),
         ([trained.model, images, "--device", "cuda:99"], 6, "is not there"),
         ([trained.model, images, "--latents", "top:0"], 2, "top:K with K from 1"),

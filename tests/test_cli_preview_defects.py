@@ -26,13 +26,13 @@ def test_sheet_has_a_row_for_each_kind_and_a_column_for_each_example(
     outcome = preview(mvtec, output, "--examples", 3)
     assert outcome.code == 0, outcome.stderr
     assert outcome.stdout == ""
-    assert outcome.stderr == f"written to {output}; defects lie mostly on the object\n"
+    assert outcome.stderr == f"written to {output}; position of the defects: mostly on the object\n"
     height, width = read_image(output).shape[:2]
     assert height // TILE == len(DefectKind) + 1  # and the mixture that training sees
     assert width // TILE == 4
 
 
-def test_json_tells_the_areas_of_all_defects(mvtec: Path, tmp_path: Path) -> None:
+def test_json_lists_the_areas_of_all_defects(mvtec: Path, tmp_path: Path) -> None:
     outcome = preview(mvtec, tmp_path / "sheet.png", "--examples", 2, "--json")
     report = json.loads(outcome.stdout)
     assert report["has_foreground"] is True
@@ -90,7 +90,7 @@ def test_a_file_that_is_there_is_kept_unless_overwrite(mvtec: Path, tmp_path: Pa
         (("--image-size", 16), "--image-size must be at least 32, got 16"),
         (("--examples", 0), "--examples must be at least 1, got 0"),
         (("--output", "sheet.jpg"), "--output must end in .png"),
-        (("--category", "all"), "--category must name one category"),
+        (("--category", "all"), "--category must be one category"),
     ],
 )
 def test_nonsense_is_refused(
@@ -118,4 +118,4 @@ def test_own_images_need_no_category(mvtec: Path, tmp_path: Path) -> None:
     assert output.is_file()
     outcome = run_cli("preview-defects", "--data", mvtec, "--output", tmp_path / "other.png")
     assert outcome.code == 2
-    assert outcome.stderr == "error: --category must name one category: a sheet shows one\n"
+    assert outcome.stderr == "error: --category must be one category, not all\n"

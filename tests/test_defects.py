@@ -32,7 +32,7 @@ def draw(image: RGBImage, kind: DefectKind, seed: int = 0) -> SyntheticDefect:
 
 
 def assert_exact(image: RGBImage, defect: SyntheticDefect) -> None:
-    """The mask is where the image differs, visibly, and nowhere else."""
+    """Check that the mask is where the image differs visibly, and nowhere else."""
     difference = np.abs(defect.image.astype(int) - image.astype(int)).max(axis=2)
     np.testing.assert_array_equal(defect.mask, difference > 0)
     assert difference[defect.mask].min() >= MIN_DIFFERENCE

@@ -31,7 +31,7 @@ def test_mask_is_where_the_image_changed(size: int, draw: object) -> None:
     assert abs(kinds.count(DefectKind.SCRATCH) / len(kinds) - STROKE_SHARE) < 0.25
 
 
-def test_sizes_reach_from_specks_to_a_third_of_the_image() -> None:
+def test_sizes_range_from_specks_to_a_third_of_the_image() -> None:
     image = draw_grass(0, size=128)
     sources = Sources([], [draw_grass(1, size=128)])
     generator = np.random.default_rng(0)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from anomaly_cli.device import is_fast_in_bfloat16, resolve_device, seed_everything
+from anomaly_cli.detector.device import is_fast_in_bfloat16, resolve_device, seed_everything
 from anomaly_cli.errors import DeviceError
 
 CUDA = torch.cuda.device_count()

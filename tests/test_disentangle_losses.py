@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.distributions import Independent, Normal
 
 from models.activations import activate
-from models.config import ConvVAEConfig
+from models.config import ConvVAEConfig, MapNorm, Objective, Pairs
 from models.conv import ConvEncoder, conv_vae
 from models.discriminator import Discriminator, permute_dims
 from models.gradients import Weighting, signed_maps
@@ -18,7 +18,6 @@ from models.losses import (
     latent_pairs,
     total_correlation,
 )
-from models.objective import MapNorm, Objective, Pairs
 
 PAIR = torch.tensor([[[0, 1]]])
 CONFIG = ConvVAEConfig(image_size=16, channels=(4, 6), hidden=8, latent_dim=4)
@@ -30,7 +29,7 @@ def maps_of(*rows: list[float]) -> Tensor:
 
 
 def overlap(maps: Tensor, norm: MapNorm = "none") -> float:
-    """Of the first two latents of one image."""
+    """Compute the loss of the first two latents of one image."""
     return float(attention_disentanglement_loss(maps, PAIR, norm))
 
 
@@ -81,7 +80,7 @@ def test_a_random_pair_is_the_one_that_was_drawn() -> None:
 
 
 def loss_gradients(maps: Tensor, pairs: Pairs, encoder: ConvEncoder) -> list[Tensor]:
-    """Of the loss in every parameter that has one."""
+    """Compute the gradient of the loss in every parameter that has one."""
     loss = attention_disentanglement_loss(maps, latent_pairs(maps, pairs, (2, 0))).mean()
     gradients = torch.autograd.grad(loss, list(encoder.parameters()), allow_unused=True)
     return [torch.zeros(()) if gradient is None else gradient for gradient in gradients]

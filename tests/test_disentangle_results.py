@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from anomaly_cli.data.dsprites import IMAGE_COUNT, factors_of, open_dsprites
-from anomaly_cli.disentangling import charts
-from anomaly_cli.disentangling.comparison import compare_runs, paired_difference
-from anomaly_cli.disentangling.pictures import (
+from anomaly_cli.disentangle import charts
+from anomaly_cli.disentangle.comparison import compare_runs, paired_difference
+from anomaly_cli.disentangle.dsprites import IMAGE_COUNT, factors_of, open_dsprites
+from anomaly_cli.disentangle.metrics import DisentanglementScores
+from anomaly_cli.disentangle.pictures import (
     STEPS,
     TILE,
     attention_figure,
@@ -19,10 +20,9 @@ from anomaly_cli.disentangling.pictures import (
     see_images,
     traverse,
 )
-from anomaly_cli.disentangling.runs import Run
-from anomaly_cli.disentangling.scoring import encode_images, select_images
-from anomaly_cli.disentangling.training import StepStats
-from anomaly_cli.metrics.disentanglement import DisentanglementScores
+from anomaly_cli.disentangle.runs import Run
+from anomaly_cli.disentangle.scoring import encode_images, select_images
+from anomaly_cli.disentangle.training import StepStats
 from models.config import ConvVAEConfig
 from models.conv import conv_vae
 
@@ -31,7 +31,7 @@ MODEL = ConvVAEConfig(image_size=64, channels=(4, 4, 4, 4), hidden=8, latent_dim
 
 
 def make_run(method: str = "factor-vae", seed: int = 0, *, factor_vae: float = 0.5) -> Run:
-    """A run of 20 reports whose loss falls from 20 to 1 and that has no discriminator."""
+    """Build a run of 20 reports whose loss falls from 20 to 1 and that has no discriminator."""
     torch.manual_seed(0)
     nan = math.nan
     return Run(
@@ -141,12 +141,12 @@ def test_a_traversal_moves_one_latent_at_a_time() -> None:
     assert divergence.tolist() == [0, 0, 0]
 
 
-def test_a_told_factor_has_a_blue_cell() -> None:
+def test_a_factor_that_a_latent_determines_has_a_blue_cell() -> None:
     run = make_run()
     blank = information_figure(run)
     run.information[3, 1] = math.log(32)
-    told = information_figure(run)
-    blue = (told == (11, 98, 196)).all(axis=2)
+    figure = information_figure(run)
+    blue = (figure == (11, 98, 196)).all(axis=2)
     assert not (blank == (11, 98, 196)).all(axis=2).any()
     assert blue.sum() == 64 * 32
 

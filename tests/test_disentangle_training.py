@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from anomaly_cli.config.disentangle import DisentangleConfig
-from anomaly_cli.data.dsprites import open_dsprites
-from anomaly_cli.device import seed_everything
-from anomaly_cli.disentangling.training import Batches, StepStats, Trainer
+from anomaly_cli.detector.device import seed_everything
+from anomaly_cli.disentangle.dsprites import open_dsprites
+from anomaly_cli.disentangle.training import Batches, StepStats, Trainer
 from anomaly_cli.errors import TrainingError
 from models.conv import conv_vae
 from models.discriminator import permute_dims
@@ -23,24 +23,31 @@ Weights = dict[str, Tensor]
 
 
 def make_trainer(config: DisentangleConfig) -> Trainer:
-    """Always from the same start, on rendered images."""
+    """Make a trainer, always from the same start, on rendered images."""
     seed_everything(config.seed)
     vae, objective = conv_vae(config.model), config.objective(config.method)
     return Trainer(vae, open_dsprites(None), objective, config, CPU)
 
 
 def train(trainer: Trainer) -> list[StepStats]:
-    """To the end."""
+    """Train to the end."""
     return [stats for stats in trainer.run() if stats is not None]
 
 
 def copy_weights(module: torch.nn.Module) -> Weights:
-    """As they are now."""
+    """Copy the weights as they are now."""
     return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
 
 
+def copy_gradients(module: torch.nn.Module) -> Weights:
+    """Copy the gradients as they are now, where there are any."""
+    parameters = module.named_parameters()
+    return {name: p.grad.clone() for name, p in parameters if p.grad is not None}
+
+
 def assert_same(first: Weights, second: Weights) -> None:
-    """Bit for bit."""
+    """Compare bit for bit."""
+    assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
@@ -147,7 +154,7 @@ def test_methods_of_a_pair_share_weights_images_and_noise() -> None:
     assert not torch.equal(first.draw(1).images, other.draw(1).images)
 
 
-def test_random_pairs_are_distinct_and_reach_every_latent() -> None:
+def test_random_pairs_are_distinct_and_include_every_latent() -> None:
     trainer = make_trainer(CONFIG)
     pairs = [trainer.draw(step).pair for step in range(1, 41)]
     assert all(first != second for first, second in pairs)
@@ -158,19 +165,28 @@ def test_each_step_moves_its_own_network_alone() -> None:
     """The VAE's leaves no gradient in the discriminator; the discriminator's moves no encoder."""
     trainer = make_trainer(CONFIG)
     before = copy_weights(trainer.discriminator)
-    calls = []
-    inner = trainer._train_discriminator
+    order: list[str] = []
+    of_vae: list[Weights] = []  # weights and gradients after its step
 
-    def watch(batches: Batches, latents: Tensor) -> Tensor:
-        assert not latents.requires_grad
+    def before_vae(*_given: object) -> None:
+        order.append("vae")
         assert all(p.grad is None for p in trainer.discriminator.parameters())
-        assert_same(copy_weights(trainer.discriminator), before)
-        calls.append(copy_weights(trainer.vae))
-        return inner(batches, latents)
 
-    trainer._train_discriminator = watch  # type: ignore[method-assign]
+    def after_vae(*_given: object) -> None:
+        of_vae.extend((copy_weights(trainer.vae), copy_gradients(trainer.vae)))
+
+    def before_discriminator(*_given: object) -> None:
+        order.append("discriminator")
+        assert_same(copy_weights(trainer.discriminator), before)
+        assert_same(copy_gradients(trainer.vae), of_vae[1])
+
+    trainer.optimizer.register_step_pre_hook(before_vae)
+    trainer.optimizer.register_step_post_hook(after_vae)
+    trainer.discriminator_optimizer.register_step_pre_hook(before_discriminator)
     trainer.train_step(trainer.draw(1))
-    assert_same(copy_weights(trainer.vae), calls[0])
+    assert order == ["vae", "discriminator"]
+    assert_same(copy_weights(trainer.vae), of_vae[0])
+    assert_same(copy_gradients(trainer.vae), of_vae[1])
     after = copy_weights(trainer.discriminator)
     assert not torch.equal(after["layers.0.weight"], before["layers.0.weight"])
 
@@ -186,7 +202,7 @@ def test_beta_vae_has_no_discriminator() -> None:
 
 
 def final_stats(overlap: float) -> StepStats:
-    """Of a short training whose latents are wide awake from the start."""
+    """Return the last statistics of a short training whose latents are active from the start."""
     config = replace(CONFIG, method="ad-beta-vae", overlap=overlap, beta=0.05, latent_dim=6)
     config = replace(config, steps=20, batch_size=8, learning_rate=5e-4)
     trainer = make_trainer(config)
@@ -196,7 +212,7 @@ def final_stats(overlap: float) -> StepStats:
 
 
 def test_overlap_falls_and_latents_stay_alive() -> None:
-    """Lambda parts the maps, of which shapes alone tell too; it does not put latents to death."""
+    """Lambda separates the maps, also by their shapes alone, and leaves the latents active."""
     plain, parted = final_stats(0.0), final_stats(30.0)
     assert plain.overlap > 0.2
     assert parted.overlap < 0.3 * plain.overlap

@@ -1,4 +1,4 @@
-"""Disentanglement scores of codes whose answer is known."""
+"""Disentanglement scores of codes whose scores are known."""
 
 import math
 
@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from anomaly_cli.data.dsprites import FACTOR_SIZES, IMAGE_COUNT, factors_of
-from anomaly_cli.errors import DataError
-from anomaly_cli.metrics.disentanglement import (
+from anomaly_cli.disentangle.dsprites import FACTOR_SIZES, IMAGE_COUNT, factors_of
+from anomaly_cli.disentangle.metrics import (
     DisentanglementScores,
     active_latents,
     disentanglement_scores,
     mutual_information,
 )
-from anomaly_cli.metrics.disentanglement.table import LatentTable
-from anomaly_cli.metrics.disentanglement.votes import factor_vae_score
+from anomaly_cli.disentangle.metrics.table import LatentTable
+from anomaly_cli.disentangle.metrics.votes import factor_vae_score
+from anomaly_cli.errors import DataError
 
 SIZES = (3, 4, 5, 6, 7)  # a world of 2,520 images
 GRID = np.stack(np.unravel_index(np.arange(2520), SIZES), axis=1).astype(np.int64)
@@ -64,7 +64,7 @@ def test_perfect_code_scores_one(perfect: DisentanglementScores) -> None:
 
 
 def test_linear_machines_on_a_line_leave_sap_far_below_one(perfect: DisentanglementScores) -> None:
-    """Of 7 values on a line only the two ends can be cut off by one threshold each."""
+    """One threshold can only cut off the two ends of 7 values on a line."""
     assert 0.2 < perfect.sap < 0.7
 
 
@@ -97,7 +97,7 @@ def test_rotated_code_scores_lower_everywhere(perfect: DisentanglementScores, la
 
 
 def test_collapsed_latents_are_pruned(perfect: DisentanglementScores) -> None:
-    """A latent that tells a factor perfectly, in a hundredth of the prior's width, has no vote."""
+    """A latent that determines a factor, in a hundredth of the prior's width, has no vote."""
     whole = score(UNIT)
     assert perfect.factor_vae == whole.factor_vae
     assert perfect.beta_vae == whole.beta_vae

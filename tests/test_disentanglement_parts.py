@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import mutual_info_score
 
-from anomaly_cli.metrics.disentanglement import mutual_information
-from anomaly_cli.metrics.disentanglement.information import (
+from anomaly_cli.disentangle.metrics import mutual_information
+from anomaly_cli.disentangle.metrics.information import (
     factor_entropies,
     modularity,
     mutual_information_gap,
 )
-from anomaly_cli.metrics.disentanglement.prediction import concentration, draw_split
-from anomaly_cli.metrics.disentanglement.table import LatentTable
-from anomaly_cli.metrics.disentanglement.votes import cast_votes, factor_vae_score
+from anomaly_cli.disentangle.metrics.prediction import concentration, draw_split
+from anomaly_cli.disentangle.metrics.table import LatentTable
+from anomaly_cli.disentangle.metrics.votes import cast_votes, factor_vae_score
 
 SIZES = (3, 4, 5)
 GRID = np.stack(np.unravel_index(np.arange(60).repeat(5), SIZES), axis=1).astype(np.int64)
@@ -104,7 +104,7 @@ def test_information_of_a_constant_latent_is_zero() -> None:
     assert (mutual_information(codes, GRID, factor_sizes=SIZES) == 0).all()
 
 
-def test_forty_bins_tell_forty_values_apart() -> None:
+def test_forty_bins_separate_forty_values() -> None:
     values = np.arange(400)[:, None] % 40
     information = mutual_information(values.astype(np.float32), values, factor_sizes=(40,), bins=40)
     assert information[0, 0] == pytest.approx(math.log(40))

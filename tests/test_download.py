@@ -23,8 +23,8 @@ from anomaly_cli.cli import app
 from anomaly_cli.data.download import sources, transfer
 from anomaly_cli.data.download.sources import SOURCES
 from anomaly_cli.data.mvtec import find_categories
+from anomaly_cli.evaluation.reports.published import TABLE_2
 from anomaly_cli.files.numbers import size_text
-from anomaly_cli.reports.paper import TABLE_2
 
 ARCHIVE = make_mvtec()
 SHA256 = hashlib.sha256(ARCHIVE).hexdigest()
@@ -75,23 +75,23 @@ def test_mvtec_comes_out_as_its_categories(server: FileServer, tmp_path: Path) -
     assert find_categories(tmp_path / "data" / "mvtec") == CATEGORIES
     assert MVTEC_FILES.items() <= content(tmp_path / "data" / "mvtec").items()
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["mvtec"]
-    assert "SHA-256 is right" in " ".join(outcome.stdout.split())
+    assert "SHA-256 matches" in " ".join(outcome.stdout.split())
     assert f"{SHA256}  {NAME}\n" in outcome.stdout
     assert "CC BY-NC-SA 4.0" in outcome.stderr
     assert f"next: anomaly-cli train --data {tmp_path}/data/mvtec" in outcome.stderr
 
 
-def test_json_tells_place_and_hash(server: FileServer, tmp_path: Path) -> None:
+def test_json_has_place_and_hash(server: FileServer, tmp_path: Path) -> None:
     outcome = download(server, tmp_path, "--checksum", "none", "--json")
     (row,) = json.loads(outcome.stdout)["downloads"]
     assert row["path"] == str(tmp_path / "mvtec")
     assert row["files"] == [{"name": NAME, "size": len(ARCHIVE), "sha256": SHA256, "checked": ""}]
 
 
-def test_progress_is_told_off_a_terminal(
+def test_progress_is_printed_in_lines_off_a_terminal(
     server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("anomaly_cli.console.download._SECONDS", 0)
+    monkeypatch.setattr("anomaly_cli.cli.progress.SECONDS", 0)
     stderr = download(server, tmp_path).stderr
     assert f"{NAME}: {size_text(len(ARCHIVE))} of {size_text(len(ARCHIVE))}\n" in stderr
     assert "unpacking mvtec: " in stderr
@@ -254,7 +254,7 @@ def test_archive_of_something_else_leaves_nothing(server: FileServer, tmp_path: 
 def test_full_disk_is_noticed_before_anything_is_written(
     server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is fetched and what is unpacked of it must both find room."""
+    """There must be room for the archive and for its content."""
     free = int(len(ARCHIVE) * 1.5)
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": free}))
     outcome = download(server, tmp_path)
@@ -269,7 +269,7 @@ def test_complete_data_set_is_left_as_it_is(server: FileServer, tmp_path: Path) 
     before = content(tmp_path)
     outcome = download(server, tmp_path)
     assert outcome.code == 0
-    assert "is complete already" in outcome.stderr
+    assert "is already complete" in outcome.stderr
     assert content(tmp_path) == before
     assert len(server.seen) == 1
 
@@ -315,7 +315,7 @@ def test_part_longer_than_the_file_is_dropped(server: FileServer, tmp_path: Path
     assert download(server, tmp_path).code == 0
 
 
-def test_length_need_not_be_told(server: FileServer, tmp_path: Path) -> None:
+def test_server_need_not_send_the_length(server: FileServer, tmp_path: Path) -> None:
     server.has_length = False
     assert download(server, tmp_path).code == 0
 
@@ -330,7 +330,7 @@ def test_interrupt_keeps_the_part_and_says_so(server: FileServer, tmp_path: Path
     part = tmp_path / f"{NAME}.part"
     with subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True,
-        # A shell that runs the tests in the background has told them to ignore Ctrl-C.
+        # A shell that runs the tests in the background makes them ignore Ctrl-C.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     ) as process:  # fmt: skip
         deadline = time.monotonic() + 30
@@ -403,7 +403,7 @@ def test_single_file_comes_as_it_is_and_another_is_not_replaced(
     path = tmp_path / SOURCES[name].target
     assert download(server, tmp_path, name=name).code == 0
     assert content(tmp_path) == {SOURCES[name].target: ARCHIVE}
-    assert "is complete already" in download(server, tmp_path, name=name).stderr
+    assert "is already complete" in download(server, tmp_path, name=name).stderr
     path.write_bytes(b"other")
     assert download(server, tmp_path, name=name).code == 5
     assert path.read_bytes() == b"other"
@@ -416,8 +416,8 @@ def test_single_file_comes_as_it_is_and_another_is_not_replaced(
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["mvtek"], "no data set 'mvtek'"),
-        (["mnist", "ucsd", "--url", "http://127.0.0.1/x"], "name one"),
+        (["mvtek"], "unknown data set 'mvtek'"),
+        (["mnist", "ucsd", "--url", "http://127.0.0.1/x"], "exactly one data set"),
         (["mvtec", "--url", "file:///etc/passwd"], "http://"),
         (["mvtec", "--url", "http://"], "http://"),
         (["mvtec", "--checksum", SHA256], "--url"),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage.measure import points_in_poly
 
-from anomaly_cli.data.dsprites import (
+from anomaly_cli.disentangle.dsprites import (
     FACTOR_SIZES,
     FACTORS,
     IMAGE_COUNT,
@@ -18,7 +18,7 @@ from anomaly_cli.data.dsprites import (
     indices_of,
     open_dsprites,
 )
-from anomaly_cli.data.sprites import CENTRES, ORIENTATIONS, SCALES, outlines
+from anomaly_cli.disentangle.sprites import CENTRES, ORIENTATIONS, SCALES, outlines
 
 SPRITES = open_dsprites(None)
 FACTOR_VALUES = st.tuples(*[st.integers(0, size - 1) for size in FACTOR_SIZES])

@@ -11,13 +11,8 @@ import pytest
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from anomaly_cli.data.dsprites import (
-    IMAGE_COUNT,
-    StoredSprites,
-    factors_of,
-    open_dsprites,
-)
-from anomaly_cli.data.dsprites_file import read_packed_images
+from anomaly_cli.disentangle.dsprites import IMAGE_COUNT, StoredSprites, factors_of, open_dsprites
+from anomaly_cli.disentangle.dsprites_file import read_packed_images
 from anomaly_cli.errors import DataError
 from anomaly_cli.files.atomic import hash_file
 
@@ -39,7 +34,7 @@ class Bomb:
 
 
 def write_npz(path: Path, **arrays: object) -> Path:
-    """An npz with the pickled metadata of the official one, and `arrays` instead of its own."""
+    """Write an npz with the pickled metadata of the official one, and `arrays` for its own."""
     content = {"imgs": IMAGES, "latents_classes": CLASSES, "metadata": {"version": 1}} | arrays
     np.savez_compressed(
         path, **{name: value for name, value in content.items() if value is not None}

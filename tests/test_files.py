@@ -36,7 +36,7 @@ def write_half(path: Path, error: BaseException) -> None:
 
 @pytest.fixture
 def below_a_file(tmp_path: Path) -> Path:
-    """A path that can neither be made nor written."""
+    """Return a path that can neither be made nor written."""
     (tmp_path / "file").write_text("in the way")
     return tmp_path / "file" / "result.json"
 

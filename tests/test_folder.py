@@ -40,7 +40,7 @@ def write_test_split(root: Path, *, masks: bool) -> None:
 
 
 def evaluate(model: Path, data: Path, output: Path) -> dict[str, object]:
-    """Of one model: its row of the report, and what was said on stderr."""
+    """Evaluate one model; return its row of the report, and stderr."""
     outcome = run_cli(
         "evaluate", "--dataset", "folder", "--model", model, "--data", data, "--output", output,
         "--replicates", 10,
@@ -127,7 +127,7 @@ def test_labels_beside_good_are_a_test_split(tmp_path: Path) -> None:
     assert kinds == ["bad"] * 3 + ["good"] * 3
 
 
-def test_normal_images_that_are_trained_on_and_scored_are_told(tmp_path: Path) -> None:
+def test_normal_images_that_are_trained_on_and_scored_are_reported(tmp_path: Path) -> None:
     write_mixed(tmp_path / "good")
     write_mixed(tmp_path / "bad")
     (gap,) = folder.explain_gaps(tmp_path, "any", folder.test_samples(tmp_path, "any"))

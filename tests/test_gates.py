@@ -9,7 +9,7 @@ import pytest
 from example_reports import PILL, TILE, WOOD, full_report, report, troubled_report
 
 from anomaly_cli.errors import ConfigError, DataError
-from anomaly_cli.reports.gates import (
+from anomaly_cli.evaluation.gates import (
     COMPARED,
     Bar,
     differing_settings,
@@ -19,9 +19,9 @@ from anomaly_cli.reports.gates import (
     read_baseline,
     require_categories,
 )
-from anomaly_cli.reports.machine import json_document
-from anomaly_cli.reports.results import EvaluationReport
-from anomaly_cli.reports.wording import verdict
+from anomaly_cli.evaluation.reports.machine import json_document
+from anomaly_cli.evaluation.reports.wording import verdict
+from anomaly_cli.evaluation.results import EvaluationReport
 
 
 def test_bar_names_a_metric_and_perhaps_a_category() -> None:
@@ -89,8 +89,8 @@ def test_undefined_never_passes(scope: str) -> None:
     assert not gate.is_met
 
 
-def test_the_low_end_of_a_range_must_reach_the_bar() -> None:
-    """Streaming: 0.8, but for certain only 0.7985; of an optimum the value itself was reached."""
+def test_the_low_end_of_a_range_must_meet_the_bar() -> None:
+    """Streaming gives 0.8, of which 0.7985 is certain; the value of an optimum is certain."""
     (wood, *_) = troubled_report().results
     counted = EvaluationReport(results=(wood,))
     bars = [f"{scope}pixel_auroc={value}" for scope in ("", "all:") for value in (0.7985, 0.799)]
@@ -196,7 +196,7 @@ def test_unusable_baseline_is_named(text: str | None, message: str, tmp_path: Pa
         read_baseline(path)
 
 
-def test_differing_settings_are_told(tmp_path: Path) -> None:
+def test_differing_settings_are_listed(tmp_path: Path) -> None:
     baseline = read_baseline(save(tmp_path / "old.json", WOOD))
     new = replace(WOOD, good=False, resolution=None)
     assert differing_settings(report(new), baseline) == [

@@ -1,4 +1,4 @@
-"""Guided attention: its distance, its loss, its balance, and that training lets it find defects."""
+"""Guided attention: distance, loss and balance, and training that reads no test image."""
 
 import sys
 from dataclasses import replace
@@ -10,15 +10,18 @@ import torch
 from conftest import TRAIN_OPTIONS, run_cli
 from torch import Tensor
 
-from anomaly_cli.checkpoint import load_model
 from anomaly_cli.commands import train
 from anomaly_cli.config.train import TrainConfig
-from anomaly_cli.data.painted import PAINTED_SHARE, PaintedImages, collate_painted
-from anomaly_cli.data.training_set import open_training_set
-from anomaly_cli.objectives import SCALE, GuidedObjective
-from anomaly_cli.training import EpochStats
+from anomaly_cli.detector.checkpoint import load_model
+from anomaly_cli.training import fit
+from anomaly_cli.training.dataset import open_training_set
+from anomaly_cli.training.loop import EpochStats, Trainer
+from anomaly_cli.training.objectives import SCALE, GuidedObjective
+from anomaly_cli.training.painted import PAINTED_SHARE, PaintedImages, collate_painted
 from models.config import VAEConfig
 from models.guidance import GradientBalance, Guidance, guidance_loss
+from models.losses import vae_loss_terms
+from models.vae import PooledHead, VAEOutput
 
 CONFIG = TrainConfig(
     batch_size=4,
@@ -58,7 +61,7 @@ def test_logit_rises_with_the_squared_deviation_whatever_its_sign() -> None:
     assert logits[1][0, 0, 0].item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_latents_of_smaller_images_are_judged_as_by_statistics_on_their_own_grid() -> None:
+def test_latents_of_smaller_images_are_compared_on_their_own_grid() -> None:
     """Only 3 x 3 positions ever come: the 6 x 6 of the statistics are copies of them."""
     torch.manual_seed(0)
     fine, coarse = Guidance(2, 6), Guidance(2, 3)
@@ -110,9 +113,9 @@ def test_most_images_are_painted_by_seed_epoch_and_index(mvtec: Path) -> None:
     assert set(tensors.masks.unique().tolist()) <= {0.0, 1.0}
 
 
-def objective_of(mvtec: Path, epochs: int = 1) -> tuple[GuidedObjective, train.Trainer]:
+def objective_of(mvtec: Path, epochs: int = 1) -> tuple[GuidedObjective, Trainer]:
     config = replace(CONFIG, data=mvtec, epochs=epochs)
-    trainer = train.make_trainer(config, open_training_set(config), torch.device("cpu"))
+    trainer = fit.make_trainer(config, open_training_set(config), torch.device("cpu"))
     assert isinstance(trainer.objective, GuidedObjective)
     return trainer.objective, trainer
 
@@ -126,24 +129,35 @@ def gradients_of(objective: GuidedObjective, loss: Tensor) -> dict[str, Tensor]:
 def test_gradients_of_both_losses_reach_the_encoder_and_their_norms_are_balanced(
     mvtec: Path,
 ) -> None:
-    """The branches see exactly the gradients that the two losses have in the activation."""
+    """The weight is the ratio of the gradients that both losses have in the last activation."""
     objective, _trainer = objective_of(mvtec)
-    objective.vae.train()
+    vae, encoder, config = objective.vae.train(), objective.encoder, objective.plain.config
     batch = next(iter(objective.loader(1, workers=0)))
     losses = objective.losses(batch, torch.Generator().manual_seed(0))
     assert "encoder.conv1.weight" in gradients_of(objective, losses.guidance)
+    assert "encoder.conv1.weight" in gradients_of(objective, losses.reconstruction)
     assert not any(n.startswith("decoder") for n in gradients_of(objective, losses.guidance))
-    branches = objective._branches
-    assert branches is not None
-    config = objective.plain.config
-    bound = losses.reconstruction + config.model.beta * losses.kl
-    (pulled,) = torch.autograd.grad(bound / (3 * 64**2), branches.bound, retain_graph=True)
-    for branch in branches:
-        branch.grad = None  # the calls above have left theirs
+    losses = objective.losses(batch, torch.Generator().manual_seed(0))
     losses.total.backward()
-    assert branches.guidance.grad is not None
-    expected = branches.guidance.grad.norm() / SCALE / (CONFIG.guidance_ratio * pulled.norm())
     objective.after_backward()
+
+    features = encoder.features(batch.painted, "neck")
+    posterior = encoder.posterior(features, "neck")
+    logits = vae.decoder(posterior.sample(torch.Generator().manual_seed(0)))
+    terms = vae_loss_terms(
+        VAEOutput(posterior, logits), vae.targets(batch.normal), config.model.reconstruction
+    )
+    bound = (terms[0] + config.model.beta * terms[1]).mean() / (3 * 64**2)
+    head = encoder.closed_head("neck")
+    assert isinstance(head, PooledHead)
+    local = head.local_latents(features[-1])
+    misfit = guidance_loss(objective.guidance(local, (64, 64)), batch.masks)
+    torch.testing.assert_close(losses.guidance, misfit)
+    torch.testing.assert_close(losses.total, SCALE * (bound + misfit))
+    of_bound, of_misfit = (
+        torch.autograd.grad(loss, features[-1], retain_graph=True)[0] for loss in (bound, misfit)
+    )
+    expected = of_misfit.norm() / (CONFIG.guidance_ratio * of_bound.norm())
     torch.testing.assert_close(objective.balance.weight, expected, rtol=1e-4, atol=0)
 
 
@@ -152,7 +166,7 @@ def test_bfloat16_trains_to_about_the_same_losses(mvtec: Path) -> None:
     losses = {}
     for amp in (False, True):
         config = replace(CONFIG, data=mvtec, epochs=3, amp=amp)
-        trainer = train.make_trainer(config, open_training_set(config), torch.device("cpu"))
+        trainer = fit.make_trainer(config, open_training_set(config), torch.device("cpu"))
         losses[amp] = [stats for stats in trainer.run() if isinstance(stats, EpochStats)]
         assert all(p.dtype == torch.float32 for p in trainer.vae.parameters())
     assert losses[True] != losses[False]
@@ -163,10 +177,10 @@ def test_bfloat16_trains_to_about_the_same_losses(mvtec: Path) -> None:
 
 
 @pytest.mark.parametrize("is_fast", [False, True])
-def test_bfloat16_is_taken_where_it_is_faster_but_not_in_the_papers_training(
+def test_bfloat16_is_used_where_it_is_faster_but_not_in_the_papers_training(
     mvtec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_fast: bool
 ) -> None:
-    monkeypatch.setattr(train, "is_fast_in_bfloat16", lambda _device: is_fast)
+    monkeypatch.setattr(fit, "is_fast_in_bfloat16", lambda _device: is_fast)
     used = {}
     for guidance in ("synthetic", "none"):
         for given in (None, True, False):
@@ -186,8 +200,8 @@ def test_guidance_falls_in_training_and_selects_the_epoch(mvtec: Path) -> None:
     _objective, trainer = objective_of(mvtec, epochs=25)
     epochs = [stats for stats in trainer.run() if isinstance(stats, EpochStats)]
     assert epochs[-1].guidance < 0.9 * epochs[0].guidance
-    looked_at = [stats for stats in epochs if stats.held_out_guidance is not None]
-    assert trainer.best_loss == min(stats.held_out_guidance for stats in looked_at)
+    evaluated = [stats for stats in epochs if stats.held_out_guidance is not None]
+    assert trainer.best_loss == min(stats.held_out_guidance for stats in evaluated)
     assert all(stats.held_out_loss == stats.held_out_guidance for stats in epochs)
 
 

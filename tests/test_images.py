@@ -548,7 +548,7 @@ def test_listing_of_a_folder_is_flat_and_sorted(tree: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "expected"), [("a.PNG", True), ("a.tar.gif", True), ("._a.png", False), ("png", False)]
 )
-def test_name_tells_an_image(name: str, expected: bool) -> None:
+def test_images_are_recognised_by_their_names(name: str, expected: bool) -> None:
     assert is_image(Path(name)) is expected
 
 
@@ -573,7 +573,7 @@ def test_images_that_differ_in_case_alone_keep_their_suffix() -> None:
     assert stems("X.png", "x.jpg", "y.png") == ["X.png", "x.jpg", "y"]
 
 
-def test_images_that_no_name_can_tell_apart_are_refused() -> None:
+def test_images_that_no_name_can_distinguish_are_refused() -> None:
     with pytest.raises(DataError, match=r"x\.png and X\.PNG would be written to the same file"):
         stems("x.png", "X.PNG")
     with pytest.raises(DataError, match=r"x\.png and x\.png\.png would be written to the same"):

@@ -8,13 +8,10 @@ import pytest
 import torch
 from conftest import Trained, draw_hole, draw_part
 
-from anomaly_cli.checkpoint import LoadedModel, load_model
 from anomaly_cli.config.commands import MapConfig
-from anomaly_cli.data.normal import to_tensor
-from anomaly_cli.drawing import LatentMaps, MapMaker
-from anomaly_cli.errors import ConfigError
-from anomaly_cli.files.images import resize_map, write_png
-from anomaly_cli.latents import (
+from anomaly_cli.detector.checkpoint import LoadedModel, load_model
+from anomaly_cli.detector.detector import Detector
+from anomaly_cli.detector.latents import (
     STEPS,
     LatentSelection,
     describe_latents,
@@ -24,9 +21,12 @@ from anomaly_cli.latents import (
     strongest,
     traverse,
 )
-from anomaly_cli.localization import LocalizedImage, localize_files, open_localizer
-from anomaly_cli.maps import MapSpec, map_specs
-from anomaly_cli.rendering import heat_levels
+from anomaly_cli.detector.mapper import AnomalyMapper, LatentMaps
+from anomaly_cli.detector.maps import MapSpec, map_specs
+from anomaly_cli.detector.predict import Prediction, to_tensor
+from anomaly_cli.errors import ConfigError
+from anomaly_cli.files.images import resize_map, write_png
+from anomaly_cli.pictures.colours import heat_levels
 from models.config import VAEConfig
 from models.statistics import LatentStatistics
 from models.vae import Posterior
@@ -42,8 +42,8 @@ def loaded(trained: Trained) -> LoadedModel:
 
 
 @pytest.fixture(scope="module")
-def maker(loaded: LoadedModel) -> MapMaker:
-    return MapMaker(loaded.vae, loaded.record.statistics, 64, CPU)
+def mapper(loaded: LoadedModel) -> AnomalyMapper:
+    return AnomalyMapper(loaded.vae, loaded.record.statistics, 64, CPU)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_equally_strong_latents_come_by_their_number() -> None:
 @pytest.mark.parametrize(
     "text", ["", "x", "top", "top:", "top:0", "top:-1", "top:1.5", "4", "-1", "0,4", "1,,2", "ALL"]
 )
-def test_a_bad_selection_is_told_what_is_right(text: str) -> None:
+def test_the_error_of_a_bad_selection_says_what_is_right(text: str) -> None:
     with pytest.raises(ConfigError, match="use all, top:K with K from 1, or numbers from 0 to 3"):
         select_latents(text, 4, SPEC)
 
@@ -102,32 +102,32 @@ def test_every_other_map_has_latents() -> None:
 
 @pytest.mark.parametrize("spec", PER_LATENT, ids=str)
 def test_mean_of_the_latent_maps_is_the_anomaly_map(
-    maker: MapMaker, images: torch.Tensor, spec: MapSpec
+    mapper: AnomalyMapper, images: torch.Tensor, spec: MapSpec
 ) -> None:
     """Bit by bit that of a run without latents; and enlarging commutes with the mean."""
-    drawn = maker.with_latents(images, spec)
-    torch.testing.assert_close(drawn.anomaly_maps, maker(images, [spec])[spec], rtol=0, atol=0)
-    for anomaly_map, latent_maps in zip(drawn.anomaly_maps, drawn.latent_maps, strict=True):
+    computed = mapper.with_latents(images, spec)
+    np.testing.assert_array_equal(computed.anomaly_maps, mapper(images, [spec])[spec])
+    for anomaly_map, latent_maps in zip(computed.anomaly_maps, computed.latent_maps, strict=True):
         assert len(latent_maps) == 4
         enlarged = np.mean([resize_map(m.numpy(), 64, 64) for m in latent_maps], axis=0)
         largest = float(anomaly_map.max())
         np.testing.assert_allclose(enlarged, anomaly_map, atol=1e-6 * largest, rtol=1e-5)
 
 
-def test_reconstruction_has_no_latent_maps(maker: MapMaker, images: torch.Tensor) -> None:
+def test_reconstruction_has_no_latent_maps(mapper: AnomalyMapper, images: torch.Tensor) -> None:
     with pytest.raises(ValueError, match="reconstruction has no map for each latent"):
-        maker.with_latents(images, MapSpec("reconstruction"))
+        mapper.with_latents(images, MapSpec("reconstruction"))
 
 
 def test_encoder_runs_once_for_both_kinds_of_maps(
-    maker: MapMaker, images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+    mapper: AnomalyMapper, images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passes = []
-    features = maker.encoder.features
+    features = mapper.encoder.features
     monkeypatch.setattr(
-        maker.encoder, "features", lambda *given: passes.append(1) or features(*given)
+        mapper.encoder, "features", lambda *given: passes.append(1) or features(*given)
     )
-    maker.with_latents(images, MapSpec("diff_mahal", "layer3"))
+    mapper.with_latents(images, MapSpec("diff_mahal", "layer3"))
     assert len(passes) == 1
 
 
@@ -139,7 +139,7 @@ def test_deviation_is_in_standard_deviations_of_the_difference() -> None:
     posterior = Posterior(torch.tensor([[3.0, -4.0]]), torch.tensor([[1.0, 4.0]]).log())
     statistics = LatentStatistics(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 5.0]))
     maps = torch.tensor([[[[1.0, 2.0]], [[0.0, 9.0]]]])
-    (latents,) = describe_latents(LatentMaps(maps.mean(1), maps, posterior), statistics, 0)
+    (latents,) = describe_latents(LatentMaps(maps.mean(1).numpy(), maps, posterior), statistics, 0)
     np.testing.assert_allclose(latents.deviations, [1.0, -2.0], rtol=1e-6)
     np.testing.assert_allclose(latents.shares, [0.25, 0.75])
     assert latents.record(1) == {
@@ -149,27 +149,27 @@ def test_deviation_is_in_standard_deviations_of_the_difference() -> None:
 
 
 def test_deviations_are_those_of_the_checkpoint(
-    loaded: LoadedModel, maker: MapMaker, images: torch.Tensor
+    loaded: LoadedModel, mapper: AnomalyMapper, images: torch.Tensor
 ) -> None:
     """Worked out in float64 from the posterior and the statistics that the file holds."""
-    mean, variance = (part.double().numpy() for part in loaded.record.statistics.latent)
+    normal = loaded.record.statistics.attention.latent
+    mean, variance = (part.double().numpy() for part in normal)
     with torch.no_grad():
         mu, logvar = (part.double().numpy() for part in loaded.vae.encode(images))
     expected = (mu - mean) / np.sqrt(variance + np.exp(logvar))
-    drawn = describe_latents(maker.with_latents(images, SPEC), maker.statistics.latent, 0)
-    for latents, deviations, means in zip(drawn, expected, mu, strict=True):
+    described = describe_latents(mapper.with_latents(images, SPEC), normal, 0)
+    for latents, deviations, means in zip(described, expected, mu, strict=True):
         np.testing.assert_allclose(latents.deviations, deviations, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(latents.means, means, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("spec", PER_LATENT, ids=str)
 def test_shares_of_all_latents_add_up_to_one(
-    maker: MapMaker, images: torch.Tensor, spec: MapSpec
+    mapper: AnomalyMapper, images: torch.Tensor, spec: MapSpec
 ) -> None:
-    drawn = maker.with_latents(images, spec)
-    for latents, anomaly_map in zip(
-        describe_latents(drawn, maker.statistics.latent, 0), drawn.anomaly_maps, strict=True
-    ):
+    computed = mapper.with_latents(images, spec)
+    described = describe_latents(computed, mapper.statistics.attention.latent, 0)
+    for latents, anomaly_map in zip(described, computed.anomaly_maps, strict=True):
         assert latents.shares.sum() == pytest.approx(1)
         assert (latents.shares >= 0).all()
         # The share is also that of the enlarged map: bilinear enlarging keeps the mass.
@@ -177,7 +177,7 @@ def test_shares_of_all_latents_add_up_to_one(
         assert first == pytest.approx(latents.shares[0], rel=1e-3, abs=1e-6)
 
 
-def test_latents_are_listed_by_what_they_answer_to() -> None:
+def test_latents_are_listed_by_the_kind_of_defect_they_respond_to() -> None:
     assert name_latents(["hole", "stain", "hole"]) == "hole: z0, z2; stain: z1"
     assert name_latents([]) == ""
 
@@ -186,7 +186,7 @@ def test_share_of_an_empty_map_is_undefined() -> None:
     posterior = Posterior(torch.zeros(1, 2), torch.zeros(1, 2))
     statistics = LatentStatistics(torch.zeros(2), torch.ones(2))
     maps = torch.zeros(1, 2, 3, 3)
-    (latents,) = describe_latents(LatentMaps(maps.mean(1), maps, posterior), statistics, 0)
+    (latents,) = describe_latents(LatentMaps(maps.mean(1).numpy(), maps, posterior), statistics, 0)
     assert np.isnan(latents.shares).all()
     assert latents.record(0)["share"] is None
 
@@ -205,20 +205,17 @@ def test_scale_of_latents_is_stretched_by_the_root_of_their_number() -> None:
     assert heat_levels(np.array([[5.0]], np.float32), (low, high))[0, 0] in {127, 128}
 
 
-def localize(model: Path, paths: list[Path], config: MapConfig) -> list[LocalizedImage]:
+def predict(model: Path, paths: list[Path]) -> list[Prediction]:
     """Every image with its latents."""
-    localizer = open_localizer(model, config)
-    results = localize_files(
-        paths, localizer.maker, localizer.spec, batch_size=2, workers=1, with_latents=True
-    )
-    return [result for result in results if isinstance(result, LocalizedImage)]
+    detector = Detector.open(model, MapConfig(batch_size=2, workers=1))
+    return list(detector.predict_files(paths, with_latents=True))
 
 
 def test_scale_of_latents_is_one_for_a_model_whatever_threshold_is_chosen(
     trained: Trained,
 ) -> None:
-    plain = open_localizer(trained.model, MapConfig())
-    given = open_localizer(trained.model, MapConfig(threshold="123"))
+    plain = Detector.open(trained.model, MapConfig())
+    given = Detector.open(trained.model, MapConfig(threshold=123.0))
     low, high = plain.colour_range
     assert plain.latent_colour_range == pytest.approx((low, low + math.sqrt(4) * (high - low)))
     assert given.latent_colour_range == plain.latent_colour_range
@@ -229,8 +226,8 @@ def test_latents_of_an_image_do_not_depend_on_the_others(trained: Trained, tmp_p
     for i in range(3):
         write_png(tmp_path / f"{i}.png", draw_hole(i)[0] if i else draw_part(9))
     paths = sorted(tmp_path.glob("*.png"))
-    together = localize(trained.model, paths, MapConfig())
-    alone = [localize(trained.model, [path], MapConfig())[0] for path in paths]
+    together = predict(trained.model, paths)
+    alone = [predict(trained.model, [path])[0] for path in paths]
     for one, other in zip(together, alone, strict=True):
         assert one.latents is not None
         assert other.latents is not None
@@ -243,7 +240,8 @@ def test_latents_of_an_image_do_not_depend_on_the_others(trained: Trained, tmp_p
 
 def test_traversal_moves_one_latent_by_standard_deviations(loaded: LoadedModel) -> None:
     """The frame of latent 2 at +1.5 is the decoder's picture of m with m_2 + 1.5 sqrt(v_2)."""
-    statistics = LatentStatistics(*(part.float() for part in loaded.record.statistics.latent))
+    latent = loaded.record.statistics.attention.latent
+    statistics = LatentStatistics(*(part.float() for part in latent))
     frames = traverse(loaded.vae, statistics, [2, 0])
     assert frames.shape == (2, 5, 64, 64, 3)
     assert frames.dtype == np.uint8
@@ -256,7 +254,8 @@ def test_traversal_moves_one_latent_by_standard_deviations(loaded: LoadedModel) 
 
 
 def test_traversals_of_all_latents_meet_at_the_mean(loaded: LoadedModel) -> None:
-    statistics = LatentStatistics(*(part.float() for part in loaded.record.statistics.latent))
+    latent = loaded.record.statistics.attention.latent
+    statistics = LatentStatistics(*(part.float() for part in latent))
     frames = traverse(loaded.vae, statistics, [0, 1, 2, 3])
     for frame in frames[:, STEPS.index(0.0)]:
         np.testing.assert_array_equal(frame, frames[0, STEPS.index(0.0)])

@@ -1,5 +1,8 @@
 """Maps by name, the statistics behind them, and their calibration."""
 
+import shutil
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,19 +11,31 @@ import torch
 import torch.nn.functional as F
 from conftest import Trained
 
-from anomaly_cli import drawing
-from anomaly_cli.calibration import MapCalibration, calibrate_map
-from anomaly_cli.checkpoint import load_model
-from anomaly_cli.data.mvtec import split_normal, training_images
-from anomaly_cli.data.normal import NormalImages, to_tensor
-from anomaly_cli.data.painted import PaintedImage
-from anomaly_cli.drawing import MapMaker, calibrate_maps
-from anomaly_cli.errors import ConfigError
-from anomaly_cli.maps import MapSpec, candidate_maps, map_specs, parse_map_spec
-from anomaly_cli.masks import MarkedMap, fit_outline
-from anomaly_cli.normality import normal_statistics
+from anomaly_cli.config.commands import MapConfig
+from anomaly_cli.config.names import MODEL_FILE, MapSource
+from anomaly_cli.data.mvtec import training_images
+from anomaly_cli.detector.calibration import MapCalibration, calibrate_map
+from anomaly_cli.detector.checkpoint import (
+    CALIBRATIONS_FILE,
+    NotCalibratedError,
+    load_calibrations,
+    load_model,
+    save_model,
+)
+from anomaly_cli.detector.detector import Detector
+from anomaly_cli.detector.mapper import AnomalyMapper
+from anomaly_cli.detector.maps import MapSpec, candidate_maps, map_specs, parse_map_spec
+from anomaly_cli.detector.masks import MarkedMap, fit_outline
+from anomaly_cli.detector.normal.latents import fit_latents
+from anomaly_cli.detector.predict import to_tensor
+from anomaly_cli.errors import CheckpointError, ConfigError
+from anomaly_cli.training import calibrate
+from anomaly_cli.training.calibrate import calibrate_maps, open_detector
+from anomaly_cli.training.images import NormalImages
+from anomaly_cli.training.painted import PaintedImage
+from anomaly_cli.training.split import split_normal
 from models.activations import activate, local_latents
-from models.attention import anomaly_attention_maps, latent_attention_maps
+from models.attention import anomaly_maps_of_layers, latent_attention_maps
 from models.config import Attention, VAEConfig
 from models.resnet import resnet18_vae
 
@@ -62,7 +77,7 @@ def test_statistics_do_not_depend_on_batches_and_match_their_definition() -> Non
     vae = resnet18_vae(VAEConfig(image_size=64, latent_dim=3)).eval()
     torch.nn.init.normal_(vae.encoder.logvar.weight)
     images = torch.rand(7, 3, 64, 64)
-    one, many = (normal_statistics(vae.encoder, images.split(size)) for size in (7, 2))
+    one, many = (fit_latents(vae.encoder, images.split(size)) for size in (7, 2))
     moments = zip((*one.latent, *one.local[:-1]), (*many.latent, *many.local[:-1]), strict=True)
     for a, b in moments:
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
@@ -87,7 +102,7 @@ def test_whitening_gives_the_mahalanobis_distance_of_shrunk_covariances() -> Non
     torch.manual_seed(0)
     vae = resnet18_vae(VAEConfig(image_size=64, latent_dim=3, neck="fpn")).eval()
     images = torch.rand(9, 3, 64, 64)
-    statistics = normal_statistics(vae.encoder, images.split(4))
+    statistics = fit_latents(vae.encoder, images.split(4))
     activation = activate(vae.encoder, images, "neck")
     z = local_latents(activation).detach().double().permute(2, 3, 0, 1)  # (h, w, B, D)
     centred = z - z.mean(2, keepdim=True)
@@ -102,8 +117,8 @@ def test_statistics_at_half_the_side_are_those_of_smaller_images() -> None:
     torch.manual_seed(0)
     vae = resnet18_vae(VAEConfig(image_size=128, latent_dim=3, neck="fpn")).eval()
     images = torch.rand(5, 3, 128, 128)
-    both = normal_statistics(vae.encoder, images.split(2), with_half=True)
-    small = normal_statistics(vae.encoder, images.view(5, 3, 64, 2, 64, 2).mean((3, 5)).split(5))
+    both = fit_latents(vae.encoder, images.split(2), with_half=True)
+    small = fit_latents(vae.encoder, images.view(5, 3, 64, 2, 64, 2).mean((3, 5)).split(5))
     assert both.half is not None
     assert both.half.mean.shape == (3, 16, 16)
     for ours, theirs in zip(both.half[:-1], small.local[:-1], strict=True):
@@ -117,31 +132,32 @@ def test_whitening_of_a_latent_that_never_moves_is_finite() -> None:
     with torch.no_grad():
         vae.encoder.mu.weight[1] = 0
         vae.encoder.mu.weight[2] = vae.encoder.mu.weight[0]  # and of two that are the same
-    statistics = normal_statistics(vae.encoder, torch.rand(2, 3, 64, 64).split(1))
+    statistics = fit_latents(vae.encoder, torch.rand(2, 3, 64, 64).split(1))
     assert statistics.local is not None
     assert statistics.local.whitening is not None
     assert statistics.local.whitening.isfinite().all()
 
 
-def test_maker_draws_what_the_models_define(trained: Trained) -> None:
-    """The same numbers as the definitions give, and |x - x^| averaged over channels."""
+def test_maps_are_those_of_the_definitions(trained: Trained) -> None:
+    """They equal `models.attention`, and |x - x^| averaged over channels."""
     loaded = load_model(trained.model)
     config = loaded.record.model
-    maker = MapMaker(loaded.vae, loaded.record.statistics, 64, CPU)
+    mapper = AnomalyMapper(loaded.vae, loaded.record.statistics, 64, CPU)
     images = torch.rand(2, 3, 64, 64)
-    drawn = maker(images, [spec for spec in map_specs(config) if not spec.is_fused])
-    for spec, maps in drawn.items():
+    computed = mapper(images, [spec for spec in map_specs(config) if not spec.is_fused])
+    for spec, maps in computed.items():
         assert maps.shape == (2, 64, 64), spec
-        assert maps.dtype == torch.float32
+        assert maps.dtype == np.float32
         if spec.layer:
             attention = Attention(spec.source)
             with_half = attention is Attention.EXACT_SCALES
-            activation = activate(maker.encoder, images, spec.layer, with_half=with_half)
-            direct = anomaly_attention_maps(activation, [attention], maker.statistics, (64, 64))
-            torch.testing.assert_close(maps, direct[attention].detach())
+            activation = activate(mapper.encoder, images, spec.layer, with_half=with_half)
+            statistics = mapper.statistics.attention
+            (direct,) = anomaly_maps_of_layers([(activation, [attention])], statistics, (64, 64))
+            torch.testing.assert_close(torch.from_numpy(maps), direct[attention].detach())
     rebuilt = torch.sigmoid(loaded.vae.decoder(loaded.vae.encoder(images).mu))
     residual = F.l1_loss(rebuilt, images, reduction="none").mean(1).detach()
-    torch.testing.assert_close(drawn[MapSpec("reconstruction")], residual)
+    torch.testing.assert_close(torch.from_numpy(computed[MapSpec("reconstruction")]), residual)
 
 
 def test_calibration_holds_the_maxima_of_held_out_maps(trained: Trained) -> None:
@@ -149,7 +165,7 @@ def test_calibration_holds_the_maxima_of_held_out_maps(trained: Trained) -> None
     record = loaded.record
     split = split_normal(training_images(trained.data, "disc"), held_out=0.3, seed=1)
     images = NormalImages(split.held_out, 64)
-    maker = MapMaker(loaded.vae, record.statistics, 64, CPU, settings=record.settings)
+    mapper = AnomalyMapper(loaded.vae, record.statistics, 64, CPU, settings=record.settings)
     rng = np.random.default_rng(0)
     mask = np.zeros((64, 64), bool)
     mask[20:30, 20:30] = True
@@ -158,40 +174,114 @@ def test_calibration_holds_the_maxima_of_held_out_maps(trained: Trained) -> None
         PaintedImage(normal, np.where(mask[..., None], noise, normal), mask, "hole"),
         PaintedImage(normal, normal, np.zeros_like(mask)),
     ]
-    calibrations = calibrate_maps(maker, images, record.model, batch_size=2, painted=painted)
-    assert set(calibrations) == {str(spec) for spec in map_specs(record.model)}
+    specs = map_specs(record.model)
+    calibrations = calibrate_maps(
+        mapper, images, specs, record.model, batch_size=2, painted=painted
+    )
+    assert set(calibrations) == set(map(str, specs))
     spec = MapSpec("gradcam", "layer3")
-    maps = torch.cat([maker(batch, [spec])[spec] for batch in images.batches(1)]).numpy()
+    maps = np.concatenate([mapper(batch, [spec])[spec] for batch in images.batches(1)])
     np.testing.assert_allclose(
         calibrations[str(spec)].raw.maxima, np.sort(maps.max(axis=(1, 2))), rtol=1e-5
     )
     spec = MapSpec("reconstruction")
-    drawn = maker(to_tensor(painted[0].painted[None]), [spec])[spec].numpy()[0]
+    (of_defect,) = mapper(to_tensor(painted[0].painted[None]), [spec])[spec]
     raw = calibrations[str(spec)].raw
-    expected = fit_outline([MarkedMap(drawn, mask)], lowest=raw.exceeded_by(0.01))
+    expected = fit_outline([MarkedMap(of_defect, mask)], lowest=raw.exceeded_by(0.01))
     assert raw.outline == pytest.approx(expected, rel=1e-5)
     for name, calibration in calibrations.items():
         is_cheap = "@" not in name or name.endswith("@layer4")
         assert np.isfinite(calibration.raw.outline) == is_cheap, name
-    plain = calibrate_maps(maker, images, record.model, batch_size=2)
+    plain = calibrate_maps(mapper, images, [spec], record.model, batch_size=2)
+    assert list(plain) == [str(spec)]
     assert np.isnan(plain[str(spec)].raw.outline)
+    np.testing.assert_array_equal(plain[str(spec)].raw.maxima, raw.maxima)
 
 
-def test_outlines_of_fused_maps_alone_are_fitted_to_halved_regions(
+def test_a_model_file_holds_the_calibrations_of_its_map_and_parts(
+    trained: Trained, guided: Trained
+) -> None:
+    for model in (trained.model, guided.model):
+        record = load_model(model).record
+        spec = parse_map_spec(record.default_map, record.model)
+        assert set(record.calibrations) == {str(each) for each in (spec, *spec.parts)}
+
+
+def test_a_map_is_calibrated_when_it_is_first_asked_for(guided: Trained, tmp_path: Path) -> None:
+    """The calibration is kept beside the model file, which stays as it is."""
+    run = shutil.copytree(guided.model.parent, tmp_path / "disc")
+    (run / CALIBRATIONS_FILE).unlink(missing_ok=True)
+    content = (run / MODEL_FILE).read_bytes()
+    for config in (
+        MapConfig(source="ssim"),
+        MapConfig(source="attention", attention=Attention.GRADCAM),
+    ):
+        with pytest.raises(NotCalibratedError, match="is not calibrated for"):
+            Detector.open(run, config)
+        detector = open_detector(run, config)
+        assert np.isfinite(detector.threshold.value)
+        again = Detector.open(run, config)
+        assert again.threshold == detector.threshold
+        assert again.colour_range == detector.colour_range
+    assert (run / MODEL_FILE).read_bytes() == content
+
+
+def test_a_late_calibration_equals_that_of_training(guided: Trained, tmp_path: Path) -> None:
+    """The map of the model and its parts are calibrated again for a copy that has lost them."""
+    loaded = load_model(guided.model)
+    record = loaded.record
+    spec = parse_map_spec(record.default_map, record.model)
+    run = tmp_path / "disc"
+    lost = replace(
+        record, default_map="ssim", calibrations={"ssim": record.calibrations[str(spec)]}
+    )
+    save_model(run / MODEL_FILE, loaded.vae.state_dict(), lost)
+    source: MapSource = "fused" if spec.is_fused else "attention"
+    config = MapConfig(
+        source=source, attention=spec.definition.attention, layer=spec.layer, scores="raw"
+    )
+    assert open_detector(run, config, data=guided.data).spec == spec
+    late = load_calibrations(load_model(run))
+    assert set(late) == set(record.calibrations)
+    for name, calibration in late.items():
+        expected = record.calibrations[name].raw
+        np.testing.assert_allclose(calibration.raw.maxima, expected.maxima, rtol=1e-5)
+        np.testing.assert_allclose(calibration.raw.quantiles, expected.quantiles, rtol=1e-5)
+        assert calibration.raw.outline == pytest.approx(expected.outline, rel=1e-5)
+
+
+def test_a_map_cannot_be_calibrated_without_the_images_of_the_training(
+    guided: Trained, tmp_path: Path
+) -> None:
+    """They are looked for where the command names them, and where the training read them."""
+    alone = tmp_path / MODEL_FILE
+    shutil.copy(guided.model, alone)
+    config = MapConfig(source="ssim")
+    with pytest.raises(CheckpointError, match=r"are not in any place.*or use the map"):
+        open_detector(alone, config)
+    other = shutil.copytree(guided.data, tmp_path / "other")
+    (other / "disc/train/good/000.png").unlink()
+    with pytest.raises(CheckpointError, match=r"are not in .*other/disc; put them back"):
+        open_detector(alone, config, data=other)
+    assert open_detector(alone, config, data=guided.data).map_name == "ssim"
+
+
+def test_only_outlines_of_fused_maps_are_fitted_to_halved_regions(
     trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = load_model(trained.model)
     record = loaded.record
-    maker = MapMaker(loaded.vae, record.statistics, 64, CPU, settings=record.settings)
+    mapper = AnomalyMapper(loaded.vae, record.statistics, 64, CPU, settings=record.settings)
     seen: list[bool] = []
 
     def spy(*arguments: Any, is_halved: bool) -> MapCalibration:
         seen.append(is_halved)
         return calibrate_map(*arguments, is_halved=is_halved)
 
-    monkeypatch.setattr(drawing, "calibrate_map", spy)
+    monkeypatch.setattr(calibrate, "calibrate_map", spy)
     images = NormalImages(training_images(trained.data, "disc")[:2], 64)
-    calibrations = calibrate_maps(maker, images, record.model, batch_size=2)
+    specs = map_specs(record.model)
+    calibrations = calibrate_maps(mapper, images, specs, record.model, batch_size=2)
     assert seen == [name.startswith("fused") for name in calibrations]
     assert any(seen)
 
@@ -209,18 +299,18 @@ def test_candidates_agree_with_what_the_user_named() -> None:
         candidate_maps(plain, layer="neck")
 
 
-def test_maker_with_a_scale_gives_scores(trained: Trained) -> None:
+def test_mapper_with_a_scale_gives_scores(trained: Trained) -> None:
     """(M - mean) / std of the calibration, pixel by pixel."""
-    record = load_model(trained.model).record
+    loaded = load_model(trained.model)
     spec = MapSpec("gradcam", "layer3")
-    scale, _ = record.calibrations[str(spec)].select("global")
+    plain = AnomalyMapper(loaded.vae, loaded.record.statistics, 64, CPU)
+    held_out = NormalImages(training_images(trained.data, "disc")[:3], 64)
+    calibrations = calibrate_maps(plain, held_out, [spec], loaded.record.model, batch_size=2)
+    scale, _ = calibrations[str(spec)].select("global")
     assert scale is not None
+    scaled = AnomalyMapper(loaded.vae, loaded.record.statistics, 64, CPU, scale=scale)
     images = torch.rand(2, 3, 64, 64)
-    makers = [
-        MapMaker(load_model(trained.model).vae, record.statistics, 64, CPU, scale=chosen)
-        for chosen in (None, scale)
-    ]
-    raw, scores = (maker(images, [spec])[spec].numpy() for maker in makers)
+    raw, scores = (mapper(images, [spec])[spec] for mapper in (plain, scaled))
     expected = (raw - scale.mean.item()) / scale.std.item()
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5)
-    np.testing.assert_array_equal(makers[1].with_latents(images, spec).anomaly_maps.numpy(), scores)
+    np.testing.assert_array_equal(scaled.with_latents(images, spec).anomaly_maps, scores)

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from skimage.filters import apply_hysteresis_threshold
 
+from anomaly_cli.config.values import parse_outline
+from anomaly_cli.detector.masks import MarkedMap, anomaly_mask, fit_outline
+from anomaly_cli.detector.threshold import Threshold
 from anomaly_cli.errors import ConfigError
-from anomaly_cli.masks import MarkedMap, Threshold, anomaly_mask, fit_outline, parse_outline
 
 
 def at(value: float, outline: float = math.nan, level: float = math.nan) -> Threshold:
@@ -18,7 +20,7 @@ def at(value: float, outline: float = math.nan, level: float = math.nan) -> Thre
 
 
 def draw(seed: int) -> NDArray[np.float32]:
-    """A smooth map (24, 31) of some regions."""
+    """Draw a smooth map (24, 31) of some regions."""
     noise = np.random.default_rng(seed).normal(size=(24, 31))
     kernel = np.ones((5, 5)) / 5
     padded = np.pad(noise, 2, mode="wrap")
@@ -30,7 +32,7 @@ def row(*values: float) -> NDArray[np.float32]:
     return np.array([values], np.float32)
 
 
-def test_without_outline_a_mask_is_what_exceeds_the_threshold() -> None:
+def test_without_outline_a_mask_holds_the_pixels_above_the_threshold() -> None:
     anomaly_map = row(1, 2, 2.5, 0, 3)
     assert anomaly_mask(anomaly_map, at(2)).tolist() == [[False, False, True, False, True]]
 
@@ -45,7 +47,7 @@ def test_region_reaches_down_to_a_lower_outline_and_a_faint_one_stays_normal() -
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 1000), st.floats(-1, 3), st.floats(0, 2))
 def test_lower_outline_is_hysteresis(seed: int, value: float, below: float) -> None:
-    """As scikit-image has it; padded diagonally, because it joins no corners in 2-D."""
+    """scikit-image joins no corners in 2-D, so its mask is a part of this one."""
     anomaly_map = draw(seed)
     mask = anomaly_mask(anomaly_map, at(value, value - below))
     joined_by_sides = apply_hysteresis_threshold(
@@ -62,7 +64,7 @@ def test_regions_that_touch_at_a_corner_are_one() -> None:
 
 
 def test_higher_outline_cuts_off_the_halo() -> None:
-    """And the specks beside it; a faint defect ends halfway between threshold and peak."""
+    """It cuts off specks beside it too. A faint defect ends between threshold and peak."""
     bright = row(5, 7, 20, 9, 5, 0, 6)
     assert anomaly_mask(bright, at(4, 8)).tolist() == [[False] * 2 + [True] * 2 + [False] * 3]
     faint = row(0, 4.5, 5, 5.5, 6, 0)
@@ -71,8 +73,10 @@ def test_higher_outline_cuts_off_the_halo() -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 1000), st.floats(-2, 4), st.floats(-3, 6))
-def test_outline_changes_no_verdict(seed: int, value: float, outline: float) -> None:
-    """Of an image that the threshold calls, the highest pixel is anomalous; of others, none."""
+def test_outline_never_changes_whether_an_image_is_anomalous(
+    seed: int, value: float, outline: float
+) -> None:
+    """The highest pixel of an anomalous image is in its mask; a normal image has an empty mask."""
     anomaly_map = draw(seed)
     mask = anomaly_mask(anomaly_map, at(value, outline))
     assert mask.any() == (anomaly_map > value).any()
@@ -90,7 +94,7 @@ def test_lower_outline_never_shrinks_a_mask(seed: int, value: float, a: float, b
 
 
 @pytest.mark.parametrize("level", [math.nan, 0.0, 1.5])
-def test_image_that_is_called_by_a_hair_has_a_mask(level: float) -> None:
+def test_image_barely_above_the_threshold_has_a_mask(level: float) -> None:
     """The middle of two neighbouring numbers must not be rounded to the higher one."""
     for value in np.linspace(1, 2, 50, dtype=np.float32):
         peak = np.nextafter(value, np.float32(9))
@@ -114,7 +118,7 @@ def test_piece_that_is_left_of_a_halved_region_has_to_exceed_the_threshold() -> 
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 1000), st.floats(-1, 3), st.floats(-3, 6), st.floats(-3, 3))
-def test_halves_lie_inside_and_change_no_verdict(
+def test_halved_regions_lie_inside_the_whole_ones_and_none_disappears(
     seed: int, value: float, outline: float, level: float
 ) -> None:
     anomaly_map = draw(seed)
@@ -127,7 +131,7 @@ def test_halves_lie_inside_and_change_no_verdict(
 
 
 @pytest.mark.parametrize("outline", [math.nan, 0.0, 3.0])
-def test_undefined_threshold_calls_nothing(outline: float) -> None:
+def test_undefined_threshold_marks_nothing(outline: float) -> None:
     assert not anomaly_mask(row(1, 2, 3), at(math.nan, outline)).any()
 
 
@@ -158,8 +162,8 @@ def test_each_image_counts_alike_whatever_the_size_of_its_defect() -> None:
     assert 4 <= fit_outline([bright] * 20 + [faint] * 2, lowest=-9) < 9
 
 
-def test_of_outlines_that_are_as_good_the_lowest_is_taken() -> None:
-    """One defect ends at 2 and one at 6: two images cannot tell which of both is better."""
+def test_the_lowest_of_equally_good_outlines_is_taken() -> None:
+    """One defect ends at 2 and one at 6: two images cannot decide which is better."""
     mask = np.array([[True, True, True, False, False, False]])
     high, low = (row(*values) for values in ((9, 8, 7, 6, 1, 1), (9, 8, 3, 2, 1, 1)))
     assert fit_outline([MarkedMap(high, mask)], lowest=-9) >= 6
@@ -196,5 +200,5 @@ def test_outline_is_a_number_or_the_threshold() -> None:
 
 @pytest.mark.parametrize("text", ["", "nan", "inf", "-inf", "half", "image-fpr=0.05"])
 def test_other_outlines_are_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="use a number, or threshold"):
+    with pytest.raises(ConfigError, match="must be a number, or threshold"):
         parse_outline(text)

@@ -132,7 +132,7 @@ def test_equal_images_leave_no_doubt() -> None:
 
 
 def test_interval_of_a_share_is_binomial() -> None:
-    """Of 100 images 80 lie above all normal ones; the AUROC is their share, so B(100, 0.8) / 100.
+    """80 of 100 images lie above all normal ones; the AUROC is their share, so B(100, 0.8) / 100.
 
     The 2.5% and 97.5% quantiles of that binomial are 72 and 88 (normal: 0.8 +- 1.96 * 0.04).
     """

@@ -3,10 +3,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from pixel_counts import ExactCounts, count_image
 from sklearn.metrics import auc
 
 from anomaly_cli.metrics.confusion import confusion
-from anomaly_cli.metrics.counts import ExactCounts, StreamingCounts
+from anomaly_cli.metrics.counts import StreamingCounts
 from anomaly_cli.metrics.curves import detection_curves
 from anomaly_cli.metrics.detection import pixel_metrics
 from anomaly_cli.metrics.ranking import Ranking
@@ -20,7 +21,7 @@ def draw(seed: int, decimals: int) -> tuple[NDArray[np.float32], NDArray[np.bool
 
 def rank(scores: NDArray[np.float32], mask: NDArray[np.bool_]) -> Ranking:
     counts = ExactCounts()
-    counts.update(scores, mask)
+    count_image(counts, scores, mask)
     return counts.ranking()
 
 
@@ -70,7 +71,7 @@ def test_curve_of_half_covered_region_passes_through_one_half() -> None:
 def test_curves_of_streaming_counts_pass_through_points_of_the_exact_ones() -> None:
     scores, mask = draw(0, 1)
     counts = StreamingCounts(bits=20)
-    counts.update(scores, mask)
+    count_image(counts, scores, mask)
     exact = detection_curves(rank(scores, mask), max_points=100)
     np.testing.assert_allclose(detection_curves(counts.ranking(), max_points=100), exact)
 

@@ -1,4 +1,4 @@
-"""Mixtures of Gaussians, beside scipy and scikit-learn, and what they say of appearance."""
+"""Mixtures of Gaussians, compared with scipy and scikit-learn, as models of appearance."""
 
 import json
 import math
@@ -13,29 +13,36 @@ from PIL import Image
 from scipy.stats import multivariate_normal
 from sklearn.mixture import GaussianMixture
 
-from anomaly_cli.appearance_choice import WAYS, appearance_anywhere, choose_appearance, in_words
-from anomaly_cli.checkpoint import load_model
 from anomaly_cli.config.train import TrainConfig
-from anomaly_cli.data.normal import NormalImages
-from anomaly_cli.data.training_set import open_training_set
-from anomaly_cli.mixture_fit import COMPONENTS, fit_mixture
-from anomaly_cli.reached import Reached
-from models.appearance import (
+from anomaly_cli.detector.checkpoint import load_model
+from anomaly_cli.detector.normal.appearance import (
     KINDS,
     NEAR,
+    WAYS,
     PlaceAppearance,
     appearance_map,
     appearance_maps,
     count_statistics,
+    fit_anywhere,
 )
+from anomaly_cli.detector.normal.mixture import (
+    COMPONENTS,
+    Mixture,
+    fit_mixture,
+    misfit_terms,
+    misfits,
+)
+from anomaly_cli.training.dataset import open_training_set
+from anomaly_cli.training.images import NormalImages
+from anomaly_cli.training.scoring import DefectScore
+from anomaly_cli.training.selection import choose_appearance, describe_appearance
 from models.config import VAEConfig
-from models.mixture import Mixture, misfit_terms, misfits
 
 SIZE = 64
 
 
 def two_kinds(count: int = 6000) -> torch.Tensor:
-    """Three quarters about (0, 0), correlated; a quarter about (5, 1), narrow."""
+    """Draw three quarters about (0, 0), correlated, and a narrow quarter about (5, 1)."""
     generator = np.random.default_rng(0)
     wide = generator.multivariate_normal([0, 0], [[1, 0.6], [0.6, 1]], 3 * count // 4)
     narrow = generator.multivariate_normal([5, 1], [[0.1, 0], [0, 0.2]], count // 4)
@@ -82,7 +89,7 @@ def test_misfit_is_twice_the_negative_log_density_of_scipy() -> None:
 
 
 def test_fit_is_as_likely_as_that_of_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("anomaly_cli.mixture_fit.COMPONENTS", 2)
+    monkeypatch.setattr("anomaly_cli.detector.normal.mixture.COMPONENTS", 2)
     values = two_kinds()
     mixture = fit_mixture(values, noise=0.0)
     order = mixture.mean[:, 0].argsort()
@@ -124,7 +131,7 @@ def test_values_that_never_move_are_finite_and_noise_is_their_scale() -> None:
 
 
 def lay_disc(generator: np.random.Generator, centre: tuple[int, int]) -> np.ndarray:
-    """A bright disc with a dark rim on grey ground."""
+    """Draw a bright disc with a dark rim on grey ground."""
     image = np.full((SIZE, SIZE, 3), 90, np.uint8)
     cv2.circle(image, centre, 12, (200, 190, 180), -1)
     cv2.circle(image, centre, 12, (40, 40, 40), 2)
@@ -151,16 +158,17 @@ def config(data: Path, guidance: str = "synthetic") -> TrainConfig:
 
 
 @pytest.mark.parametrize(("lie_anywhere", "way"), [(False, "same_place"), (True, "any_place")])
-def test_drawn_defects_tell_whether_parts_lie_anywhere(
+def test_appearance_is_modelled_by_whether_parts_lie_anywhere(
     tmp_path: Path, lie_anywhere: bool, way: str
 ) -> None:
     write_discs(tmp_path / "disc" / "train" / "good", lie_anywhere=lie_anywhere)
     choice = choose_appearance(open_training_set(config(tmp_path)), batch_size=8)
-    assert list(choice.reached) == list(WAYS)
+    assert list(choice.scores) == list(WAYS)
     assert choice.way.removesuffix("_wide") == way
     assert isinstance(choice.normal, Mixture if lie_anywhere else PlaceAppearance)
-    told = in_words(choice.way, {name: row._asdict() for name, row in choice.reached.items()})
-    assert told.startswith(f"{WAYS[choice.way].words} of normal images (mean AUROC on drawn")
+    scores = {name: row._asdict() for name, row in choice.scores.items()}
+    text = describe_appearance(choice.way, scores)
+    assert text.startswith(f"{WAYS[choice.way].words} of normal images (mean AUROC on synthetic")
 
 
 @pytest.mark.parametrize(
@@ -178,7 +186,7 @@ def test_narrow_halos_are_preferred_where_the_difference_is_small(
     write_discs(tmp_path / "disc" / "train" / "good", lie_anywhere=False)
     values = iter(means)
     monkeypatch.setattr(
-        "anomaly_cli.appearance_choice.reach", lambda *_maps: Reached(*[next(values)] * 2)
+        "anomaly_cli.training.selection.score_maps", lambda *_maps: DefectScore(*[next(values)] * 2)
     )
     choice = choose_appearance(open_training_set(config(tmp_path)), batch_size=8)
     assert choice.way == way
@@ -186,20 +194,20 @@ def test_narrow_halos_are_preferred_where_the_difference_is_small(
     assert count_statistics(choice.normal) == sizes * len(KINDS)
 
 
-def test_without_drawn_defects_places_are_compared_with_themselves(tmp_path: Path) -> None:
+def test_without_synthetic_defects_each_place_is_compared_with_itself(tmp_path: Path) -> None:
     write_discs(tmp_path / "disc" / "train" / "good", lie_anywhere=True)
     images = open_training_set(config(tmp_path))._replace(validation=[])
     choice = choose_appearance(images, batch_size=8)
     assert isinstance(choice.normal, PlaceAppearance)
-    assert choice.reached == {}
+    assert choice.scores == {}
 
 
-def test_model_of_parts_that_lie_anywhere_keeps_their_kinds_of_places(
+def test_model_of_parts_that_lie_anywhere_keeps_its_mixture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From training to the explanation of the highest pixel."""
     anywhere = {name: way for name, way in WAYS.items() if way.is_anywhere}
-    monkeypatch.setattr("anomaly_cli.appearance_choice.WAYS", anywhere)
+    monkeypatch.setattr("anomaly_cli.training.selection.WAYS", anywhere)
     write_discs(tmp_path / "disc" / "train" / "good", lie_anywhere=True)
     outcome = run_cli(
         "train", "--data", tmp_path, "--category", "disc", "--output", tmp_path / "runs",
@@ -225,7 +233,7 @@ def test_part_in_a_new_place_is_normal_and_a_stain_on_it_is_not(tmp_path: Path) 
     folder = tmp_path / "good"
     write_discs(folder, lie_anywhere=True)
     images = NormalImages(sorted(folder.iterdir()), SIZE)
-    normal = appearance_anywhere(images, NEAR, batch_size=8)
+    normal = fit_anywhere(images.batches(8), NEAR, count=len(images))
     generator = np.random.default_rng(9)
     good = lay_disc(generator, (20, 44))
     stained = good.copy()
@@ -238,9 +246,9 @@ def test_part_in_a_new_place_is_normal_and_a_stain_on_it_is_not(tmp_path: Path) 
     torch.testing.assert_close(kinds.mean(dim=1)[0], of_good, rtol=1e-4, atol=1e-4)
 
 
-def test_the_same_images_give_the_same_kinds(tmp_path: Path) -> None:
+def test_the_same_images_give_the_same_mixture_in_any_batches(tmp_path: Path) -> None:
     write_discs(tmp_path / "good", lie_anywhere=True)
     images = NormalImages(sorted((tmp_path / "good").iterdir()), SIZE)
-    one, two = (appearance_anywhere(images, NEAR, batch_size=size) for size in (8, 30))
+    one, two = (fit_anywhere(images.batches(size), NEAR, count=len(images)) for size in (8, 30))
     for a, b in zip(one, two, strict=True):
         torch.testing.assert_close(a, b)

@@ -2,6 +2,8 @@
 
 import json
 import re
+import tomllib
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +12,14 @@ from conftest import Outcome, run_cli
 from example_datasets import draw_digit, write_idx, write_mnist
 from PIL import Image
 
-from anomaly_cli.checkpoint import load_model
+from anomaly_cli.config.commands import MapConfig
+from anomaly_cli.config.train import default_options
 from anomaly_cli.data import mnist
+from anomaly_cli.detector.checkpoint import load_model
+from anomaly_cli.detector.maps import map_specs
 from anomaly_cli.errors import ConfigError, DataError
-from models.config import OneClassConvConfig
+from anomaly_cli.training.calibrate import open_detector
+from models.config import Attention, OneClassConvConfig
 
 OPTIONS = ("--dataset", "mnist", "--category", 1, "--epochs", 2, "--batch-size", 4)
 
@@ -25,7 +31,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def runs(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of the digit 1."""
+    """Train a model of the digit 1."""
     folder = tmp_path_factory.mktemp("runs")
     outcome = run_cli("train", "--data", root, "--output", folder, *OPTIONS)
     assert outcome.code == 0, outcome.stderr
@@ -34,7 +40,7 @@ def runs(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def evaluated(root: Path, runs: Path) -> tuple[Outcome, Path]:
-    """What `evaluate` said and wrote."""
+    """Run `evaluate`; return its output and the folder of its report."""
     outcome = run_cli(
         "evaluate", "--dataset", "mnist", "--data", root, "--runs", runs,
         "--output", runs.parent / "report", "--replicates", 20,
@@ -87,16 +93,24 @@ def test_damaged_and_missing_files_are_named(root: Path, tmp_path: Path) -> None
         mnist.read_image(mnist.find_file(root, "t10k", "images") / "00099")
 
 
-def test_the_model_file_knows_its_network(runs: Path) -> None:
+def test_the_model_file_holds_its_network(runs: Path) -> None:
     """28 pixels, one channel, convolutions of 64 and 128, and the paper's plain objective."""
     record = load_model(runs / "1").record
     assert record.model == OneClassConvConfig(image_size=28, channels=(64, 128))
     assert record.training["dataset"] == "mnist"
     assert record.training["guidance"] == "none"
     assert record.default_map == "diff_mahal@conv2"
-    assert "gradcam@conv1" in record.calibrations
-    assert "exact@conv2" not in record.calibrations  # the head has a hidden layer
+    assert set(record.calibrations) == {"diff_mahal@conv2"}
+    maps = {str(spec) for spec in map_specs(record.model)}
+    assert "gradcam@conv1" in maps
+    assert "exact@conv2" not in maps  # the head has a hidden layer
     assert record.data["fit"] + record.data["held_out"] == 12
+
+
+def test_a_map_of_an_earlier_layer_is_calibrated_when_it_is_asked_for(runs: Path) -> None:
+    detector = open_detector(runs / "1", MapConfig(attention=Attention.GRADCAM, layer="conv1"))
+    assert str(detector.spec) == "gradcam@conv1"
+    assert detector.threshold.held_out == load_model(runs / "1").record.data["held_out"]
 
 
 def test_image_metrics_are_given_and_pixel_metrics_are_null(
@@ -179,16 +193,16 @@ def test_explain_draws_latents_of_a_grey_network(runs: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        (["--guidance", "synthetic"], "--guidance has no place with --dataset mnist"),
-        (["--neck", "fpn"], "--neck has no place"),
-        (["--head", "flatten"], "--head has no place"),
-        (["--fast"], "--fast has no place"),
-        (["--weights", "imagenet"], "--weights has no place"),
+        (["--guidance", "synthetic"], "--guidance is not supported with --dataset mnist"),
+        (["--neck", "fpn"], "--neck is not supported"),
+        (["--head", "flatten"], "--head is not supported"),
+        (["--fast"], "--fast is not supported"),
+        (["--weights", "imagenet"], "--weights is not supported"),
         (["--attention", "exact"], "no anomaly map exact@conv2"),
         (["--target-layer", "layer4"], "no anomaly map diff_mahal@layer4"),
     ],
 )
-def test_what_only_resnet_knows_is_refused(
+def test_options_that_only_resnet_supports_are_refused(
     root: Path, tmp_path: Path, extra: list[str], message: str
 ) -> None:
     outcome = run_cli("train", "--data", root, "--output", tmp_path, *OPTIONS, *extra)
@@ -198,11 +212,6 @@ def test_what_only_resnet_knows_is_refused(
 
 def test_numbers_come_from_the_preset_alone() -> None:
     """`--dataset mnist` takes what presets/mnist.toml says, and so does `--preset`."""
-    import tomllib
-    from importlib.resources import files
-
-    from anomaly_cli.config.train import default_options
-
     text = (files("anomaly_cli") / "config/presets/mnist.toml").read_text()
     numbers = tomllib.loads(text)
     defaults = default_options("none", dataset="mnist")
@@ -216,7 +225,7 @@ def test_numbers_come_from_the_preset_alone() -> None:
 
 
 def test_the_settings_of_a_run_repeat_it(runs: Path, tmp_path: Path) -> None:
-    """What ResNet18 alone knows stands in them too, at values that ask for nothing."""
+    """They hold the options that only ResNet18 supports too, at values that change nothing."""
     settings = runs / "1/settings.toml"
     assert "neck = " in settings.read_text()
     outcome = run_cli("train", "--config", settings, "--output", tmp_path)

@@ -7,15 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anomaly_cli.data.mvtec import (
-    find_categories,
-    select_categories,
-    split_normal,
-    test_samples,
-    training_images,
-)
+from anomaly_cli.data.mvtec import find_categories, select_categories, test_samples, training_images
 from anomaly_cli.errors import DataError
 from anomaly_cli.files.images import read_mask, write_png
+from anomaly_cli.training.split import split_normal
 
 BLACK = np.zeros((4, 4, 3), np.uint8)
 
@@ -135,7 +130,7 @@ def test_split_is_fixed_by_its_seed() -> None:
 
 
 def test_every_image_may_be_held_out_and_none_is_preferred() -> None:
-    """Of 10 images 2 are held out, so each is in 1000 of 5000 splits, give or take 5 sigma."""
+    """2 of 10 images are held out, so each is in 1000 of 5000 splits, give or take 5 sigma."""
     paths = [Path(str(i)) for i in range(10)]
     counts = dict.fromkeys(paths, 0)
     for seed in range(5000):
@@ -170,7 +165,7 @@ def test_mask_may_have_the_name_of_its_image_and_another_format(tmp_path: Path, 
 
 
 def test_mask_is_that_of_its_own_image_and_defect_type(tmp_path: Path) -> None:
-    """The same number occurs in every defect type, and `1` is the start of `10`."""
+    """Numbers occur again in every defect type, and `1` is the start of `10`."""
     names = [f"{kind}/{n}" for kind in ("cut", "hole") for n in ("1", "10", "1.5")]
     write_images(tmp_path / "disc/test", *(f"{name}.png" for name in names))
     write_images(tmp_path / "disc/ground_truth", *(f"{name}_mask.png" for name in names))

@@ -1,4 +1,4 @@
-"""Normal images as tensors: what an epoch shows is a function of the seed and the epoch alone."""
+"""Normal images as tensors: each epoch depends on the seed and its number alone."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,17 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from anomaly_cli.data import normal
-from anomaly_cli.data.augmentation import NONE, Augmentation, augment
-from anomaly_cli.data.normal import (
-    NormalImages,
-    batch_loader,
-    collate_images,
-    epoch_order,
-    to_tensor,
-)
+from anomaly_cli.detector.predict import to_tensor
 from anomaly_cli.errors import DataError
 from anomaly_cli.files.images import read_image, resize_image, write_png
+from anomaly_cli.training import images as normal
+from anomaly_cli.training.augmentation import NONE, Augmentation, augment
+from anomaly_cli.training.images import NormalImages, batch_loader, collate_images, epoch_order
 
 COUNT = 7
 SIZE = 32
@@ -44,7 +39,7 @@ def load(
 
 
 def identify(batches: Iterable[Tensor], images: NormalImages) -> list[int]:
-    """Which image each one of the batches is, by its brightness."""
+    """Find the number of each image of the batches, by its brightness."""
     levels = [images.plain(i).mean() / 255 for i in range(len(images))]
     shown = torch.cat(list(batches)).mean(dim=(1, 2, 3)).tolist()
     return [int(np.argmin(np.abs(np.array(levels) - level))) for level in shown]
@@ -101,12 +96,15 @@ def test_images_too_large_for_memory_give_the_same_tensors(
     cached = NormalImages(paths, SIZE, RANGES, seed=1)
     monkeypatch.setattr(normal, "CACHE_LIMIT", COUNT * SIZE * SIZE * 3 - 1)
     uncached = NormalImages(paths, SIZE, RANGES, seed=1)
-    assert cached._cache is not None
-    assert uncached._cache is None
     assert equal(list(cached.batches(3)), list(uncached.batches(3)))
     assert equal(load(cached, epoch=5), load(uncached, epoch=5))
     monkeypatch.setattr(normal, "CACHE_LIMIT", COUNT * SIZE * SIZE * 3)
-    assert NormalImages(paths, SIZE)._cache is not None
+    fitting = NormalImages(paths, SIZE, RANGES, seed=1)
+    for path in paths:
+        path.unlink()
+    assert equal(list(cached.batches(3)), list(fitting.batches(3)))
+    with pytest.raises(DataError, match="cannot read"):
+        uncached.plain(0)
 
 
 def test_cached_images_are_read_once(paths: list[Path]) -> None:
@@ -166,7 +164,7 @@ def test_without_augmentation_an_epoch_shows_the_plain_images(paths: list[Path])
 
 
 def test_epoch_is_a_function_of_seed_and_epoch_alone(paths: list[Path]) -> None:
-    """Not of what was drawn before, nor of torch's or numpy's global generators."""
+    """Earlier draws and the global generators of torch and numpy change nothing."""
     torch.manual_seed(1)
     first = load(NormalImages(paths, SIZE, RANGES, seed=3), epoch=2)
     torch.manual_seed(2)
@@ -193,7 +191,7 @@ def test_another_epoch_or_seed_changes_the_order_and_the_augmentation(paths: lis
 
 
 def test_image_is_augmented_by_seed_epoch_and_index(paths: list[Path]) -> None:
-    """So its place in the batch and the images before it do not matter."""
+    """Its place in the batch and the images before it do not matter."""
     images = NormalImages(paths, SIZE, RANGES, seed=3)
     images.epoch = 5
     for i in (4, 0, 4):

@@ -14,7 +14,7 @@ from torch import Tensor
 from torchvision.models import ResNet18_Weights, resnet18, resnet34
 
 from anomaly_cli.errors import CheckpointError, ConfigError
-from anomaly_cli.pretrained import load_encoder_weights
+from anomaly_cli.training.pretrained import load_encoder_weights
 from models.config import VAEConfig
 from models.resnet import ResNet18Encoder
 
@@ -27,7 +27,7 @@ KINDS = {
 
 
 def numbered(state: Mapping[str, Tensor]) -> State:
-    """The same names and shapes, each tensor with a number of its own; the file is tiny."""
+    """Return tensors of these names and shapes, each a single number; the file is tiny."""
     return {
         name: torch.tensor(i, dtype=tensor.dtype).expand(tensor.shape)
         for i, (name, tensor) in enumerate(state.items())
@@ -36,7 +36,7 @@ def numbered(state: Mapping[str, Tensor]) -> State:
 
 @pytest.fixture(scope="module")
 def trained() -> State:
-    """The state dictionary of torchvision's ResNet18 with random weights and statistics."""
+    """Return the state dictionary of torchvision's ResNet18 with random weights and statistics."""
     generator = torch.Generator().manual_seed(0)
     state = resnet18().state_dict()
     for name, tensor in state.items():
@@ -53,7 +53,7 @@ def trained() -> State:
 def full_files(
     trained: State, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Path]]:
-    """The same weights in every format, with the classifier and without; 45 MB each."""
+    """Save weights in every format, with the classifier and without; 45 MB each."""
     folder = tmp_path_factory.mktemp("weights")
     backbone = {name: tensor for name, tensor in trained.items() if not name.startswith("fc.")}
     files = {
@@ -78,7 +78,7 @@ def encoder() -> ResNet18Encoder:
 
 @pytest.fixture
 def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A torch hub with an empty cache and no way out; gives the folder of its files."""
+    """Make a torch hub with an empty cache and no network; return the folder of its files."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
 
     def refuse(*_args: object, **_options: object) -> None:
@@ -167,7 +167,7 @@ def test_weights_of_before_batch_counters_are_taken(
 
 
 def refused(encoder: ResNet18Encoder, path: Path) -> str:
-    """The message, once it is sure that the encoder kept its weights."""
+    """Return the error message, and make sure that the encoder kept its weights."""
     before = clone(encoder.state_dict())
     with pytest.raises(CheckpointError) as caught:
         load_encoder_weights(encoder, str(path))

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from anomaly_cli.calibration import calibrate
+from anomaly_cli.detector.calibration import calibrate
+from anomaly_cli.detector.threshold import Threshold
 from anomaly_cli.files.images import RGBImage
-from anomaly_cli.masks import Threshold
-from anomaly_cli.rendering import PALETTE, heat_levels, heatmap, overlay
+from anomaly_cli.pictures.colours import PALETTE, heat_levels, heatmap, overlay
 
 RANGE = (1.0, 3.0)  # the threshold is 2
 finite = st.floats(-10, 10, width=32)

@@ -13,14 +13,20 @@ import xmlschema
 from example_reports import BAR, WOOD, Page, full_report, report, troubled_report
 
 import anomaly_cli
+from anomaly_cli.config.values import FORMATS, parse_formats
 from anomaly_cli.errors import ConfigError
-from anomaly_cli.reports.junit import to_junit
-from anomaly_cli.reports.machine import defect_types_csv, images_csv, json_document, to_csv
-from anomaly_cli.reports.markdown import to_markdown
-from anomaly_cli.reports.page import to_html
-from anomaly_cli.reports.paper import TABLE_2
-from anomaly_cli.reports.results import EvaluationReport
-from anomaly_cli.reports.write import FILES, file_names, parse_formats, write_reports
+from anomaly_cli.evaluation.reports.junit import to_junit
+from anomaly_cli.evaluation.reports.machine import (
+    defect_types_csv,
+    images_csv,
+    json_document,
+    to_csv,
+)
+from anomaly_cli.evaluation.reports.markdown import to_markdown
+from anomaly_cli.evaluation.reports.page import to_html
+from anomaly_cli.evaluation.reports.published import TABLE_2
+from anomaly_cli.evaluation.reports.write import FILES, file_names, write_reports
+from anomaly_cli.evaluation.results import EvaluationReport
 
 GOLDEN = Path(__file__).parent / "golden"
 SCHEMA = xmlschema.XMLSchema(Path(__file__).parent / "junit.xsd")
@@ -138,7 +144,7 @@ def test_page_refers_to_nothing_outside_itself(build: Callable[[], EvaluationRep
     assert not [name for name, _value in page.attributes if name.startswith("on")]
 
 
-def test_page_tells_numbers_intervals_bars_settings_and_the_paper() -> None:
+def test_page_has_numbers_intervals_bars_settings_and_the_paper() -> None:
     page = Page(to_html(full_report()))
     words = " ".join(page.text.split())
     for text in (
@@ -160,7 +166,7 @@ def test_page_tells_numbers_intervals_bars_settings_and_the_paper() -> None:
     assert {"0.77", "0.91"} <= set(words.split())
 
 
-def test_page_tells_ranges_and_failures() -> None:
+def test_page_has_ranges_and_failures() -> None:
     words = " ".join(Page(to_html(troubled_report())).text.split())
     for text in (
         "2 of 4 categories evaluated, 158 test images",
@@ -201,13 +207,16 @@ def test_page_without_curves_or_pictures_or_the_papers_categories() -> None:
 def test_formats_choose_the_files(tmp_path: Path) -> None:
     write_reports(tmp_path, full_report(), parse_formats("html, json"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.json"]
+    assert tuple(FILES) == FORMATS
     assert file_names(FILES) == [
         "report.json", "report.csv", "defect_types.csv", "images.csv", "report.md", "junit.xml",
         "report.html",
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("text", "message"), [("jsn", "did you mean json"), ("", "names nothing")])
+@pytest.mark.parametrize(
+    ("text", "message"), [("jsn", "did you mean json"), ("", "needs at least one format")]
+)
 def test_unknown_format_is_refused(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_formats(text)

@@ -11,11 +11,11 @@ import xmlschema
 from example_reports import BAR, COLOR, PLAIN, RANGES, STAIN, WOOD, Page, result
 
 from anomaly_cli.errors import DataError
-from anomaly_cli.reports.junit import to_junit
-from anomaly_cli.reports.markdown import to_markdown
-from anomaly_cli.reports.page import to_html
-from anomaly_cli.reports.results import EvaluationReport, Example, Failure
-from anomaly_cli.reports.write import write_reports
+from anomaly_cli.evaluation.reports.junit import to_junit
+from anomaly_cli.evaluation.reports.markdown import to_markdown
+from anomaly_cli.evaluation.reports.page import to_html
+from anomaly_cli.evaluation.reports.write import write_reports
+from anomaly_cli.evaluation.results import EvaluationReport, Example, Failure
 
 SCHEMA = xmlschema.XMLSchema(Path(__file__).parent / "junit.xsd")
 HOSTILE = [
@@ -34,7 +34,7 @@ HOSTILE = [
 
 
 def hostile_report(name: str) -> EvaluationReport:
-    """The name as a category, a defect type, a file, a setting and in the reason of a failure."""
+    """Use the name as a category, defect type, file and setting, and in the reason of a failure."""
     row = replace(WOOD, category=name, map=name, counting="streaming")
     miss = replace(STAIN, image=f"{name}/{name}.png", defect_type=name)
     return EvaluationReport(

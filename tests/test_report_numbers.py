@@ -28,7 +28,7 @@ def test_printed_range_holds_the_range(one: float, other: float) -> None:
         assert end - begin <= high - low + 2e-5 + 1e-12
 
 
-def test_undefined_is_said_or_left_out() -> None:
+def test_undefined_is_named_or_left_out() -> None:
     assert number(math.nan) == number(None) == range_text((math.nan, math.nan)) == "n/a"
     assert difference(math.nan, 0.5) == "n/a"
     assert with_interval(0.5, (math.nan, math.nan)) == "0.500"

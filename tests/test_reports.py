@@ -11,9 +11,10 @@ from example_reports import PILL, TILE, WOOD, report
 
 import anomaly_cli
 from anomaly_cli.errors import OutputError
-from anomaly_cli.reports.machine import to_csv, to_json
-from anomaly_cli.reports.results import METRICS, CategoryMetrics
-from anomaly_cli.reports.write import write_reports
+from anomaly_cli.evaluation.metric_names import KEYS
+from anomaly_cli.evaluation.reports.machine import to_csv, to_json
+from anomaly_cli.evaluation.reports.write import write_reports
+from anomaly_cli.evaluation.results import CategoryMetrics
 
 # Means
 
@@ -41,7 +42,7 @@ def test_group_without_categories_has_no_mean() -> None:
 
 def test_means_are_of_every_metric_but_not_of_thresholds_or_counts() -> None:
     means = report(WOOD).means()["all"]
-    assert means == pytest.approx({name: getattr(WOOD, name) for name in METRICS})
+    assert means == pytest.approx({name: getattr(WOOD, name) for name in KEYS})
     assert not {"threshold", "best_iou_threshold", "images", "resolution"} & means.keys()
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,32 +11,45 @@ from conftest import Outcome, run_cli, write_category
 from example_datasets import write_mnist, write_ucsd
 from PIL import Image
 
-from anomaly_cli.commands import disentangle, train
-from anomaly_cli.commands.reproduce_costs import _training_cost
+from anomaly_cli.commands import reproduce as command
+from anomaly_cli.commands import train
+from anomaly_cli.config.disentangle import DisentangleConfig
 from anomaly_cli.config.names import Guidance
 from anomaly_cli.config.reproduce import REDUCED_MARK, TARGETS, ReproduceConfig
 from anomaly_cli.config.train import TrainConfig
+from anomaly_cli.disentangle.training import Trainer as SpriteTrainer
 from anomaly_cli.errors import ConfigError, DataError
-from anomaly_cli.reports.paper import TABLE_1, TABLE_2
-from anomaly_cli.reproduction import stages
-from anomaly_cli.reproduction.costs import TrainingCost, cost_of_epochs, duration_text
-from anomaly_cli.reproduction.stages import one_class_stage, seeds, stages_of
+from anomaly_cli.evaluation.reports.published import TABLE_1, TABLE_2
+from anomaly_cli.paper import costs
+from anomaly_cli.paper.costs import TrainingCost, cost_of_epochs, duration_text
+from anomaly_cli.paper.stages import Stage, one_class_stage, seeds, stages_of
 
 TABLES = ("table1", "table2", "table3")
 FIGURES = ("figure1", "figure4", "figure5", "figure6", "figure8")
 
 
+def shrink(stage: Stage) -> Stage:
+    """Reduce a training once more: a test only needs every step to be taken."""
+    if isinstance(stage, DisentangleConfig):
+        return replace(stage, steps=2, batch_size=2)
+    stage = replace(stage, epochs=1, batch_size=4)
+    if stage.dataset == "mnist":
+        return replace(stage, limit=12)
+    if stage.dataset == "ucsd":
+        return replace(stage, model=replace(stage.model, image_size=24))
+    return stage
+
+
 @pytest.fixture(autouse=True, scope="module")
 def tiny() -> Iterator[None]:
-    """Reduced once more: what a test needs is that every step is taken."""
+    """Make the trainings of reduced runs tiny."""
+
+    def tiny_stages(config: ReproduceConfig, target: str) -> list[Stage]:
+        stages = stages_of(config, target)
+        return [shrink(stage) for stage in stages] if config.reduced else stages
+
     with pytest.MonkeyPatch.context() as patch:
-        for numbers in stages._REDUCED.values():
-            patch.setitem(numbers, "epochs", 1)
-            patch.setitem(numbers, "batch_size", 4)
-        patch.setitem(stages._REDUCED["mnist"], "limit", 12)
-        patch.setitem(stages._REDUCED["ucsd"], "image_size", 24)
-        patch.setitem(stages._REDUCED_SPRITES, "steps", 2)
-        patch.setitem(stages._REDUCED_SPRITES, "batch_size", 2)
+        patch.setattr(command, "stages_of", tiny_stages)
         yield
 
 
@@ -114,10 +128,10 @@ def test_a_reduced_run_is_marked_in_every_place(table_2: Outcome, output: Path) 
     assert "reduced = true  # flag" in (folder / "settings.toml").read_text()
 
 
-def test_costs_are_told_before_the_training_starts(table_2: Outcome) -> None:
-    told = table_2.stderr
-    assert "table2 needs MVTec AD" in told
-    assert told.index("estimated cost: about ") < told.index("bottle epoch 1/1")
+def test_costs_are_reported_before_the_training_starts(table_2: Outcome) -> None:
+    lines = table_2.stderr
+    assert "table2 needs MVTec AD" in lines
+    assert lines.index("estimated cost: about ") < lines.index("bottle epoch 1/1")
 
 
 @pytest.mark.usefixtures("table_2")
@@ -127,10 +141,10 @@ def test_a_trained_model_is_not_trained_again(
     """Nor for a figure that needs it too."""
     model = output / "reduced/runs/mvtec/bottle/model.safetensors"
     before = (rows_of(output, "table2"), model.stat().st_mtime_ns)
-    monkeypatch.setattr(train, "_train_category", None)  # a training would fail
+    monkeypatch.setattr(train, "train_category", None)  # a training would fail
     outcome = reproduce(root, output, "table2", "figure6")
     assert outcome.code == 0, outcome.stderr
-    assert "train mvtec bottle: finished before, about 0 s" in outcome.stderr
+    assert "train mvtec bottle: already finished, about 0 s" in outcome.stderr
     assert (rows_of(output, "table2"), model.stat().st_mtime_ns) == before
     assert (output / "reduced/figure6/figure6.png").is_file()
 
@@ -149,7 +163,7 @@ def test_a_category_that_fails_is_named_and_costs_no_other(tmp_path: Path) -> No
     (broken / "train/good/002.png").write_bytes(b"no image")
     outcome = reproduce(tmp_path, tmp_path / "out", "table2")
     assert outcome.code == 3
-    assert "train mvtec bottle: not known: " in outcome.stderr
+    assert "train mvtec bottle: unknown: " in outcome.stderr
     assert "error: failed: bottle of table2" in outcome.stderr
     rows = rows_of(tmp_path / "out", "table2")
     assert rows["bottle, pixel AUROC"]["ours"] is None
@@ -172,7 +186,7 @@ def test_table_3_and_figure_8_share_their_models(
     markdown = (output / "reduced/table3/table3.md").read_text()
     assert "ad-factor-vae minus factor-vae on the same seeds" in markdown
     assert (output / "reduced/table3/comparison/comparison.json").is_file()
-    monkeypatch.setattr(disentangle, "_train", None)  # a training would fail
+    monkeypatch.setattr(SpriteTrainer, "train_step", None)  # a training would fail
     assert reproduce(root, output, "figure8").code == 0
 
 
@@ -221,17 +235,30 @@ def test_costs_of_epochs_are_steps_held_out_images_and_reading() -> None:
     assert steps == 30
     assert seconds == pytest.approx((1 + 2 / 4) * (20 + 0.5) + 1.05)  # half the side, a quarter
     _, seconds = cost_of_epochs(each, fit=100, held_out=5, batch_size=10, epochs=3, per_look=3)
-    assert seconds == pytest.approx(60 + 0.5 + 1.05)  # looked at once
+    assert seconds == pytest.approx(60 + 0.5 + 1.05)  # evaluated once
 
 
-@pytest.mark.parametrize(("guidance", "looks"), [("none", 60), ("synthetic", 20)])
-def test_cost_of_a_training_counts_how_often_it_looks_at_held_out_images(
-    root: Path, guidance: Guidance, looks: int
+@pytest.mark.parametrize(("guidance", "evaluations"), [("none", 60), ("synthetic", 20)])
+def test_cost_of_a_training_counts_how_often_it_evaluates_held_out_images(
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    guidance: Guidance,
+    evaluations: int,
 ) -> None:
-    """One of six images is held out; nothing else costs anything here."""
-    config = TrainConfig(data=root / "mvtec", category="disc", guidance=guidance, epochs=60)
-    each = TrainingCost(step=0.0, held_out=1.0, image=0.0)
-    assert _training_cost(config, each).seconds == pytest.approx(looks)
+    """One of six images is held out, at a cost of 1 s; nothing else costs anything here."""
+
+    def cost(_measured: TrainingCost, **counts: int) -> tuple[int, float]:
+        return cost_of_epochs(TrainingCost(step=0.0, held_out=1.0, image=0.0), **counts)
+
+    monkeypatch.setattr(costs, "cost_of_epochs", cost)
+    stage = TrainConfig.resolve(
+        data=root / "mvtec", category="disc", output=tmp_path, guidance=guidance, epochs=60,
+        image_size=64, latent_dim=4, batch_size=4,
+    )  # fmt: skip
+    config = ReproduceConfig(targets=("figure6",), data=root)
+    (row,) = costs.estimate(config, [stage])
+    assert row.seconds == pytest.approx(evaluations)
 
 
 @pytest.mark.parametrize(
@@ -283,7 +310,9 @@ def test_full_runs_train_as_the_presets_say(root: Path) -> None:
     )
     own = TrainConfig()
     assert (guided.guidance, guided.epochs, guided.batch_size) == ("synthetic", own.epochs, 8)
-    assert guided.images_seen == own.images_seen
+    assert replace(guided, data=own.data, category=own.category, output=own.output) == replace(
+        own, resume=True
+    )
     assert guided.output != paper.output
     assert len(seeds(config)) == 5
     assert len(stages_of(config, "table3")) == 15
@@ -293,8 +322,8 @@ def test_every_target_is_known_and_others_are_refused(root: Path) -> None:
     assert set(TARGETS) == {*TABLES, *FIGURES}
     outcome = run_cli("reproduce", "table4", "--data", root)
     assert outcome.code == 2
-    assert "no table or figure table4; did you mean table" in outcome.stderr
-    with pytest.raises(ConfigError, match="--guided has no place with figure4"):
+    assert "unknown table or figure table4; did you mean table" in outcome.stderr
+    with pytest.raises(ConfigError, match="--guided is not supported with figure4"):
         ReproduceConfig(targets=("figure4",), guided=True)
     with pytest.raises(DataError, match="anomaly-cli download mnist"):
         stages_of(ReproduceConfig(targets=("figure4",), data=root / "none"), "figure4")

@@ -30,7 +30,7 @@ def test_features_and_posterior_compose_to_the_encoder(neck: str) -> None:
 
 
 @pytest.mark.parametrize("stride", [4, 8])
-def test_neck_sees_fine_and_coarse_stages(stride: int) -> None:
+def test_neck_fuses_fine_and_coarse_stages(stride: int) -> None:
     """The fused activation has its stride, and moves with every stage that it fuses."""
     torch.manual_seed(0)
     config = VAEConfig(image_size=64, neck="fpn", neck_stride=stride, neck_channels=16)
@@ -52,7 +52,7 @@ def test_decoder_gives_images_of_the_input_size() -> None:
     assert rebuilt.max() < 1
 
 
-def test_decoder_of_half_the_side_has_means_of_four_pixels_to_rebuild() -> None:
+def test_decoder_of_half_the_side_rebuilds_means_of_four_pixels() -> None:
     vae = resnet18_vae(replace(SMALL, rebuilds_half=True)).eval()
     images = torch.rand(2, 3, 64, 64)
     assert vae.reconstruct(images).shape == (2, 3, 32, 32)

@@ -84,7 +84,7 @@ def test_pickled_array_is_not_run(tmp_path: Path) -> None:
 
 
 def write_maps(folder: Path) -> None:
-    """A map for each test image of `write_category`, below the folder of the defect types."""
+    """Write a map for each test image of `write_category`, below the folder of the defect types."""
     for kind in ("good", "hole"):
         for index in range(3):
             path = folder / kind / f"{index:03}.tiff"

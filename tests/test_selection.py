@@ -1,6 +1,6 @@
 """The map is chosen by synthetic defects in held-out normal images, never by a label."""
 
-from typing import Any
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,22 +8,23 @@ import torch
 from conftest import Trained
 from sklearn.metrics import roc_auc_score
 
-from anomaly_cli import recording, selection
-from anomaly_cli.checkpoint import load_model
 from anomaly_cli.config.names import Guidance
 from anomaly_cli.config.train import TrainConfig
 from anomaly_cli.data.defects import DefectKind, DefectPainter
-from anomaly_cli.data.mvtec import split_normal, training_images
-from anomaly_cli.data.normal import NormalImages, to_tensor
-from anomaly_cli.data.painted import MAX_VALIDATION, PaintedImage, draw_validation
-from anomaly_cli.data.training_set import open_training_set
-from anomaly_cli.drawing import MapMaker
-from anomaly_cli.fusion import MapSettings
-from anomaly_cli.maps import MapSpec, candidate_maps
-from anomaly_cli.metrics.counts import ExactCounts
+from anomaly_cli.data.mvtec import training_images
+from anomaly_cli.detector.checkpoint import load_model
+from anomaly_cli.detector.fusion import MapSettings
+from anomaly_cli.detector.mapper import AnomalyMapper
+from anomaly_cli.detector.maps import MapSpec, candidate_maps
+from anomaly_cli.detector.predict import to_tensor
 from anomaly_cli.metrics.detection import pixel_metrics
-from anomaly_cli.selection import select_map
-from models.config import VAEConfig
+from anomaly_cli.metrics.images import rank_pixels, sort_pixels
+from anomaly_cli.training import selection
+from anomaly_cli.training.dataset import open_training_set
+from anomaly_cli.training.images import NormalImages
+from anomaly_cli.training.painted import MAX_VALIDATION, PaintedImage, draw_validation
+from anomaly_cli.training.selection import choose_map, favoured_maps, select_map
+from anomaly_cli.training.split import split_normal
 
 
 def held_out_images(trained: Trained) -> NormalImages:
@@ -51,64 +52,62 @@ def test_validation_uses_every_image_and_kind_and_repeats_by_seed(trained: Train
     again, other = validation_of(images), validation_of(images, seed=1)
     assert all((a.painted == b.painted).all() for a, b in zip(validation, again, strict=True))
     assert any((a.painted != b.painted).any() for a, b in zip(validation, other, strict=True))
-    images.paths *= 20
-    images._cache *= 20  # type: ignore[operator]
-    assert len(validation_of(images)) == 2 * MAX_VALIDATION
+    many = NormalImages(20 * images.paths, 64)
+    assert len(validation_of(many)) == 2 * MAX_VALIDATION
 
 
-def test_the_best_on_drawn_defects_is_chosen(trained: Trained) -> None:
+def test_the_best_map_on_synthetic_defects_is_chosen(trained: Trained) -> None:
     """Recomputed by hand for one candidate, and the maximum over all of them."""
     loaded = load_model(trained.model)
     record = loaded.record
-    maker = MapMaker(loaded.vae, record.statistics, 64, torch.device("cpu"))
+    mapper = AnomalyMapper(loaded.vae, record.statistics, 64, torch.device("cpu"))
     validation = validation_of(held_out_images(trained))
     candidates = candidate_maps(record.model)
     settings = [MapSettings(), MapSettings(2.0)]
-    selected = select_map(maker, candidates, settings, validation, batch_size=5)
+    selected = select_map(mapper, candidates, settings, validation, batch_size=5)
     chosen = f"{selected.spec}, smoothing {selected.settings.smoothing:g} px"
-    assert len(selected.reached) == 2 * len(candidates)
-    best = max(pixels + images for pixels, images in selected.reached.values())
-    assert sum(selected.reached[chosen]) == best
+    assert len(selected.scores) == 2 * len(candidates)
+    best = max(pixels + images for pixels, images in selected.scores.values())
+    assert sum(selected.scores[chosen]) == best
     spec = MapSpec("gradcam", "layer4")
     for setting in settings:
-        maker.settings = setting
-        counts, maxima = ExactCounts(), []
+        mapper.settings = setting
+        pools, maxima = [], []
         for image in validation:
-            drawn = maker(to_tensor(image.painted[None].copy()), [spec])[spec][0]
-            counts.update(drawn.numpy(), image.mask)
-            maxima.append(float(drawn.max()))
+            anomaly_map = mapper(to_tensor(image.painted[None].copy()), [spec])[spec][0]
+            pools.append(sort_pixels(anomaly_map, image.mask).pixels)
+            maxima.append(float(anomaly_map.max()))
         labels = [image.mask.any() for image in validation]
-        expected = (pixel_metrics(counts.ranking()).pixel_auroc, roc_auc_score(labels, maxima))
+        expected = (pixel_metrics(rank_pixels(pools)).pixel_auroc, roc_auc_score(labels, maxima))
         name = f"gradcam@layer4, smoothing {setting.smoothing:g} px"
-        np.testing.assert_allclose(selected.reached[name], expected, atol=1e-3)
+        np.testing.assert_allclose(selected.scores[name], expected, atol=1e-3)
 
 
-def test_a_favoured_map_is_taken_unless_another_is_clearly_better(
-    trained: Trained, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With a margin of 0 it has to be the best; with one of 1 any is taken, as it suits it best."""
+def test_a_favoured_map_is_taken_unless_another_is_clearly_better(trained: Trained) -> None:
+    """With a margin of 0 it has to be the best; with one of 1 it is always taken."""
     loaded = load_model(trained.model)
-    maker = MapMaker(loaded.vae, loaded.record.statistics, 64, torch.device("cpu"))
+    mapper = AnomalyMapper(loaded.vae, loaded.record.statistics, 64, torch.device("cpu"))
     validation = validation_of(held_out_images(trained))
     candidates = candidate_maps(loaded.record.model)
     settings = [MapSettings(), MapSettings(2.0)]
-    plain = select_map(maker, candidates, settings, validation, batch_size=5)
+    plain = select_map(mapper, candidates, settings, validation, batch_size=5)
     other = next(spec for spec in candidates if spec.source[:5] != plain.spec.source[:5])
     for margin, expected in ((0.0, plain.spec), (1.0, other)):
-        monkeypatch.setattr(selection, "MARGIN", margin)
-        chosen = select_map(maker, candidates, settings, validation, batch_size=5, favoured=[other])
+        chosen = select_map(
+            mapper, candidates, settings, validation, batch_size=5, favoured=[other], margin=margin
+        )
         assert chosen.spec == expected
-        own = {n: v.mean for n, v in chosen.reached.items() if n.startswith(f"{chosen.spec},")}
+        own = {n: v.mean for n, v in chosen.scores.items() if n.startswith(f"{chosen.spec},")}
         name = f"{chosen.spec}, smoothing {chosen.settings.smoothing:g} px"
         assert own[name] == max(own.values())
 
 
-def test_the_model_file_tells_how_its_map_was_chosen(trained: Trained) -> None:
+def test_the_model_file_holds_the_score_of_each_candidate(trained: Trained) -> None:
     record = load_model(trained.model).record
-    reached = record.training["map_selection"]
+    scores = record.training["map_selection"]
     names = {f"{spec}, smoothing 0 px" for spec in candidate_maps(record.model)}
-    assert set(reached) == names
-    best = max(reached, key=lambda name: sum(reached[name].values()))
+    assert set(scores) == names
+    best = max(scores, key=lambda name: sum(scores[name].values()))
     assert f"{record.default_map}, smoothing 0 px" == best
 
 
@@ -120,24 +119,25 @@ def test_the_model_file_tells_how_its_map_was_chosen(trained: Trained) -> None:
         ("none", 0.0, []),
     ],
 )
-def test_a_guided_model_favours_the_fused_map_of_the_sizes_that_it_saw(
+def test_a_guided_model_favours_the_fused_map_of_the_sizes_that_it_was_trained_on(
+    guided: Trained,
     monkeypatch: pytest.MonkeyPatch,
-    trained: Trained,
     guidance: Guidance,
     half_size: float,
     expected: list[str],
 ) -> None:
-    """Drawn defects flatter attention, which has learned from them."""
-    favoured: list[str] = []
-
-    def record(*_arguments: object, **options: Any) -> None:
-        favoured.extend(map(str, options["favoured"]))
-
-    monkeypatch.setattr(recording, "select_map", record)
-    monkeypatch.setattr(recording, "_settings", lambda *_arguments: [MapSettings()])
-    model = VAEConfig(image_size=64, latent_dim=4, neck="fpn")
+    """Attention has learned from synthetic defects, so they flatter it. A wide margin shows."""
+    loaded = load_model(guided.model)
     config = TrainConfig(
-        data=trained.data, category="disc", model=model, guidance=guidance, half_size=half_size
+        data=guided.data,
+        category="disc",
+        model=loaded.record.model,
+        guidance=guidance,
+        half_size=half_size,
     )
-    recording._select(None, open_training_set(config), config)  # type: ignore[arg-type]
-    assert favoured == expected
+    assert [str(spec) for spec in favoured_maps(config)] == expected
+    mapper = AnomalyMapper(loaded.vae, loaded.record.statistics, 64, torch.device("cpu"))
+    monkeypatch.setattr(selection, "select_map", partial(select_map, margin=1.0))
+    chosen = choose_map(mapper, open_training_set(config), config)
+    best = max(chosen.scores, key=lambda name: chosen.scores[name].mean)
+    assert str(chosen.spec) == (expected[0] if expected else best.split(",")[0])

@@ -21,7 +21,7 @@ SCALARS = st.one_of(
 
 
 def settings(*rows: Setting) -> ResolvedSettings:
-    """Settings of `train`."""
+    """Build settings of `train`."""
     return ResolvedSettings(command="train", rows=rows)
 
 
@@ -47,7 +47,7 @@ def test_the_source_stands_behind_each_value() -> None:
     assert tomllib.loads(text) == {"train": {"epochs": 3, "data": "a b"}}
 
 
-def test_a_name_that_is_not_unicode_is_told_and_left_out(tmp_path: Path) -> None:
+def test_a_name_that_is_not_unicode_is_reported_and_left_out(tmp_path: Path) -> None:
     """TOML has no such text; the rest of the file stays readable."""
     write_settings(tmp_path, settings(Setting("data", Path("a\udc80"), "flag")))
     text = (tmp_path / "settings.toml").read_text()

@@ -13,6 +13,7 @@ from conftest import TRAIN_OPTIONS, Trained, run_cli
 from typer.main import get_command
 
 from anomaly_cli.cli import app
+from anomaly_cli.cli.progress import TerminalProgress
 from anomaly_cli.commands import disentangle, evaluate, explain, localize, reproduce, train
 from anomaly_cli.config.presets import preset_names, preset_text
 from anomaly_cli.config.train import default_options
@@ -34,20 +35,21 @@ class Stopped(Exception):  # noqa: N818
 
 
 class Recorder:
-    """What commands were asked for, instead of doing it."""
+    """Records the configuration of a command instead of running it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.config: Any = None
         self.resolved: Any = None
+        self.progress: Any = None
         for module in MODULES.values():
             monkeypatch.setattr(module, "run", self._run)
 
-    def _run(self, config: Any, resolved: Any = None) -> None:
-        self.config, self.resolved = config, resolved
+    def _run(self, config: Any, resolved: Any = None, progress: Any = None) -> None:
+        self.config, self.resolved, self.progress = config, resolved, progress
         raise Stopped
 
     def __call__(self, *arguments: object) -> Any:
-        """The configuration that a command line comes to."""
+        """Return the configuration of a command line."""
         with pytest.raises(Stopped):
             run_cli(*arguments)
         return self.config
@@ -59,14 +61,14 @@ class Recorder:
 
 @pytest.fixture
 def resolve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
-    """Commands that only record their configuration."""
+    """Run commands that only record their configuration."""
     with monkeypatch.context() as patch:
         yield Recorder(patch)
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> Any:
-    """Writes a configuration file."""
+    """Write a configuration file."""
     path = tmp_path / "my.toml"
 
     def write(text: str) -> Path:
@@ -127,7 +129,7 @@ def test_values_are_read_as_the_command_line_reads_them(resolve: Recorder, confi
         '[disentangle]\nlambda = 2\ncompare = ["factor-vae", "ad-factor-vae"]\n'
     )
     found = resolve("evaluate", "--config", path)
-    assert (found.map.source, found.formats, found.map.threshold) == ("fused", "json", "0.5")
+    assert (found.map.source, found.formats, found.map.threshold) == ("fused", ("json",), 0.5)
     assert found.map.attention is Attention.EXACT
     assert not found.good
     assert found.fail_under == ("pixel_auroc=0.8", "iou=0.1")
@@ -165,12 +167,25 @@ def test_the_paper_preset_is_the_training_of_the_paper(resolve: Recorder) -> Non
     assert (found.model.image_size, found.model.latent_dim) == (256, 32)
 
 
+ARGUMENTS = {
+    "localize": ["model", "image.png"],
+    "explain": ["model", "image.png"],
+    "reproduce": ["table1"],
+}
+
+
 @pytest.mark.parametrize("name", preset_names())
 @pytest.mark.parametrize("command", MODULES)
 def test_every_preset_suits_every_command(resolve: Recorder, command: str, name: str) -> None:
-    arguments = ["model", "image.png"] if command in {"localize", "explain"} else []
-    arguments += ["table1"] if command == "reproduce" else []
-    resolve(command, *arguments, "--preset", name)
+    resolve(command, *ARGUMENTS.get(command, []), "--preset", name)
+
+
+@pytest.mark.parametrize("command", MODULES)
+def test_every_command_reports_its_progress_on_the_terminal(
+    resolve: Recorder, command: str
+) -> None:
+    resolve(command, *ARGUMENTS.get(command, []))
+    assert isinstance(resolve.progress, TerminalProgress)
 
 
 MISTAKES = [
@@ -223,7 +238,7 @@ def test_a_file_or_preset_that_is_not_there(tmp_path: Path) -> None:
     assert f"cannot read --config {tmp_path / 'none.toml'}: No such file" in outcome.stderr
     outcome = run_cli("train", "--preset", "papr")
     assert outcome.code == 2
-    assert "no preset papr; did you mean paper? known: " in outcome.stderr
+    assert "unknown preset papr; did you mean paper? known: " in outcome.stderr
 
 
 def test_presets_are_listed_and_printed() -> None:
@@ -305,7 +320,7 @@ def test_train_and_evaluate_write_settings_that_repeat_them(
 
 
 def test_each_category_has_settings_of_its_own(trained: Trained, tmp_path: Path) -> None:
-    """And another training reads them: `all` is told, but not repeated."""
+    """And another training reads them: `all` is mentioned, but not repeated."""
     options = ["--data", trained.data, "--output", tmp_path, "--epochs", 1, *TRAIN_OPTIONS]
     assert run_cli("train", *options).code == 0
     text = (tmp_path / "disc/settings.toml").read_text()

@@ -3,19 +3,21 @@
 import numpy as np
 import pytest
 
-from anomaly_cli.explanation import (
+from anomaly_cli.detector.latents import STEPS, ImageLatents, Peak
+from anomaly_cli.detector.predict import Prediction, explain_prediction
+from anomaly_cli.detector.threshold import Threshold
+from anomaly_cli.files.images import RGBImage
+from anomaly_cli.pictures.colours import PALETTE
+from anomaly_cli.pictures.latents import (
     CAPTION,
+    FIGURE_TILE,
     SHEET_TILE,
     ExplainedImage,
     Scale,
     contact_sheet,
     explanation_figure,
 )
-from anomaly_cli.files.images import RGBImage
-from anomaly_cli.latents import STEPS, ImageLatents, Peak
-from anomaly_cli.masks import Threshold
-from anomaly_cli.rendering import PALETTE
-from anomaly_cli.sheets import (
+from anomaly_cli.pictures.layout import (
     GAP,
     LINE,
     PAPER,
@@ -71,7 +73,7 @@ def test_longer_text_is_wider_and_ends_inside_its_picture() -> None:
 
 @pytest.mark.parametrize("width", [40, 100, 176])
 def test_text_is_shortened_in_its_middle_to_its_width(width: int) -> None:
-    """The beginning and the end of a file name tell most."""
+    """The beginning and the end of a file name matter most."""
     name = "a/very/long/folder/and/then/an/image_000123.png"
     shown = text_line(name, width=width)
     assert shown.shape[1] <= width + 1
@@ -190,23 +192,35 @@ def test_words_of_a_colour_bar_stay_within_its_ends() -> None:
 # Contact sheets and figures
 
 
-def explained(*, height: int = 40, width: int = 40, latents: int = 9) -> ExplainedImage:
-    """A blue image; latent i has the value i everywhere, and so does its deviation."""
+def predicted(
+    anomaly_map: np.ndarray,
+    threshold: Threshold,
+    *,
+    height: int = 40,
+    width: int = 40,
+    latents: int = 9,
+) -> Prediction:
+    """Predict a blue image; latent i has the value i everywhere, and so does its deviation."""
     values = np.arange(latents, dtype=np.float32)
     shares = values / values.sum()
     maps = np.ones((latents, 2, 2), np.float32) * values[:, None, None]
-    return ExplainedImage(
-        name="folder/part.png",
-        tile=fit(block(height, width), *SHEET_TILE),
-        anomaly_map=np.zeros((8, 8), np.float32),
-        score=0.0,
-        latents=ImageLatents(values, values, shares, maps, Peak(0, 0, (), shares, np.zeros(0))),
+    return Prediction(
+        image=block(height, width),
+        network_map=anomaly_map,
+        score=float(anomaly_map.max()),
+        threshold=threshold,
+        colour_range=(0.0, 8.0),
+        latents=ImageLatents(values, values, shares, maps, Peak(0, 0, (), shares, {})),
     )
 
 
-SCALE = Scale(
-    threshold=Threshold(4.0, "given", 0), colour_range=(0.0, 8.0), latent_colour_range=(0.0, 8.0)
-)
+def explained(box: tuple[int, int] = SHEET_TILE, **shape: int) -> ExplainedImage:
+    """Scale a blue image without anomalies to a box (height, width)."""
+    nothing = predicted(np.zeros((8, 8), np.float32), Threshold(4.0, "given", 0), **shape)
+    return explain_prediction(nothing, "folder/part.png", box)
+
+
+SCALE = Scale(colour_range=(0.0, 8.0), latent_colour_range=(0.0, 8.0), stretch=3.0)
 
 
 @pytest.mark.parametrize(
@@ -232,9 +246,9 @@ def test_contour_of_a_sheet_runs_along_the_outline() -> None:
     hill = np.zeros((8, 8), np.float32)
     hill[2:6, 2:6] = 3
     hill[3, 3] = 5
-    image = explained()._replace(anomaly_map=hill, score=5.0)
-    outlined = SCALE._replace(threshold=Threshold(4.0, "given", 0, 2.0))
-    pictures = [contact_sheet(image, [0], scale) for scale in (SCALE, outlined)]
+    thresholds = Threshold(4.0, "given", 0), Threshold(4.0, "given", 0, 2.0)
+    images = [explain_prediction(predicted(hill, t), "part", SHEET_TILE) for t in thresholds]
+    pictures = [contact_sheet(image, [0], SCALE) for image in images]
     rows, columns = np.nonzero((pictures[0] != pictures[1]).any(axis=2))
     left = 2 * GAP + 258 + GAP  # of the anomaly map; nothing else has changed
     assert left < columns.min() < columns.max() < left + 258
@@ -244,7 +258,7 @@ def test_contour_of_a_sheet_runs_along_the_outline() -> None:
 
 
 def test_pictures_of_a_sheet_are_free_of_text() -> None:
-    """What is not hot is the image itself, to the last pixel: image, map, and latent 0."""
+    """Pixels without heat are those of the image, exactly: in image, map, and latent 0."""
     sheet = contact_sheet(explained(), [0], SCALE)
     assert is_blue(sheet).sum() == 3 * 256 * 256
 
@@ -263,11 +277,11 @@ def test_figure_has_a_row_for_each_image_and_a_column_for_each_latent(
     rows: int, columns: int
 ) -> None:
     """Five steps and the difference stand under each column."""
-    image = explained()._replace(tile=block(176, 176))
+    image = explained(FIGURE_TILE)
     frames = np.zeros((columns, len(STEPS), 8, 8, 3), np.uint8)
     frames[:] = BLUE
     figure = explanation_figure(
-        [image] * rows, range(columns), frames, SCALE, title="t", subtitle="s"
+        [image] * rows, range(columns), frames, SCALE, STEPS, title="t", subtitle="s"
     )
     expected = rows * 3 * 176**2 + columns * len(STEPS) * 112**2
     # Latent 0 has the value 0 and leaves the image as it is; others tint it a little.
@@ -280,8 +294,8 @@ def test_difference_of_a_traversal_is_black_where_it_is_largest() -> None:
     """Latent 0 changes nothing, latent 1 its upper half by 20 of 255."""
     frames = np.full((2, len(STEPS), 8, 8, 3), 100, np.uint8)
     frames[1, -1, :4] = 120
-    image = explained()._replace(tile=block(176, 176))
-    figure = explanation_figure([image], [0, 1], frames, SCALE, title="t", subtitle="s")
+    image = explained(FIGURE_TILE)
+    figure = explanation_figure([image], [0, 1], frames, SCALE, STEPS, title="t", subtitle="s")
     last = figure[-(2 * GAP + 114) : -2 * GAP]  # the row of differences
     black = (last == 0).all(axis=2)
     assert black.sum() == pytest.approx(112 * 112 / 2, rel=0.15)  # less the edge, which is soft
@@ -293,5 +307,5 @@ def test_difference_of_a_traversal_is_black_where_it_is_largest() -> None:
 
 def test_figure_of_frames_that_do_not_change_is_drawn_without_a_warning() -> None:
     frames = np.zeros((1, len(STEPS), 8, 8, 3), np.uint8)
-    figure = explanation_figure([explained()], [0], frames, SCALE, title="t", subtitle="s")
+    figure = explanation_figure([explained()], [0], frames, SCALE, STEPS, title="t", subtitle="s")
     assert (figure[-(2 * GAP + 50), 2 * GAP + 2 * (CAPTION + GAP) :] >= LINE).all()

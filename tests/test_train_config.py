@@ -31,7 +31,7 @@ EXPECTED: dict[tuple[str, str | None, bool], tuple[Any, ...]] = {
 
 @pytest.fixture
 def command_line(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The settings that a command line of `train` comes to."""
+    """Resolve the settings of a command line of `train`."""
 
     def resolve(*options: str) -> TrainConfig:
         seen: list[TrainConfig] = []

@@ -5,16 +5,20 @@ import io
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import pytest
 import torch
 
-from anomaly_cli import console
-from anomaly_cli.commands import train
+from anomaly_cli.config.names import STATE_FILE
 from anomaly_cli.config.train import TrainConfig
-from anomaly_cli.data.training_set import open_training_set
 from anomaly_cli.errors import TrainingError
-from anomaly_cli.training import EpochStats, StepStats, Trainer, to_csv
+from anomaly_cli.progress import Unit
+from anomaly_cli.training import fit
+from anomaly_cli.training.dataset import open_training_set
+from anomaly_cli.training.loop import EpochStats, StepStats, Trainer, to_csv
+from anomaly_cli.training.resume import save_state, training_settings
 from models.config import VAEConfig
 
 CONFIG = TrainConfig(
@@ -35,13 +39,16 @@ HALVED = replace(CONFIG, model=VAEConfig(image_size=64, latent_dim=4), half_size
 HALVED_GUIDED = replace(HALVED, guidance="synthetic")
 
 
+CPU = torch.device("cpu")
+
+
 @pytest.fixture
 def make_trainer(mvtec: Path) -> Callable[[TrainConfig], Trainer]:
-    """A trainer on the 10 normal images of `disc`, always from the same start."""
+    """Make trainers on the 10 normal images of `disc`, all from the same start."""
 
     def make(config: TrainConfig) -> Trainer:
         config = replace(config, data=mvtec, category="disc", held_out=0.2)
-        return train.make_trainer(config, open_training_set(config), torch.device("cpu"))
+        return fit.make_trainer(config, open_training_set(config), CPU)
 
     return make
 
@@ -123,19 +130,72 @@ def test_resumed_training_ends_in_the_same_weights(
         assert second.best_loss <= first.best_loss
 
 
+class Recorder:
+    """A progress that remembers its last bar; the bar is its own context."""
+
+    is_shown = False
+    seconds_left = None
+
+    def __init__(self) -> None:
+        self.title = ""
+        self.total: float | None = None
+        self.begun = self.done = 0.0
+
+    def note(self, message: str) -> None:
+        """Forget a message."""
+
+    warn = error = note
+
+    def bar(
+        self, title: str, *, total: float | None = None, done: float = 0.0, unit: Unit = "items"
+    ) -> Self:
+        """Begin a bar."""
+        assert unit == "share"
+        self.title, self.total, self.begun, self.done = title, total, done, done
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End the bar."""
+
+    def advance(self, amount: float = 1.0, *, title: str = "", status: str = "") -> None:
+        """Add to the bar."""
+        assert title or status
+        self.done += amount
+
+    def reach(self, done: float, total: float | None) -> None:
+        """Refuse: a training advances."""
+        raise NotImplementedError
+
+
 @pytest.mark.parametrize("done", [0, 1, 3])
 def test_progress_weighs_steps_by_their_cost_and_ends_at_its_total(
-    make_trainer: Make, done: int
+    mvtec: Path, tmp_path: Path, done: int
 ) -> None:
-    """Two epochs at a quarter of the cost and two whole ones, whatever was done before."""
-    trainer = make_trainer(HALVED)
-    progress = console.training_progress(HALVED, steps=trainer.steps, done=done)
-    (task,) = progress._bar.tasks
-    assert task.total == 2.5 * trainer.steps
+    """Two epochs cost a quarter and two the whole, also in a training that is resumed."""
+    config = replace(HALVED, data=mvtec, category="disc", held_out=0.2)
+    images = open_training_set(config)
+    config = fit.settle(config, len(images.fit), CPU)
+    trainer, history = fit.make_trainer(config, images, CPU), list[EpochStats]()
     for stats in trainer.run():
-        if isinstance(stats, StepStats) and stats.epoch > done:
-            progress.update(stats)
-    assert task.completed == pytest.approx(task.total)
+        if isinstance(stats, EpochStats):
+            history.append(stats)
+        if trainer.epoch == done:
+            break
+    progress = Recorder()
+    save_state(tmp_path / STATE_FILE, trainer, training_settings(config, images.split), history)
+    fit.train_category(config, tmp_path, CPU, is_resumed=done > 0, progress=progress)
+    assert progress.title == "disc"
+    assert progress.total == 2.5 * trainer.steps
+    assert progress.begun == {0: 0, 1: 0.25, 3: 1.5}[done] * trainer.steps
+    assert progress.done == pytest.approx(progress.total)
 
 
 def test_a_resumed_training_keeps_better_weights_of_the_same_size(make_trainer: Make) -> None:
@@ -163,7 +223,7 @@ def test_small_images_come_first_and_never_select_the_model(
     epochs = [stats for stats in seen if isinstance(stats, EpochStats)]
     assert [stats.image_size for stats in epochs] == [32, 32, 64, 64]
     assert epochs[0].is_best
-    assert epochs[2].is_best  # whatever the first two reached
+    assert epochs[2].is_best  # whatever the losses of the first two
     assert trainer.best_size == 64
     assert trainer.best_loss == min(stats.held_out_loss for stats in epochs[2:])
     if config.guidance == "none":  # the statistics of guidance have moved on since
@@ -172,23 +232,23 @@ def test_small_images_come_first_and_never_select_the_model(
         assert selection == pytest.approx(trainer.best_loss, rel=1e-6)
 
 
-def test_guided_training_looks_at_held_out_images_now_and_then(make_trainer: Make) -> None:
+def test_guided_training_evaluates_held_out_images_in_some_epochs(make_trainer: Make) -> None:
     """At the first epoch, and at every second of 22 up to the last; the others select nothing."""
     trainer = make_trainer(replace(GUIDED, epochs=22))
     epochs = [stats for stats in trainer.run() if isinstance(stats, EpochStats)]
-    looked_at = [stats for stats in epochs if stats.held_out_loss is not None]
-    assert [stats.epoch for stats in looked_at] == [1, *range(2, 23, 2)]
-    assert trainer.best_loss == min(stats.held_out_loss for stats in looked_at)
-    assert not any(stats.is_best for stats in epochs if stats not in looked_at)
+    evaluated = [stats for stats in epochs if stats.held_out_loss is not None]
+    assert [stats.epoch for stats in evaluated] == [1, *range(2, 23, 2)]
+    assert trainer.best_loss == min(stats.held_out_loss for stats in evaluated)
+    assert not any(stats.is_best for stats in epochs if stats not in evaluated)
     rows = list(csv.DictReader(io.StringIO(to_csv(epochs))))
     assert [row["held_out_kl"] == "" for row in rows] == [
-        stats not in looked_at for stats in epochs
+        stats not in evaluated for stats in epochs
     ]
     assert replace(CONFIG, epochs=21).epochs_per_look == 1  # the paper's
     assert [replace(GUIDED, epochs=n).epochs_per_look for n in (1, 20, 41)] == [1, 1, 3]
 
 
-def test_a_training_stopped_between_two_looks_keeps_the_model_of_the_last(
+def test_a_training_stopped_between_two_evaluations_keeps_the_model_of_the_last(
     make_trainer: Make,
 ) -> None:
     config = replace(GUIDED, epochs=22)

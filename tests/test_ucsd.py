@@ -8,8 +8,8 @@ from conftest import Outcome, run_cli
 from example_datasets import write_ucsd
 from PIL import Image
 
-from anomaly_cli.checkpoint import load_model
 from anomaly_cli.data import ucsd
+from anomaly_cli.detector.checkpoint import load_model
 from anomaly_cli.errors import DataError
 
 OPTIONS = ("--dataset", "ucsd", "--category", "UCSDped2")
@@ -22,7 +22,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def evaluated(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Path]:
-    """A model of 24 pixels, and what `evaluate` said and wrote; the runs lie beside."""
+    """Train a model of 24 pixels and evaluate it; the runs lie beside the report."""
     folder = tmp_path_factory.mktemp("ucsd_runs")
     outcome = run_cli(
         "train", "--data", root, "--output", folder / "runs", *OPTIONS, "--image-size", 24,

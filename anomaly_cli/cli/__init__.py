@@ -1,4 +1,4 @@
-"""The command line: options in, exit code out. Loads no torch until a command runs."""
+"""Command line of the tool, with its exit codes. Loads no torch until a command runs."""
 
 from typing import Annotated, Any
 
@@ -6,9 +6,8 @@ import typer
 from typer.core import TyperGroup
 
 import anomaly_cli
-from anomaly_cli import console
+from anomaly_cli.cli import terminal
 from anomaly_cli.cli.check_data import check_data
-from anomaly_cli.cli.configuration import ConfigurableCommand
 from anomaly_cli.cli.disentangle import disentangle
 from anomaly_cli.cli.download import download
 from anomaly_cli.cli.evaluate import evaluate
@@ -18,14 +17,15 @@ from anomaly_cli.cli.presets import presets
 from anomaly_cli.cli.preview_defects import preview_defects
 from anomaly_cli.cli.reproduce import reproduce
 from anomaly_cli.cli.sample import sample
+from anomaly_cli.cli.sources import ConfigurableCommand
 from anomaly_cli.cli.train import train
 from anomaly_cli.errors import AnomalyCliError
 
-INTERRUPTED = 130  # 128 + SIGINT, as shells say it
+INTERRUPTED = 130  # 128 + SIGINT, as in shells
 
 
 class _Group(TyperGroup):
-    """The only place where errors become exit codes; any other exception is a bug."""
+    """Group of commands that turns errors into exit codes; any other exception is a bug."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -33,10 +33,10 @@ class _Group(TyperGroup):
         except AnomalyCliError as error:
             if ctx.params.get("debug"):
                 raise
-            console.error(str(error))
+            terminal.error(str(error))
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            console.error("interrupted; what was complete is kept")
+            terminal.error("interrupted; complete files are kept")
             raise typer.Exit(INTERRUPTED) from None
 
 
@@ -47,7 +47,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 data, 4 model file, 5 output, 6 device, "
-    "7 training diverged, 10 gate not met, 130 interrupted.",
+    "7 training diverged, 10 bar not met, 130 interrupted.",
 )
 
 
@@ -59,14 +59,17 @@ def _show_version(is_wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only results and errors.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print only results, warnings and errors.")
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of errors.")] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show version.")
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    """Learn what a normal product looks like and show where a new image departs from it."""
-    console.configure(quiet=quiet)
+    """Train on normal images of a product, then localize anomalies in new images."""
+    terminal.configure(quiet=quiet)
 
 
 for _command in (
@@ -86,5 +89,5 @@ for _command in (
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the command line, as the entry point of the console script."""
     app()

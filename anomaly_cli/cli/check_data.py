@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from anomaly_cli import console
 from anomaly_cli.cli import options as option
+from anomaly_cli.cli import terminal
 from anomaly_cli.config.data import CheckDataConfig
 from anomaly_cli.errors import DataError
 
@@ -17,17 +17,22 @@ def check_data(
     data: option.Data = CHECK.data,
     category: option.Category = CHECK.category,
     image_size: Annotated[
-        int, typer.Option(help="Side of the network's input in pixels: smaller images are named.")
+        int,
+        typer.Option(help="Side of the network's input in pixels; smaller images are reported."),
     ] = CHECK.image_size,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Warnings fail too (exit code 3).")
+        bool, typer.Option("--strict", help="Fail on warnings too (exit code 3).")
     ] = CHECK.strict,
-    workers: Annotated[int, typer.Option(help="Threads that decode.")] = CHECK.workers,
+    workers: Annotated[
+        int, typer.Option(help="Number of threads that decode images.")
+    ] = CHECK.workers,
     config_file: option.ConfigFile = None,
     preset: option.Preset = None,
     json: option.Json = False,
 ) -> None:
-    """Verify a data set before hours of training: files, masks, sizes, bit depth, duplicates."""
+    """Check a data set before training: files, masks, sizes, bit depth and duplicates."""
+    from anomaly_cli.cli.progress import TerminalProgress
+    from anomaly_cli.cli.show.check_data import show_data_report
     from anomaly_cli.commands import check_data as command
 
     config = CheckDataConfig(
@@ -38,10 +43,10 @@ def check_data(
         strict=strict,
         workers=workers,
     )
-    report = command.run(config)
+    report = command.run(config, progress=TerminalProgress())
     if json:
-        console.print_json(command.to_json(report))
+        terminal.print_json(command.to_json(report))
     else:
-        console.show_data_report(report)
+        show_data_report(report)
     if report.has_failed(strict=config.strict):
         raise typer.Exit(DataError.exit_code)

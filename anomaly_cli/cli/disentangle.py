@@ -5,12 +5,11 @@ from typing import Annotated
 
 import typer
 
-from anomaly_cli import console
 from anomaly_cli.cli import options as option
-from anomaly_cli.cli.configuration import resolve_settings
+from anomaly_cli.cli import terminal
+from anomaly_cli.cli.sources import resolve_settings
 from anomaly_cli.config.disentangle import DisentangleConfig, Method
-from anomaly_cli.console.disentanglement import show_disentanglement
-from models.objective import MapNorm, Pairs
+from models.config import MapNorm, Pairs
 
 DEFAULT = DisentangleConfig()
 _METHODS = "the method's"
@@ -18,22 +17,22 @@ _METHODS = "the method's"
 
 def disentangle(
     ctx: typer.Context,
-    method: Annotated[Method, typer.Option(help="What is minimised.")] = DEFAULT.method,
+    method: Annotated[Method, typer.Option(help="Training objective.")] = DEFAULT.method,
     compare: Annotated[
         tuple[str, str] | None,
         typer.Option(
             metavar="METHOD METHOD",
-            help="Train two methods on the same seeds instead, and report the paired difference.",
+            help="Train two methods with the same seeds instead; report the paired differences.",
         ),
     ] = DEFAULT.compare,
     seeds: Annotated[
-        int, typer.Option(help="Pairs of --compare: SEED, SEED + 1, ...")
+        int, typer.Option(help="Number of seeds per method of --compare: SEED, SEED + 1, ...")
     ] = DEFAULT.seeds,
     data: Annotated[
         Path | None,
         typer.Option(
-            help="dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz, the official file.",
-            show_default="the images are drawn",
+            help="Official file, dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz.",
+            show_default="images rendered by the tool",
         ),
     ] = DEFAULT.data,
     output: option.Output = DEFAULT.output,
@@ -55,38 +54,40 @@ def disentangle(
     pairs: Annotated[
         Pairs,
         typer.Option(
-            help="Latents whose maps shall not overlap: one random pair in each step, the two "
-            "highest of each image, or all pairs."
+            help="Pairs of latents whose maps must not overlap. random: one random pair per step. "
+            "top2: the two highest of each image. all: all pairs."
         ),
     ] = DEFAULT.pairs,
     map_norm: Annotated[
         MapNorm,
-        typer.Option(help="none: the paper's. sum: maps are scaled, so that fading gains nothing."),
+        typer.Option(
+            help="Scale of the maps in the overlap. none: as in the paper. sum: each sums to 1."
+        ),
     ] = DEFAULT.map_norm,
     latent_dim: Annotated[int, typer.Option(help="Number of latents.")] = DEFAULT.latent_dim,
-    steps: Annotated[int, typer.Option(help="Steps of the optimiser.")] = DEFAULT.steps,
+    steps: Annotated[int, typer.Option(help="Number of training steps.")] = DEFAULT.steps,
     batch_size: option.BatchSize = DEFAULT.batch_size,
     learning_rate: Annotated[
-        float, typer.Option(help="Of the VAE, with Adam.")
+        float, typer.Option(help="Learning rate of the VAE (Adam).")
     ] = DEFAULT.learning_rate,
     discriminator_learning_rate: Annotated[
-        float, typer.Option(help="Of the discriminator, with Adam.")
+        float, typer.Option(help="Learning rate of the discriminator (Adam).")
     ] = DEFAULT.discriminator_learning_rate,
     score_images: Annotated[
         int | None,
-        typer.Option(help="Score on as many images, drawn at random.", show_default="all 737,280"),
+        typer.Option(help="Number of random images to score on.", show_default="all 737,280"),
     ] = DEFAULT.score_images,
     seed: option.Seed = DEFAULT.seed,
     device: option.Device = DEFAULT.device,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where it stopped; keep what is finished.")
+        bool, typer.Option("--resume", help="Continue an interrupted training.")
     ] = DEFAULT.resume,
     overwrite: option.Overwrite = DEFAULT.overwrite,
     config_file: option.ConfigFile = None,
     preset: option.Preset = None,
     json: option.Json = False,
 ) -> None:
-    """Train VAEs on dSprites whose latents stand for one factor each, score and show them."""
+    """Train VAEs for disentangled latents on dSprites, score them and write a report."""
     config = DisentangleConfig(
         method=method,
         compare=compare,
@@ -109,10 +110,12 @@ def disentangle(
         resume=resume,
         overwrite=overwrite,
     )
+    from anomaly_cli.cli.progress import TerminalProgress
+    from anomaly_cli.cli.show.disentangle import show_disentanglement
     from anomaly_cli.commands import disentangle as command
 
-    result = command.run(config, resolve_settings(ctx))
+    result = command.run(config, resolve_settings(ctx), TerminalProgress())
     if json:
-        console.print_json(result.document)
+        terminal.print_json(result.document)
         return
     show_disentanglement(result)

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from anomaly_cli import console
 from anomaly_cli.cli import options as option
-from anomaly_cli.cli.configuration import resolve_settings
+from anomaly_cli.cli import terminal
+from anomaly_cli.cli.sources import resolve_settings
 from anomaly_cli.config.commands import ExplainConfig, MapConfig
 from anomaly_cli.errors import DataError
 
@@ -20,14 +20,19 @@ def explain(
     images: option.Images,
     output: option.Output = EXPLAIN.output,
     latents: Annotated[
-        str, typer.Option(help="all, top:K (most deviating over all images) or 3,7.")
+        str,
+        typer.Option(
+            help="Latents: all, top:K (most deviating over all images) or numbers, such as 3,7."
+        ),
     ] = EXPLAIN.latents,
-    rows: Annotated[int, typer.Option(help="Images that are drawn at most.")] = EXPLAIN.rows,
+    rows: Annotated[
+        int, typer.Option(help="Largest number of images in the figure.")
+    ] = EXPLAIN.rows,
     attention: option.ModelAttention = MAP.attention,
     target_layer: option.ModelTargetLayer = MAP.layer,
     scores: option.ModelScores = MAP.scores,
-    threshold: option.Threshold = MAP.threshold,
-    outline: option.Outline = MAP.outline,
+    threshold: option.Threshold = None,
+    outline: option.Outline = None,
     batch_size: option.BatchSize = MAP.batch_size,
     workers: option.Threads = MAP.workers,
     device: option.Device = MAP.device,
@@ -36,7 +41,9 @@ def explain(
     preset: option.Preset = None,
     json: option.Json = False,
 ) -> None:
-    """Draw which latents deviate, where each one looks, and what it stands for."""
+    """Draw the most deviating latents of images, with attention maps and traversals."""
+    from anomaly_cli.cli.progress import TerminalProgress
+    from anomaly_cli.cli.show.tables import show_explanation
     from anomaly_cli.commands import explain as command
 
     config = ExplainConfig(
@@ -46,22 +53,22 @@ def explain(
         latents=latents,
         rows=rows,
         map=option.map_config(
-            MAP.source,
-            attention,
-            target_layer,
-            scores,
-            threshold,
-            outline,
-            batch_size,
-            workers,
-            device,
+            source=MAP.source,
+            attention=attention,
+            layer=target_layer,
+            scores=scores,
+            threshold=threshold,
+            outline=outline,
+            batch_size=batch_size,
+            workers=workers,
+            device=device,
         ),
         overwrite=overwrite,
     )
-    result = command.run(config, resolve_settings(ctx))
+    result = command.run(config, resolve_settings(ctx), TerminalProgress())
     if json:
-        console.print_json(result.report)
+        terminal.print_json(result.report)
     else:
-        console.show_explanation(result)
+        show_explanation(result)
     if result.failed:
         raise typer.Exit(DataError.exit_code)

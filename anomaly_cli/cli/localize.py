@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from anomaly_cli import console
 from anomaly_cli.cli import options as option
-from anomaly_cli.cli.configuration import resolve_settings
+from anomaly_cli.cli import terminal
+from anomaly_cli.cli.sources import resolve_settings
 from anomaly_cli.config.commands import LocalizeConfig, MapConfig
 from anomaly_cli.config.names import DatasetName, Layout
 from anomaly_cli.errors import DataError
@@ -22,37 +22,39 @@ def localize(
     dataset: Annotated[
         DatasetName | None,
         typer.Option(
-            help="Take the test images of the model's category, of the data set whose root IMAGES "
-            "is.",
-            show_default="any images",
+            help="Use the test images of the model's category; IMAGES is the root of the data set.",
+            show_default="no data set",
         ),
     ] = LOCALIZE.dataset,
     output: option.Output = LOCALIZE.output,
-    maps: Annotated[bool, typer.Option(help="float32 TIFF anomaly maps.")] = LOCALIZE.maps,
-    heatmaps: Annotated[
-        bool, typer.Option(help="Colour pictures of the maps.")
-    ] = LOCALIZE.heatmaps,
+    maps: Annotated[
+        bool, typer.Option(help="Write anomaly maps, as float32 TIFF.")
+    ] = LOCALIZE.maps,
+    heatmaps: Annotated[bool, typer.Option(help="Write heatmaps, in colour.")] = LOCALIZE.heatmaps,
     overlays: Annotated[
-        bool, typer.Option(help="The image under its heat, with the contour of the mask.")
+        bool,
+        typer.Option(help="Write overlays: image, heatmap and the outline of the mask."),
     ] = LOCALIZE.overlays,
-    masks: Annotated[bool, typer.Option(help="Binary masks, 0 and 255.")] = LOCALIZE.masks,
+    masks: Annotated[bool, typer.Option(help="Write binary masks, 0 and 255.")] = LOCALIZE.masks,
     latents: Annotated[
         str | None,
-        typer.Option(help="Also show what latents see: all, top:K (most deviating) or 3,7."),
+        typer.Option(
+            help="Also write maps of latents: all, top:K (most deviating) or numbers, such as 3,7."
+        ),
     ] = LOCALIZE.latents,
     layout: Annotated[
         Layout,
         typer.Option(
-            help="mirror: the tree of the input. mvtec: maps as <category>/test/<defect type>/<id>"
-            ".tiff, which MVTec's evaluation script and evaluate --maps read."
+            help="Layout of the files. mirror: that of the input. mvtec: <category>/test/<defect "
+            "type>/<id>.tiff, as for MVTec's evaluation script and evaluate --maps."
         ),
     ] = LOCALIZE.layout,
     source: option.Source = MAP.source,
     attention: option.ModelAttention = MAP.attention,
     target_layer: option.ModelTargetLayer = MAP.layer,
     scores: option.ModelScores = MAP.scores,
-    threshold: option.Threshold = MAP.threshold,
-    outline: option.Outline = MAP.outline,
+    threshold: option.Threshold = None,
+    outline: option.Outline = None,
     batch_size: option.BatchSize = MAP.batch_size,
     workers: option.Threads = MAP.workers,
     device: option.Device = MAP.device,
@@ -61,7 +63,9 @@ def localize(
     preset: option.Preset = None,
     json: option.Json = False,
 ) -> None:
-    """Show where images depart from normal: maps, heatmaps, overlays, masks and a manifest."""
+    """Localize anomalies in images: write maps, heatmaps, overlays, masks and a manifest."""
+    from anomaly_cli.cli.progress import TerminalProgress
+    from anomaly_cli.cli.show.tables import show_localization
     from anomaly_cli.commands import localize as command
 
     config = LocalizeConfig(
@@ -70,15 +74,15 @@ def localize(
         dataset=dataset,
         output=output,
         map=option.map_config(
-            source,
-            attention,
-            target_layer,
-            scores,
-            threshold,
-            outline,
-            batch_size,
-            workers,
-            device,
+            source=source,
+            attention=attention,
+            layer=target_layer,
+            scores=scores,
+            threshold=threshold,
+            outline=outline,
+            batch_size=batch_size,
+            workers=workers,
+            device=device,
         ),
         maps=maps,
         heatmaps=heatmaps,
@@ -88,10 +92,10 @@ def localize(
         layout=layout,
         overwrite=overwrite,
     )
-    result = command.run(config, resolve_settings(ctx))
+    result = command.run(config, resolve_settings(ctx), TerminalProgress())
     if json:
-        console.print_json(result.records)
+        terminal.print_json(result.records)
     else:
-        console.show_localization(result)
+        show_localization(result)
     if result.failed:
         raise typer.Exit(DataError.exit_code)

@@ -1,16 +1,16 @@
 """Options that several commands share: one name and one help text for each."""
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from anomaly_cli.cli.configuration import load_config, load_preset
+from anomaly_cli.cli.sources import load_config, load_preset
 from anomaly_cli.config.commands import MapConfig
 from anomaly_cli.config.data import Photographs
 from anomaly_cli.config.names import DATA_VARIABLE, DatasetName, MapSource, Scores
 from anomaly_cli.config.presets import preset_names
+from anomaly_cli.config.values import parse_outline, parse_threshold
 from models.config import Attention, Layer
 
 Data = Annotated[
@@ -23,57 +23,61 @@ DatasetOption = Annotated[
     DatasetName,
     typer.Option(
         "--dataset",
-        help="Layout of --data. mnist: --category is a digit. ucsd: UCSDped1 or UCSDped2. folder: "
-        "your own images, see docs/datasets.md.",
+        help="Layout of --data. mnist: --category is a digit. ucsd: --category is UCSDped1 or "
+        "UCSDped2. folder: your own images (docs/datasets.md).",
     ),
 ]
 PhotographsOption = Annotated[
     Photographs,
-    typer.Option(
-        "--dataset", help="Layout of --data. folder: your own images, see docs/datasets.md."
-    ),
+    typer.Option("--dataset", help="Layout of --data. folder: your own images (docs/datasets.md)."),
 ]
 Category = Annotated[str, typer.Option(help="Name of a category, or all.")]
-Model = Annotated[Path, typer.Argument(help="model.safetensors, or the folder that holds it.")]
-Images = Annotated[list[str], typer.Argument(help="Files, folders (recursive) or globs.")]
+Model = Annotated[Path, typer.Argument(help="Model file (model.safetensors), or its folder.")]
+Images = Annotated[
+    list[str], typer.Argument(help="Image files, folders (searched recursively) or glob patterns.")
+]
 Output = Annotated[Path, typer.Option(help="Folder to write to.")]
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Write into a folder that already holds something.")
+    bool, typer.Option("--overwrite", help="Write into a folder that already holds files.")
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Fixes every random draw.")]
-BatchSize = Annotated[int, typer.Option(help="Images at a time.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")]
+BatchSize = Annotated[int, typer.Option(help="Number of images per batch.")]
 Workers = Annotated[
     int | None,
-    typer.Option(help="Processes that read images.", show_default="0 on CPU, 4 on a GPU"),
+    typer.Option(help="Number of processes that read images.", show_default="0 on CPU, 4 on a GPU"),
 ]
-Threads = Annotated[int, typer.Option(help="Threads that decode, and as many that write.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+Threads = Annotated[
+    int, typer.Option(help="Number of threads that decode images, and of those that write.")
+]
+Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:N or mps.")]
 AttentionOption = Annotated[
     Attention | None,
     typer.Option(
         help="Definition of the attention map.",
-        show_default="the best on defects drawn into held-out images",
+        show_default="the best on synthetic defects in held-out images",
     ),
 ]
 TargetLayer = Annotated[
     Layer | None,
-    typer.Option("--target-layer", help="Encoder stage it reads.", show_default="the last one"),
+    typer.Option(
+        "--target-layer", help="Encoder stage of the attention map.", show_default="last stage"
+    ),
 ]
 ScoresOption = Annotated[
     Scores,
     typer.Option(
         "--scores",
-        help="raw: the map. global or position: standard deviations from held-out normal images, "
-        "over all pixels or at the same place (for aligned objects).",
+        help="Scale of the map. raw: unscaled. global: in standard deviations of held-out normal "
+        "images over all pixels. position: the same per position (for aligned objects).",
     ),
 ]
 Source = Annotated[
     MapSource | None,
     typer.Option(
         "--map",
-        help="attention, a baseline (appearance: local statistics without a network; context: how "
-        "they fit the rest of the image; reconstruction: the plain |x - x^|; ssim; centre_prior), "
-        "or fused (attention, appearance, context and reconstruction).",
+        help="Anomaly map: attention, fused (attention, appearance, context and reconstruction), "
+        "or a baseline: appearance (local statistics, no network), context (the same, compared "
+        "with the rest of the image), reconstruction (|x - x^|), ssim or centre_prior.",
         show_default="the model's",
     ),
 ]
@@ -88,7 +92,7 @@ ModelTargetLayer = Annotated[
     Layer | None,
     typer.Option(
         "--target-layer",
-        help="Encoder stage it reads.",
+        help="Encoder stage of the attention map.",
         show_default="the model's",
     ),
 ]
@@ -96,20 +100,22 @@ ModelScores = Annotated[
     Scores | None,
     typer.Option(
         "--scores",
-        help="raw: the map. global or position: standard deviations from held-out normal images.",
+        help="Scale of the map. raw: unscaled. global: in standard deviations of held-out normal "
+        "images over all pixels. position: the same per position (for aligned objects).",
         show_default="the model's",
     ),
 ]
 Threshold = Annotated[
     str | None,
     typer.Option(
-        help="A number, or a rule: image-fpr=RATE, pixel-fpr=RATE, max.", show_default="the model's"
+        help="Threshold: a number, or a rule: image-fpr=RATE, pixel-fpr=RATE or max.",
+        show_default="the model's",
     ),
 ]
 Outline = Annotated[
     str | None,
     typer.Option(
-        help="Map value at which an anomalous region ends: a number, or threshold.",
+        help="Map value at the edge of anomalous regions: a number, or threshold.",
         show_default="the model's",
     ),
 ]
@@ -120,7 +126,7 @@ ConfigFile = Annotated[
         metavar="FILE",
         is_eager=True,
         callback=load_config,
-        help="TOML file of settings; flags and the environment win over it.",
+        help="TOML file of settings; flags and environment variables override it.",
     ),
 ]
 Preset = Annotated[
@@ -130,13 +136,16 @@ Preset = Annotated[
         is_eager=True,
         callback=load_preset,
         autocompletion=preset_names,
-        help="Settings that come with the tool, see anomaly-cli presets; all others win over it.",
+        help="Named settings (list: anomaly-cli presets); all other sources override them.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 
-def map_config(*values: Any) -> MapConfig:
-    """The settings that `localize` and `evaluate` share, in the order of the fields."""
-    names = [field.name for field in dataclasses.fields(MapConfig)]
-    return MapConfig(**dict(zip(names, values, strict=True)))
+def map_config(*, threshold: str | None, outline: str | None, **values: Any) -> MapConfig:
+    """Build the settings that `localize`, `explain` and `evaluate` share."""
+    return MapConfig(
+        threshold=None if threshold is None else parse_threshold(threshold),
+        outline=None if outline is None else parse_outline(outline),
+        **values,
+    )

@@ -11,11 +11,11 @@ def presets(
     name: Annotated[
         str | None,
         typer.Argument(
-            help="Print this one, as a file to start from.", autocompletion=preset_names
+            help="Preset to print, as a file to start from.", autocompletion=preset_names
         ),
     ] = None,
 ) -> None:
-    """List the presets that --preset takes, or print one as a configuration file."""
+    """List the presets for --preset, or print one as a configuration file."""
     if name is not None:
         typer.echo(preset_text(name), nl=False)
         return

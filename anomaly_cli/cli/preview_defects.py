@@ -5,34 +5,38 @@ from typing import Annotated
 
 import typer
 
-from anomaly_cli import console
 from anomaly_cli.cli import options as option
+from anomaly_cli.cli import terminal
 from anomaly_cli.config.data import PreviewDefectsConfig
 
-PREVIEW = PreviewDefectsConfig(dataset="folder")  # of the other, a category has to be named
+PREVIEW = PreviewDefectsConfig(dataset="folder")  # mvtec has no default category
 
 
 def preview_defects(
     category: Annotated[
         str,
         typer.Option(
-            help="Name of a category.", show_default="with --dataset folder, that of the folder"
+            help="Name of a category.", show_default="the folder's name, with --dataset folder"
         ),
     ] = PREVIEW.category,
     dataset: option.PhotographsOption = "mvtec",
     data: option.Data = PREVIEW.data,
     output: Annotated[Path, typer.Option(help="PNG file to write.")] = PREVIEW.output,
-    image_size: Annotated[int, typer.Option(help="Side in pixels.")] = PREVIEW.image_size,
-    examples: Annotated[int, typer.Option(help="Defects of each kind.")] = PREVIEW.examples,
+    image_size: Annotated[
+        int, typer.Option(help="Side of the images in pixels.")
+    ] = PREVIEW.image_size,
+    examples: Annotated[
+        int, typer.Option(help="Number of defects of each kind.")
+    ] = PREVIEW.examples,
     seed: option.Seed = PREVIEW.seed,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the file if it is there.")
+        bool, typer.Option("--overwrite", help="Replace an existing file.")
     ] = PREVIEW.overwrite,
     config_file: option.ConfigFile = None,
     preset: option.Preset = None,
     json: option.Json = False,
 ) -> None:
-    """Draw a sheet of the synthetic defects that guide the training of a category."""
+    """Write a picture of the synthetic defects that guide the training of a category."""
     from anomaly_cli.commands import preview_defects as command
 
     config = PreviewDefectsConfig(
@@ -47,7 +51,7 @@ def preview_defects(
     )
     result = command.run(config)
     if json:
-        console.print_json(command.to_json(result))
+        terminal.print_json(command.to_json(result))
         return
-    place = "mostly on the object" if result.has_foreground else "anywhere: no object was found"
-    console.note(f"written to {result.output}; defects lie {place}")
+    place = "mostly on the object" if result.has_foreground else "anywhere, as no object was found"
+    terminal.note(f"written to {result.output}; position of the defects: {place}")

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anomaly_cli import console
 from anomaly_cli.cli import options as option
-from anomaly_cli.cli.configuration import resolve_settings
+from anomaly_cli.cli import terminal
+from anomaly_cli.cli.sources import resolve_settings
 from anomaly_cli.config.reproduce import TARGETS, ReproduceConfig
 
 if TYPE_CHECKING:
@@ -19,31 +19,31 @@ DEFAULT = ReproduceConfig(targets=("table1",))
 def reproduce(
     ctx: typer.Context,
     targets: Annotated[
-        list[str], typer.Argument(metavar="TARGET", help=f"Any of {', '.join(TARGETS)}.")
+        list[str], typer.Argument(metavar="TARGET", help=f"One or more of {', '.join(TARGETS)}.")
     ],
     data: Annotated[
         Path,
         typer.Option(
-            help="Where the data sets lie, as download leaves them: mvtec, MNIST, "
-            "ucsd, and if wanted dsprites."
+            help="Root folder of the data sets, as download writes them: mvtec, MNIST, ucsd and, "
+            "optionally, dsprites."
         ),
     ] = DEFAULT.data,
     output: option.Output = DEFAULT.output,
     guided: Annotated[
         bool,
         typer.Option(
-            "--guided", help="MVTec AD with guided attention, instead of the paper's training."
+            "--guided", help="Train on MVTec AD with guided attention, instead of as in the paper."
         ),
     ] = DEFAULT.guided,
     seeds: Annotated[
-        int, typer.Option(help="Seeds of each method of table3: SEED, SEED + 1, ...")
+        int, typer.Option(help="Number of seeds per method of table3: SEED, SEED + 1, ...")
     ] = DEFAULT.seeds,
     reduced: Annotated[
         bool,
         typer.Option(
             "--reduced",
-            help="The same steps in about a minute: few epochs, categories and images. The numbers "
-            "say nothing.",
+            help="Run all steps in about a minute, with few epochs, categories and images; the "
+            "figures are meaningless.",
         ),
     ] = DEFAULT.reduced,
     estimate: Annotated[
@@ -51,7 +51,7 @@ def reproduce(
         typer.Option(
             "--estimate",
             "--dry-run",
-            help="Print what it needs and what it will cost here, and train nothing.",
+            help="Print the required data and the estimated time on this machine; train nothing.",
         ),
     ] = False,
     seed: option.Seed = DEFAULT.seed,
@@ -60,7 +60,7 @@ def reproduce(
     preset: option.Preset = None,
     json: option.Json = False,
 ) -> None:
-    """Make tables and figures of the paper anew, beside the paper's numbers and the deviation."""
+    """Reproduce tables and figures of the paper, with the paper's numbers and the deviations."""
     config = ReproduceConfig(
         targets=tuple(targets),
         data=data,
@@ -71,30 +71,31 @@ def reproduce(
         seed=seed,
         device=device,
     )
+    from anomaly_cli.cli.progress import TerminalProgress
+    from anomaly_cli.cli.show.reproduce import show_estimate, show_reproduction
     from anomaly_cli.commands import reproduce as command
-    from anomaly_cli.console.reproduction import show_estimate, show_reproduction
 
     if estimate:
         costs = command.estimate(config)
         if json:
-            console.print_json(costs.to_json())
+            terminal.print_json(costs.to_json())
             return
-        show_estimate(costs, is_result=True)
+        show_estimate(costs)
         return
-    results = command.run(config, resolve_settings(ctx))
+    results = command.run(config, resolve_settings(ctx), TerminalProgress())
     if json:
-        console.print_json(command.to_json(config, results))
+        terminal.print_json(command.to_json(config, results))
     else:
         show_reproduction(config, results)
     _raise_failures(results)
 
 
 def _raise_failures(results: "list[Reproduced]") -> None:
-    """What failed decides the exit code, once all else is written."""
+    """Raise an error of the kind of the first failure, if any; it decides the exit code."""
     failed = [(r.target, name, error) for r in results for name, error in r.failures.items()]
     if failed:
         target, name, error = failed[0]
         if len(failed) == 1 and target == name:
             raise error
         names = ", ".join(t if t == n else f"{n} of {t}" for t, n, _ in failed)
-        raise type(error)(f"failed: {names}; the first: {error}")
+        raise type(error)(f"failed: {names}; first error: {error}")

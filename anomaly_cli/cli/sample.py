@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from anomaly_cli import console
 from anomaly_cli.cli import options as option
+from anomaly_cli.cli import terminal
 from anomaly_cli.config.data import SampleConfig
 
 SAMPLE = SampleConfig(destination=Path("data/sample"))
@@ -14,14 +14,19 @@ SAMPLE = SampleConfig(destination=Path("data/sample"))
 
 def sample(
     destination: Annotated[Path, typer.Argument(metavar="DEST", help="Folder to write to.")],
-    category: Annotated[str, typer.Option(help="brick, grass, gravel, or all.")] = SAMPLE.category,
-    image_size: Annotated[int, typer.Option(help="Side in pixels.")] = SAMPLE.image_size,
-    count: Annotated[int, typer.Option(help="Normal training images.")] = SAMPLE.count,
+    category: Annotated[
+        str, typer.Option(help="Category: brick, grass, gravel or all.")
+    ] = SAMPLE.category,
+    image_size: Annotated[
+        int, typer.Option(help="Side of the images in pixels.")
+    ] = SAMPLE.image_size,
+    count: Annotated[int, typer.Option(help="Number of normal training images.")] = SAMPLE.count,
     seed: option.Seed = SAMPLE.seed,
     overwrite: option.Overwrite = SAMPLE.overwrite,
     json: option.Json = False,
 ) -> None:
-    """Write a small MVTec-layout data set with exact masks, made from real photographs."""
+    """Write a small data set with exact masks, made from photographs, in the MVTec AD layout."""
+    from anomaly_cli.cli.show.tables import show_samples
     from anomaly_cli.commands import sample as command
 
     config = SampleConfig(
@@ -34,7 +39,7 @@ def sample(
     )
     result = command.run(config)
     if json:
-        console.print_json({"categories": [row._asdict() for row in result.categories]})
+        terminal.print_json({"categories": [row._asdict() for row in result.categories]})
         return
-    console.show_samples(result)
-    console.note(f"next: anomaly-cli train --data {destination} --category {category}")
+    show_samples(result)
+    terminal.note(f"next: anomaly-cli train --data {destination} --category {category}")

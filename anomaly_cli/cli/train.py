@@ -4,11 +4,12 @@ from typing import Annotated
 
 import typer
 
-from anomaly_cli import console
 from anomaly_cli.cli import options as option
-from anomaly_cli.cli.configuration import resolve_settings
+from anomaly_cli.cli import terminal
+from anomaly_cli.cli.sources import resolve_settings
 from anomaly_cli.config.names import Guidance
 from anomaly_cli.config.train import TrainConfig, default_options
+from anomaly_cli.config.values import parse_rule
 from models.config import (
     Freeze,
     Head,
@@ -18,12 +19,12 @@ from models.config import (
 )
 
 TRAIN, MODEL = TrainConfig(), VAEConfig()
-# Options whose value is written to settings.toml as it came out, not as it was given.
+# Options for which settings.toml has the resolved value, not the given one.
 _DERIVED = {*default_options(TRAIN.guidance), "guidance", "attention"}
 
 
 def _told(name: str) -> str:
-    """A default that depends on other options, in words."""
+    """Describe a default that depends on other options."""
     guided = default_options("synthetic")[name]
     plain = default_options("none")[name]
     fast = default_options("synthetic", fast=True)[name]
@@ -41,54 +42,62 @@ def train(
     output: option.Output = TRAIN.output,
     epochs: Annotated[
         int | None,
-        typer.Option(help="Passes over the normal images.", show_default=_told("epochs")),
+        typer.Option(help="Number of passes over the normal images.", show_default=_told("epochs")),
     ] = None,
     images_seen: Annotated[
         int | None,
         typer.Option(
-            help="Epochs are added until so many images were seen.",
+            help="Least number of images over all epochs; more epochs are added to reach it.",
             show_default=f"{_told('images_seen')}; 0 with --epochs",
         ),
     ] = None,
     half_size: Annotated[
         float | None,
         typer.Option(
-            help="Share of the epochs, the first ones, that see images of half the side: a "
-            "quarter of the cost.",
-            show_default=f"{_told('half_size')}, and below 192 pixels",
+            help="Share of the epochs, from the start, on images of half the side, at a quarter of "
+            "the cost.",
+            show_default=f"{_told('half_size')}; 0 below 192 pixels",
         ),
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(help="Images at a time.", show_default=_told("batch_size"))
+        int | None,
+        typer.Option(help="Number of images per batch.", show_default=_told("batch_size")),
     ] = None,
     learning_rate: Annotated[
         float | None,
-        typer.Option(help="Peak of the one-cycle schedule.", show_default=_told("learning_rate")),
+        typer.Option(
+            help="Highest learning rate of the one-cycle schedule.",
+            show_default=_told("learning_rate"),
+        ),
     ] = None,
     gradient_clip: Annotated[
         float, typer.Option(help="Largest norm of the gradient of the loss per pixel value.")
     ] = TRAIN.gradient_clip,
     image_size: Annotated[
         int | None,
-        typer.Option(help="Side in pixels, a multiple of 32.", show_default=_told("image_size")),
+        typer.Option(
+            help="Side of the network's input in pixels, a multiple of 32.",
+            show_default=_told("image_size"),
+        ),
     ] = None,
     latent_dim: Annotated[int, typer.Option(help="Number of latents.")] = MODEL.latent_dim,
     head: Annotated[
-        Head, typer.Option(help="What lies between the last activation and the posterior.")
+        Head,
+        typer.Option(help="Reduction of the last activation: gap (global average) or flatten."),
     ] = MODEL.head,
     neck: Annotated[
         Neck | None,
         typer.Option(
-            help="fpn: fuse the stages into one fine activation. none: the paper's.",
+            help="fpn: fuse the stages into one fine activation. none: as in the paper.",
             show_default=_told("neck"),
         ),
     ] = None,
     neck_stride: Annotated[
-        int, typer.Option(help="Pixels per position of the fused activation: 4 or 8.")
+        int, typer.Option(help="Stride of the fused activation in pixels: 4 or 8.")
     ] = MODEL.neck_stride,
     reconstruction: Annotated[
         Reconstruction | None,
-        typer.Option(help="Misfit of the decoder.", show_default=_told("reconstruction")),
+        typer.Option(help="Reconstruction loss.", show_default=_told("reconstruction")),
     ] = None,
     beta: Annotated[
         float | None, typer.Option(help="Weight of the KL term.", show_default=_told("beta"))
@@ -96,35 +105,36 @@ def train(
     guidance: Annotated[
         Guidance | None,
         typer.Option(
-            help="synthetic: attention learns to find defects drawn into normal images. "
-            "none: the paper's training.",
+            help="synthetic: train the attention to find synthetic defects in normal images. "
+            "none: train as in the paper.",
             show_default=f"{TRAIN.guidance}; none with --dataset mnist or ucsd",
         ),
     ] = None,
     guidance_ratio: Annotated[
-        float, typer.Option(help="How hard guidance pulls, in terms of the VAE's own loss.")
+        float,
+        typer.Option(help="Weight of the guidance: its gradient relative to that of the VAE loss."),
     ] = TRAIN.guidance_ratio,
     fast: Annotated[
-        bool, typer.Option("--fast", help="Smaller images and fewer epochs, where not given.")
+        bool, typer.Option("--fast", help="Use smaller images and fewer epochs by default.")
     ] = False,
     weights: Annotated[
-        str, typer.Option(help="Encoder before training: none, imagenet, or a file.")
+        str, typer.Option(help="Initial weights of the encoder: none, imagenet, or a file.")
     ] = TRAIN.weights,
     freeze: Annotated[
-        Freeze, typer.Option(help="Stage up to which --weights stay as they are.")
+        Freeze, typer.Option(help="Last encoder stage at which --weights are not trained.")
     ] = TRAIN.freeze,
     augmentation: Annotated[
         str | None,
         typer.Option(
-            help="auto (by category name), in-place (the same without shifts), none, or the name "
-            "of another category.",
+            help="Augmentation: auto (by category name), in-place (auto without shifts), none, or "
+            "the name of another category.",
             show_default=_told("augmentation"),
         ),
     ] = None,
     held_out: Annotated[
         float | None,
         typer.Option(
-            help="Share of normal images that select and calibrate the model.",
+            help="Share of normal images held out to select and calibrate the model.",
             show_default=_told("held_out"),
         ),
     ] = None,
@@ -132,8 +142,8 @@ def train(
     target_layer: option.TargetLayer = TRAIN.layer,
     scores: option.ScoresOption = TRAIN.scores,
     threshold: Annotated[
-        str, typer.Option(help="Rule: image-fpr=RATE, pixel-fpr=RATE, or max.")
-    ] = TRAIN.threshold,
+        str, typer.Option(help="Rule of the threshold: image-fpr=RATE, pixel-fpr=RATE or max.")
+    ] = str(TRAIN.threshold),
     seed: option.Seed = TRAIN.seed,
     workers: option.Workers = TRAIN.workers,
     device: option.Device = TRAIN.device,
@@ -142,18 +152,20 @@ def train(
         typer.Option(
             "--amp/--no-amp",
             help="Compute in bfloat16, with sums and weights in float32.",
-            show_default="with guidance, where the device multiplies bfloat16 faster",
+            show_default="with guidance, if bfloat16 is faster on the device",
         ),
     ] = TRAIN.amp,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where an interrupted training stopped.")
+        bool, typer.Option("--resume", help="Continue an interrupted training.")
     ] = TRAIN.resume,
     overwrite: option.Overwrite = TRAIN.overwrite,
     config_file: option.ConfigFile = None,
     preset: option.Preset = None,
     json: option.Json = False,
 ) -> None:
-    """Learn the normal images of a category: writes OUTPUT/CATEGORY/model.safetensors."""
+    """Train a model on the normal images of a category; write OUTPUT/CATEGORY/model.safetensors."""
+    from anomaly_cli.cli.progress import TerminalProgress
+    from anomaly_cli.cli.show.tables import show_training
     from anomaly_cli.commands import train as command
 
     config = TrainConfig.resolve(
@@ -184,7 +196,7 @@ def train(
         attention=attention,
         layer=target_layer,
         scores=scores,
-        threshold=threshold,
+        threshold=parse_rule(threshold),
         seed=seed,
         workers=workers,
         device=device,
@@ -194,9 +206,9 @@ def train(
     )
     values = default_options(config.guidance, dataset=dataset) | config.options()
     derived = {name: value for name, value in values.items() if name in _DERIVED}
-    results = command.run(config, resolve_settings(ctx, derived))
+    results = command.run(config, resolve_settings(ctx, derived), TerminalProgress())
     if json:
-        console.print_json([row._asdict() | {"model": str(row.model)} for row in results])
+        terminal.print_json([row._asdict() | {"model": str(row.model)} for row in results])
         return
-    console.show_training(results)
-    console.note(f"next: anomaly-cli localize {results[-1].model} IMAGES...")
+    show_training(results)
+    terminal.note(f"next: anomaly-cli localize {results[-1].model} IMAGES...")

@@ -1,1 +1,1 @@
-"""One module per command; each has a `run(config)`."""
+"""The commands, one module each with a function `run(config)`."""

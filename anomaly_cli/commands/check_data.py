@@ -1,11 +1,10 @@
-"""`check-data`: a data set on disk -> counts, and everything that is wrong with it."""
+"""`check-data`: count the files of a data set and list everything that is wrong with it."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from anomaly_cli import console
 from anomaly_cli.config.data import CheckDataConfig
 from anomaly_cli.data.checks.checks import check_category, check_root
 from anomaly_cli.data.checks.findings import Finding, Severity
@@ -19,26 +18,27 @@ from anomaly_cli.data.checks.inspection import (
 )
 from anomaly_cli.data.datasets import DATASETS
 from anomaly_cli.data.samples import GOOD
+from anomaly_cli.progress import SILENT, Progress
 
 SCHEMA_VERSION = 1
 
 
 class Counts(NamedTuple):
-    """The images of one defect type in one split of one category."""
+    """Counts of the images of one defect type in one split of one category."""
 
     category: str
     split: str  # train or test
     defect_type: str
-    images: int  # the unreadable included
+    images: int  # unreadable ones included
     masks: int
-    smallest: tuple[int, int] | None  # width and height in pixels; None: none can be read
+    smallest: tuple[int, int] | None  # width and height in pixels; None if no image can be read
     largest: tuple[int, int] | None
     grey: int  # readable images whose channels are all equal
     colour: int
 
 
 class DataReport(NamedTuple):
-    """What `check-data` found."""
+    """The result of `check-data`."""
 
     data: Path
     image_size: int
@@ -46,21 +46,21 @@ class DataReport(NamedTuple):
     findings: tuple[Finding, ...]  # worst first
 
     def number_of(self, severity: Severity) -> int:
-        """Findings of that severity, each kind in each category counted once."""
+        """Count the findings of a severity, one for each kind in each category."""
         return sum(finding.rule.severity == severity for finding in self.findings)
 
     def has_failed(self, *, strict: bool) -> bool:
-        """Whether there are errors, or warnings with `strict`."""
+        """Check whether there are errors, or with `strict` also warnings."""
         return bool(self.number_of(Severity.ERROR) or (strict and self.number_of(Severity.WARNING)))
 
     def name(self, path: Path) -> str:
-        """The path below the data set, or for what a list names elsewhere, as it is."""
+        """Format a path relative to the data set; a path outside of it is not changed."""
         root = self.data if self.data.is_dir() else self.data.parent
         return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
-def run(config: CheckDataConfig) -> DataReport:
-    """Decode every image and mask of the categories once and collect what is wrong.
+def run(config: CheckDataConfig, progress: Progress = SILENT) -> DataReport:
+    """Decode every image and mask of the categories once, and collect all problems.
 
     Raises:
         DataError: there is no such category, folder or list.
@@ -71,7 +71,7 @@ def run(config: CheckDataConfig) -> DataReport:
     counts: list[Counts] = []
     for category in categories:
         own = list_own_images(config.data, category) if is_own else None
-        facts = _inspect(own or list_category(config.data / category), workers=config.workers)
+        facts = _inspect(own or list_category(config.data / category), config, progress)
         counts += count_images(facts)
         findings += check_category(facts, image_size=config.image_size)
     order = list(Severity)
@@ -79,17 +79,17 @@ def run(config: CheckDataConfig) -> DataReport:
     return DataReport(config.data, config.image_size, tuple(counts), tuple(findings))
 
 
-def _inspect(files: CategoryFiles, *, workers: int) -> CategoryFacts:
+def _inspect(files: CategoryFiles, config: CheckDataConfig, progress: Progress) -> CategoryFacts:
     inspected = []
-    with console.counting_progress(f"checking {files.category}", files.total) as advance:
-        for facts in inspect_files(files, workers=workers):
+    with progress.bar(f"checking {files.category}", total=files.total) as bar:
+        for facts in inspect_files(files, workers=config.workers):
             inspected.append(facts)
-            advance()
+            bar.advance()
     return collect(files, inspected)
 
 
 def count_images(facts: CategoryFacts) -> list[Counts]:
-    """A row for the training images and for each defect type of the test split, normal first."""
+    """Count the training images, and the test images of each defect type, normal ones first."""
     files = facts.files
     defect_types = sorted({*files.test, *files.masks} - {GOOD})
     return [
@@ -126,7 +126,7 @@ def _extreme(sizes: Iterable[tuple[int, int]], choose: Any) -> tuple[int, int] |
 
 
 def to_json(report: DataReport) -> dict[str, Any]:
-    """The whole report; nothing is folded."""
+    """Convert the whole report to plain JSON values, with every place of every finding."""
     return {
         "schema_version": SCHEMA_VERSION,
         "data": _text(str(report.data)),
@@ -159,5 +159,5 @@ def _readable(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _text(name: str) -> str:
-    """A file name as valid Unicode: bytes that are none are written as escapes."""
+    """Escape the bytes of a file name that are not valid Unicode."""
     return name.encode("utf-8", "backslashreplace").decode()

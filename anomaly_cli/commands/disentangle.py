@@ -1,4 +1,4 @@
-"""`disentangle`: sprites -> VAEs whose latents stand for factors, their scores, and a report."""
+"""`disentangle`: train VAEs on dSprites, score their latents, and write a report."""
 
 import math
 import time
@@ -8,16 +8,14 @@ from typing import Any, NamedTuple
 
 import torch
 
-from anomaly_cli import console
-from anomaly_cli.checkpoint import load_training_state, save_training_state
 from anomaly_cli.config.disentangle import DisentangleConfig, Method
 from anomaly_cli.config.names import MODEL_FILE, STATE_FILE
 from anomaly_cli.config.toml import ResolvedSettings, write_settings
-from anomaly_cli.console.disentanglement import steps_progress
-from anomaly_cli.data.dsprites import SpriteImages, open_dsprites
-from anomaly_cli.device import resolve_device, seed_everything
-from anomaly_cli.disentangling.comparison import PairedDifference, compare_runs
-from anomaly_cli.disentangling.runs import (
+from anomaly_cli.detector.device import resolve_device, seed_everything
+from anomaly_cli.disentangle.comparison import PairedDifference, compare_runs
+from anomaly_cli.disentangle.dsprites import SpriteImages, open_dsprites
+from anomaly_cli.disentangle.report import comparison_document, write_report
+from anomaly_cli.disentangle.runs import (
     METRICS_FILE,
     SCORES_FILE,
     Run,
@@ -28,24 +26,20 @@ from anomaly_cli.disentangling.runs import (
     write_history,
     write_scores,
 )
-from anomaly_cli.disentangling.scoring import (
-    BATCH,
-    Scored,
-    encode_images,
-    score_codes,
-    select_images,
-)
-from anomaly_cli.disentangling.training import StepStats, Trainer
-from anomaly_cli.errors import CheckpointError, ConfigError, OutputError
+from anomaly_cli.disentangle.scoring import BATCH, Scored, encode_images, score_codes, select_images
+from anomaly_cli.disentangle.training import StepStats, Trainer
+from anomaly_cli.errors import OutputError
 from anomaly_cli.files.atomic import prepare_output_folder
-from anomaly_cli.reports.disentanglement import comparison_document, write_report
+from anomaly_cli.progress import SILENT, Progress
+from anomaly_cli.training.resume import require_same_settings, resume_training, save_state
 from models.conv import conv_vae
 
-SAVE_EVERY = 30.0  # seconds; what an interruption loses at most
+SAVE_EVERY = 30.0  # seconds; an interruption loses no more than this
+_LINES = 20  # progress messages of one training, if there is no terminal
 
 
 class Plan(NamedTuple):
-    """One training."""
+    """The method, seed and folder of one training."""
 
     method: Method
     seed: int
@@ -53,12 +47,12 @@ class Plan(NamedTuple):
 
     @property
     def name(self) -> str:
-        """For people."""
+        """Name of the training, for messages."""
         return f"{self.method}, seed {self.seed}"
 
 
 class DisentangleResult(NamedTuple):
-    """What was trained, and what is better."""
+    """The result of `disentangle`: trained models, and the comparison of two methods."""
 
     output: Path
     runs: list[Run]  # of a comparison: first and second method of each seed in turn
@@ -66,16 +60,20 @@ class DisentangleResult(NamedTuple):
 
     @property
     def document(self) -> dict[str, Any]:
-        """Plain JSON values: the comparison, or else what stands in SCORES_FILE."""
+        """Plain JSON values: of the comparison, or without one, the content of SCORES_FILE."""
         if self.differences:
             return comparison_document(self.runs, self.differences)
         return dict(self.runs[0].record)
 
 
-def run(config: DisentangleConfig, resolved: ResolvedSettings | None = None) -> DisentangleResult:
-    """Train, score and draw; of a comparison, whatever is not finished yet.
+def run(
+    config: DisentangleConfig,
+    resolved: ResolvedSettings | None = None,
+    progress: Progress = SILENT,
+) -> DisentangleResult:
+    """Train and score the models that are not finished yet, and write the report.
 
-    The report of a comparison is written anew after each pair.
+    The report of a comparison is rewritten after each pair of models.
     """
     device = resolve_device(config.device)
     plans = _plan(config)
@@ -85,7 +83,7 @@ def run(config: DisentangleConfig, resolved: ResolvedSettings | None = None) -> 
     runs: list[Run] = []
     differences: list[PairedDifference] = []
     for plan in plans:
-        runs.append(_finish(config, plan, sprites, device))
+        runs.append(_finish(config, plan, sprites, device, progress))
         if len(runs) % len(config.methods) == 0:
             differences = compare_runs(runs[::2], runs[1::2]) if config.compare else []
             write_report(config.output, runs, differences, sprites)
@@ -108,36 +106,40 @@ def _prepare_folders(config: DisentangleConfig, plans: list[Plan]) -> None:
     is_known = any(file.exists() for file in files)
     if is_known and not (config.resume or config.overwrite):
         raise OutputError(
-            f"{config.output} holds trainings; add --resume to go on with them, or --overwrite to "
-            f"start anew"
+            f"{config.output} holds trainings; add --resume to continue them, or --overwrite to "
+            f"start again"
         )
     is_allowed = config.overwrite or (config.resume and is_known)
     prepare_output_folder(config.output, overwrite=is_allowed)
     if config.overwrite and not config.resume:
-        for file in files:  # or an old run would pass for the new one after an interruption
+        for file in files:  # an old run must not pass for a new one that was interrupted
             file.unlink(missing_ok=True)
 
 
 def _finish(
-    config: DisentangleConfig, plan: Plan, sprites: SpriteImages, device: torch.device
+    config: DisentangleConfig,
+    plan: Plan,
+    sprites: SpriteImages,
+    device: torch.device,
+    progress: Progress,
 ) -> Run:
-    """Train and score what is left of one run."""
+    """Train and score one run, or load it if it is finished."""
     settings = _settings(config, plan, sprites)
     if is_finished(plan.folder):
         finished = load_run(plan.folder)
-        _check_same(finished.record["settings"], settings, plan.folder / SCORES_FILE)
-        console.note(f"{plan.name}: finished before, left as it is")
+        require_same_settings(plan.folder / SCORES_FILE, finished.record["settings"], settings)
+        progress.note(f"{plan.name}: already finished; kept")
         return finished
-    trainer, last = _train(config, plan, settings, sprites, device)
+    trainer, last = _train(config, plan, settings, sprites, device, progress)
     save_vae(plan.folder / MODEL_FILE, trainer.vae, config.model, settings)
-    scored = _score(plan, trainer, config)
+    scored = _score(plan, trainer, config, progress)
     write_scores(plan.folder, settings, scored.scores, scored.information, last)
     (plan.folder / STATE_FILE).unlink()
     return load_run(plan.folder)
 
 
 def _settings(config: DisentangleConfig, plan: Plan, sprites: SpriteImages) -> Settings:
-    """What fixes weights and scores: a resumed run must share it with its beginning."""
+    """List the settings that determine weights and scores; a resumed run must keep them."""
     kept = ("latent_dim", "steps", "batch_size", "learning_rate", "discriminator_learning_rate")
     objective = asdict(config.objective(plan.method))
     objective["lambda"] = objective.pop("overlap")
@@ -152,64 +154,59 @@ def _settings(config: DisentangleConfig, plan: Plan, sprites: SpriteImages) -> S
     }
 
 
-def _check_same(old: Settings, new: Settings, path: Path) -> None:
-    changed = [name for name in new if old.get(name) != new[name]]
-    if changed:
-        raise ConfigError(
-            f"{path} was made with other settings ({', '.join(changed)}); give the same ones, or "
-            f"--overwrite to start anew"
-        )
-
-
 def _train(
     config: DisentangleConfig,
     plan: Plan,
     settings: Settings,
     sprites: SpriteImages,
     device: torch.device,
+    progress: Progress,
 ) -> tuple[Trainer, StepStats]:
-    """The trained networks, and the last statistics."""
+    """Train to the last step; return the trainer and the last statistics."""
     seed_everything(plan.seed)
     objective = config.objective(plan.method)
     own = replace(config, compare=None, method=plan.method, seed=plan.seed)
     trainer = Trainer(conv_vae(config.model), sprites, objective, own, device)
     state_file = plan.folder / STATE_FILE
-    history = _resume(trainer, state_file, settings) if state_file.exists() else []
+    history: list[StepStats] = []
+    if state_file.exists():
+        history = [StepStats(*row) for row in resume_training(state_file, trainer, settings)]
     saved = time.monotonic()
-    with steps_progress(plan.name, steps=config.steps, done=trainer.step) as progress:
+    next_line = trainer.step + config.steps / _LINES
+    bar = progress.bar(plan.name, total=config.steps, done=trainer.step, unit="steps")
+    with bar:
         for stats in trainer.run():
-            progress.update(stats)
+            bar.advance(status="" if stats is None else _describe_loss(stats))
             if stats is not None:
                 history.append(stats)
                 write_history(plan.folder / METRICS_FILE, history)
+                is_due = stats.step >= next_line or stats.step == config.steps
+                if is_due and not bar.is_shown:
+                    next_line = stats.step + config.steps / _LINES
+                    progress.note(_describe_steps(plan, stats, config))
             if time.monotonic() - saved > SAVE_EVERY:
-                _save_state(state_file, trainer, settings, history)
+                save_state(state_file, trainer, settings, history)
                 saved = time.monotonic()
-    _save_state(state_file, trainer, settings, history)
+    save_state(state_file, trainer, settings, history)
     return trainer, history[-1]
 
 
-def _save_state(path: Path, trainer: Trainer, settings: Settings, history: list[StepStats]) -> None:
-    state: dict[str, Any] = {"trainer": trainer.state_dict(), "settings": settings}
-    state["history"] = [tuple(stats) for stats in history]
-    save_training_state(path, state)
+def _describe_loss(stats: StepStats) -> str:
+    return f"reconstruction {stats.reconstruction:,.0f}, KL {stats.kl:.1f}"
 
 
-def _resume(trainer: Trainer, path: Path, settings: Settings) -> list[StepStats]:
-    state = load_training_state(path)
-    try:
-        _check_same(state["settings"], settings, path)
-        trainer.load_state_dict(state["trainer"])
-        return [StepStats(*row) for row in state["history"]]
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path} does not belong to this model") from error
+def _describe_steps(plan: Plan, stats: StepStats, config: DisentangleConfig) -> str:
+    return (
+        f"{plan.name}, step {stats.step:,}/{config.steps:,}: {_describe_loss(stats)}, overlap "
+        f"{stats.overlap:.3f}, {stats.active_latents} active latents"
+    )
 
 
-def _score(plan: Plan, trainer: Trainer, config: DisentangleConfig) -> Scored:
+def _score(plan: Plan, trainer: Trainer, config: DisentangleConfig, progress: Progress) -> Scored:
     sprites = trainer.sprites
     indices = select_images(len(sprites), config.score_images, seed=plan.seed)
     batches = math.ceil(len(indices) / BATCH)
-    with console.counting_progress(f"{plan.name}: encoding", batches) as advance:
-        codes = encode_images(trainer.vae, sprites, indices, trainer.device, advance)
-    console.note(f"{plan.name}: scoring {len(indices):,} images")
+    with progress.bar(f"{plan.name}: encoding", total=batches) as bar:
+        codes = encode_images(trainer.vae, sprites, indices, trainer.device, bar.advance)
+    progress.note(f"{plan.name}: scoring {len(indices):,} images")
     return score_codes(codes, indices, seed=plan.seed)

@@ -1,4 +1,4 @@
-"""`download`: data sets and weights from their official places. Loads no torch."""
+"""`download`: fetch data sets and weights from their official sources. Does not load torch."""
 
 import shutil
 from collections.abc import Iterator
@@ -6,27 +6,26 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from anomaly_cli import console
 from anomaly_cli.config.data import DownloadConfig
-from anomaly_cli.console.download import bytes_progress
 from anomaly_cli.data.download import transfer
 from anomaly_cli.data.download.checksums import algorithm, has_checksum
 from anomaly_cli.data.download.installation import install, is_installed
 from anomaly_cli.data.download.sources import SOURCES, RemoteFile, Source, files_of
 from anomaly_cli.errors import ConfigError, DataError, OutputError
 from anomaly_cli.files.atomic import hash_file
-from anomaly_cli.files.numbers import size_text
+from anomaly_cli.files.numbers import one_line, size_text
+from anomaly_cli.progress import SILENT, Progress
 
 PART = ".part"
 
 
 class FetchedFile(NamedTuple):
-    """One file as it came."""
+    """One downloaded file."""
 
     name: str
     size: int  # bytes
     sha256: str
-    checked: str  # MD5 or SHA-256 where it was compared, else empty
+    checked: str  # MD5 or SHA-256, whichever was compared; empty if neither
 
 
 class Download(NamedTuple):
@@ -34,11 +33,11 @@ class Download(NamedTuple):
 
     name: str
     path: Path
-    files: tuple[FetchedFile, ...]  # none if it was there already
+    files: tuple[FetchedFile, ...]  # empty if it was there already
     next_command: str  # empty if no command reads it
 
 
-def run(config: DownloadConfig) -> tuple[Download, ...]:
+def run(config: DownloadConfig, progress: Progress = SILENT) -> tuple[Download, ...]:
     """Fetch, verify and unpack each data set that is not there yet.
 
     Raises:
@@ -53,11 +52,11 @@ def run(config: DownloadConfig) -> tuple[Download, ...]:
         raise ConfigError(
             f"nothing was fetched: add --accept-licence to accept {'; '.join(licences)}"
         )
-    return tuple(_download(config, name, files[name]) for name in names)
+    return tuple(_download(config, name, files[name], progress) for name in names)
 
 
 def to_json(downloads: tuple[Download, ...]) -> dict[str, Any]:
-    """What was done, with the SHA-256 of every file that came."""
+    """Convert the results to plain JSON values, with the SHA-256 of every downloaded file."""
     return {
         "downloads": [
             {
@@ -71,23 +70,25 @@ def to_json(downloads: tuple[Download, ...]) -> dict[str, Any]:
     }
 
 
-def _download(config: DownloadConfig, name: str, files: tuple[RemoteFile, ...]) -> Download:
+def _download(
+    config: DownloadConfig, name: str, files: tuple[RemoteFile, ...], progress: Progress
+) -> Download:
     source = SOURCES[name]
     target = config.output / source.target
     command = source.next_command.format(output=config.output)
     if not config.overwrite and is_installed(source, files, target):
-        console.note(f"{name}: {target} is complete already, and left as it is")
+        progress.note(f"{name}: {target} is already complete; kept")
         return Download(name, target, (), command)
-    console.note(f"{name}: {source.title}; licence: {source.licence}")
+    progress.note(f"{name}: {source.title}; licence: {source.licence}")
     try:
         config.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot make {config.output}: {error.strerror or error}") from error
     parts = [config.output / f"{file.name}{PART}" for file in files]
-    with _parts_kept(parts):
-        paths = [_obtain(config, source, file) for file in files]
+    with _parts_kept(parts, progress):
+        paths = [_obtain(config, source, file, progress) for file in files]
         fetched = tuple(_verify(file, path) for file, path in zip(files, paths, strict=True))
-        _install(source, paths, target)
+        _install(source, paths, target, progress)
     for part in parts:
         if config.keep_archive and part.is_file():
             transfer.release(part, part.with_suffix(""))
@@ -95,12 +96,12 @@ def _download(config: DownloadConfig, name: str, files: tuple[RemoteFile, ...]) 
     return Download(name, target, fetched, command)
 
 
-def _obtain(config: DownloadConfig, source: Source, file: RemoteFile) -> Path:
-    """The file on disk: an archive that was kept earlier, or else what is fetched now."""
+def _obtain(config: DownloadConfig, source: Source, file: RemoteFile, progress: Progress) -> Path:
+    """Fetch a file unless its archive was kept earlier, and return its path."""
     archive = config.output / file.name
     is_archive = source.kind != "file" and archive.is_file()
     if is_archive and file.checksum and has_checksum(archive, file.checksum):
-        console.note(f"{archive} has the right checksum and is not fetched again")
+        progress.note(f"{archive} has the expected checksum; not fetched again")
         return archive
     part = archive.with_name(archive.name + PART)
 
@@ -108,11 +109,13 @@ def _obtain(config: DownloadConfig, source: Source, file: RemoteFile) -> Path:
         _check_space(config.output, file.name, missing, int(size * source.expansion))
 
     with (
-        bytes_progress(file.name) as progress,
+        progress.bar(file.name, unit="bytes") as bar,
         closing(transfer.fetch(file.urls, part, reserve=reserve)) as steps,
     ):
         for step in steps:
-            progress.update(step.received, step.total, step.note)
+            if step.note:
+                progress.note(one_line(step.note))  # parts of it may come from a server
+            bar.reach(step.received, step.total)
     return part
 
 
@@ -127,27 +130,30 @@ def _check_space(folder: Path, name: str, missing: int, unpacked: int) -> None:
 
 
 def _verify(file: RemoteFile, path: Path) -> FetchedFile:
-    """Compare the checksum, and remove a file that has another one: it would be gone on from."""
+    """Compare the checksum of a file.
+
+    A file with another checksum is removed, so that the next download does not continue it.
+    """
     sha256, kind = hash_file(path), algorithm(file.checksum)
     is_right = sha256 == file.checksum if kind == "SHA-256" else has_checksum(path, file.checksum)
     if not is_right:
         transfer.discard(path)
         raise DataError(
-            f"{file.name} was damaged or changed, and is removed: its {kind} is not "
+            f"{file.name} is damaged or changed and was removed: its {kind} is not "
             f"{file.checksum} (SHA-256: {sha256})"
         )
     return FetchedFile(file.name, path.stat().st_size, sha256, kind)
 
 
-def _install(source: Source, paths: list[Path], target: Path) -> None:
-    """Unpack, and remove what was fetched if it is no good."""
+def _install(source: Source, paths: list[Path], target: Path, progress: Progress) -> None:
+    """Unpack the files, and remove the fetched ones if they cannot be used."""
     try:
         with (
-            bytes_progress(f"unpacking {target.name}") as progress,
+            progress.bar(f"unpacking {target.name}", unit="bytes") as bar,
             closing(install(source, paths, target)) as steps,
         ):
             for path, read in steps:
-                progress.update(read, path.stat().st_size)
+                bar.reach(read, path.stat().st_size)
     except DataError:
         for path in paths:
             if path.suffix == PART:
@@ -156,12 +162,12 @@ def _install(source: Source, paths: list[Path], target: Path) -> None:
 
 
 @contextmanager
-def _parts_kept(parts: list[Path]) -> Iterator[None]:
-    """Say after Ctrl-C what the next command goes on from."""
+def _parts_kept(parts: list[Path], progress: Progress) -> Iterator[None]:
+    """Report after Ctrl-C which partial files the next download continues."""
     try:
         yield
     except KeyboardInterrupt:
         for part in parts:
             if transfer.is_resumable(part):
-                console.note(transfer.keeping_note(part))
+                progress.note(transfer.keeping_note(part))
         raise

@@ -1,4 +1,4 @@
-"""`explain`: a model and images -> a figure of what its latents see, and the numbers behind it."""
+"""`explain`: draw the latents of a model that deviate in images, and list their numbers."""
 
 import json
 from pathlib import Path
@@ -6,21 +6,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from anomaly_cli import console
+from anomaly_cli.commands.models import open_model
 from anomaly_cli.config.commands import ExplainConfig
 from anomaly_cli.config.toml import ResolvedSettings, write_settings
+from anomaly_cli.detector.detector import Detector
+from anomaly_cli.detector.latents import STEPS
+from anomaly_cli.detector.predict import Prediction, explain_prediction
 from anomaly_cli.errors import DataError
-from anomaly_cli.explanation import (
+from anomaly_cli.files.atomic import prepare_output_folder, write_text
+from anomaly_cli.files.images import ImageFile, find_images, write_png
+from anomaly_cli.pictures.latents import (
     FIGURE_TILE,
     ExplainedImage,
     explanation_figure,
-    scale_of,
-    shrink,
 )
-from anomaly_cli.files.atomic import prepare_output_folder, write_text
-from anomaly_cli.files.images import ImageFile, find_images, write_png
-from anomaly_cli.latents import STEPS, select_latents, traverse
-from anomaly_cli.localization import LocalizedImage, Localizer, localize_files, open_localizer
+from anomaly_cli.progress import SILENT, Progress
 
 SCHEMA_VERSION = 1
 FIGURE_FILE, REPORT_FILE = "explain.png", "explain.json"
@@ -29,81 +29,76 @@ Record = dict[str, Any]  # plain JSON values
 
 
 class ExplainResult(NamedTuple):
-    """What `explain` found and wrote."""
+    """The result of `explain`."""
 
     output: Path
-    report: Record  # what stands in explain.json
+    report: Record  # content of explain.json
     failed: int  # images that could not be read
 
 
-def run(config: ExplainConfig, resolved: ResolvedSettings | None = None) -> ExplainResult:
-    """Find the latents that deviate, and draw where they look and what they stand for.
+def run(
+    config: ExplainConfig, resolved: ResolvedSettings | None = None, progress: Progress = SILENT
+) -> ExplainResult:
+    """Find the latents that deviate, and draw their attention maps and their traversals.
 
     An image that cannot be read is reported and skipped.
     """
     files = find_images(config.images, exclude=config.output)
-    localizer = open_localizer(config.model, config.map)
-    latent_dim = localizer.loaded.record.model.latent_dim
-    selection = select_latents(config.latents, latent_dim, localizer.spec)
+    detector = open_model(config.model, config.map, progress)
+    selection = detector.select_latents(config.latents)
     prepare_output_folder(config.output, overwrite=config.overwrite)
-    records, rows = _localize(files, localizer, config)
+    records, rows = _predict(files, detector, config, progress)
     summary = _summarise([record["latents"] for record in records if "latents" in record])
     chosen = selection.choose(np.array([row["mean_absolute_deviation"] for row in summary]))
-    _write_figure(rows, chosen, localizer, config)
-    report = _describe(records, summary, chosen, localizer)
+    _write_figure(rows, chosen, detector, config)
+    report = _describe(records, summary, chosen, detector)
     text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
     write_text(config.output / REPORT_FILE, text + "\n")
     write_settings(config.output, resolved)
     return ExplainResult(config.output, report, sum("error" in record for record in records))
 
 
-def _localize(
-    files: list[ImageFile], localizer: Localizer, config: ExplainConfig
+def _predict(
+    files: list[ImageFile], detector: Detector, config: ExplainConfig, progress: Progress
 ) -> tuple[list[Record], list[ExplainedImage]]:
-    """The numbers of every image, and the first ones to draw."""
-    results = localize_files(
-        [file.path for file in files],
-        localizer.maker,
-        localizer.spec,
-        batch_size=config.map.batch_size,
-        workers=config.map.workers,
-        with_latents=True,
-    )
+    """Compute the numbers of every image, and explain the first `config.rows` for the figure."""
+    results = detector.predict_all([file.path for file in files], with_latents=True)
     records: list[Record] = []
     rows: list[ExplainedImage] = []
-    with console.counting_progress("explaining", len(files)) as advance:
+    with progress.bar("explaining", total=len(files)) as bar:
         for file, result in zip(files, results, strict=True):
             name = file.relative.as_posix()
-            records.append({"image": name} | _measure(result, localizer))
-            if isinstance(result, LocalizedImage) and len(rows) < config.rows:
-                rows.append(shrink(name, result, FIGURE_TILE))
-            advance()
+            if isinstance(result, DataError):
+                progress.warn(f"skipped: {result}")
+            elif len(rows) < config.rows:
+                rows.append(explain_prediction(result, name, FIGURE_TILE))
+            records.append({"image": name} | _measure(result))
+            bar.advance()
     if not rows:
         raise DataError(f"none of the {len(files)} images could be read")
     readable = sum("error" not in record for record in records)
     if len(rows) < readable:
-        console.note(
-            f"drawing the first {len(rows)} of {readable} images (--rows); "
+        progress.note(
+            f"the figure has the first {len(rows)} of {readable} images (--rows); "
             f"{REPORT_FILE} has the numbers of all"
         )
     return records, rows
 
 
-def _measure(result: LocalizedImage | DataError, localizer: Localizer) -> Record:
-    """The numbers of one image, of all its latents; its maps are not kept."""
+def _measure(result: Prediction | DataError) -> Record:
+    """List the numbers of one image and of all its latents; its maps are not kept."""
     if isinstance(result, DataError):
-        console.warn(f"skipped: {result}")
         return {"error": str(result)}
-    assert result.latents is not None  # noqa: S101 - it was localized with them
+    assert result.latents is not None  # noqa: S101 - it was predicted with them
     return {
         "score": result.score,
-        "is_anomalous": result.score > localizer.threshold.value,
+        "is_anomalous": result.is_anomalous,
         "latents": [result.latents.record(i) for i in range(len(result.latents.means))],
     }
 
 
 def _summarise(images: list[list[Record]]) -> list[Record]:
-    """Means over images for each latent."""
+    """Average the deviation and the attention share of each latent over images."""
     summary = []
     for latent, records in enumerate(zip(*images, strict=True)):
         shares = [record["share"] for record in records if record["share"] is not None]
@@ -119,37 +114,37 @@ def _summarise(images: list[list[Record]]) -> list[Record]:
 
 
 def _write_figure(
-    rows: list[ExplainedImage], chosen: list[int], localizer: Localizer, config: ExplainConfig
+    rows: list[ExplainedImage], chosen: list[int], detector: Detector, config: ExplainConfig
 ) -> None:
-    record, threshold = localizer.loaded.record, localizer.threshold
-    maker = localizer.maker
+    threshold, latent_dim = detector.threshold, detector.network.latent_dim
     picture = explanation_figure(
         rows,
         chosen,
-        traverse(maker.vae, maker.statistics.latent, chosen),
-        scale_of(localizer),
-        title=f"{record.category}: what {len(chosen)} of {record.model.latent_dim} latents see",
-        subtitle=f"map {localizer.map_name}; threshold {threshold.value:.3g} ({threshold.rule}); "
-        f"model {localizer.loaded.sha256[:12]}",
+        detector.traverse(chosen),
+        detector.scale,
+        STEPS,
+        title=f"{detector.category}: attention of {len(chosen)} of {latent_dim} latents",
+        subtitle=f"map {detector.map_name}; threshold {threshold.value:.3g} ({threshold.rule}); "
+        f"model {detector.sha256[:12]}",
     )
     write_png(config.output / FIGURE_FILE, picture)
 
 
 def _describe(
-    records: list[Record], summary: list[Record], chosen: list[int], localizer: Localizer
+    records: list[Record], summary: list[Record], chosen: list[int], detector: Detector
 ) -> Record:
     for record in records:
         if "latents" in record:
             record["latents"] = [record["latents"][latent] for latent in chosen]
     return {
         "schema_version": SCHEMA_VERSION,
-        "category": localizer.loaded.record.category,
-        "map": str(localizer.spec),
-        **localizer.threshold.record(),
-        "colour_range": list(localizer.colour_range),
-        "latent_colour_range": list(localizer.latent_colour_range),
-        "model_sha256": localizer.loaded.sha256,
-        "latent_kinds": list(localizer.loaded.record.latent_kinds),
+        "category": detector.category,
+        "map": str(detector.spec),
+        **detector.threshold.record(),
+        "colour_range": list(detector.colour_range),
+        "latent_colour_range": list(detector.latent_colour_range),
+        "model_sha256": detector.sha256,
+        "latent_kinds": list(detector.latent_kinds),
         "traversal_steps": list(STEPS),
         "latents": [summary[latent] for latent in chosen],
         "images": records,

@@ -1,4 +1,4 @@
-"""`preview-defects`: the normal images of a category -> a sheet of the defects drawn into them."""
+"""`preview-defects`: draw a sheet of synthetic defects in normal images of a category."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -16,12 +16,11 @@ from anomaly_cli.data.defects import (
     SyntheticDefect,
     TrainingPainter,
 )
-from anomaly_cli.data.painted import Painter
 from anomaly_cli.data.photographs import load_donors
 from anomaly_cli.errors import OutputError
 from anomaly_cli.files.images import RGBImage, read_image, resize_image, resize_mask, write_png
-from anomaly_cli.rendering import overlay
-from anomaly_cli.sheets import (
+from anomaly_cli.pictures.colours import overlay
+from anomaly_cli.pictures.layout import (
     HEADING,
     TITLE,
     below,
@@ -32,22 +31,23 @@ from anomaly_cli.sheets import (
     paragraph,
     text_line,
 )
+from anomaly_cli.training.painted import Painter
 
 SCHEMA_VERSION = 1
-MAX_NORMALS = 32  # images, spread over all, that rows and donors are taken from
+MAX_NORMALS = 32  # images, evenly spaced, that rows and donors are taken from
 TILE = 256  # pixels; smaller images are enlarged to it, so that outlines can be seen
 LABEL_WIDTH = 80  # pixels
 OUTLINE = 4  # pixels between a defect and its outline
-MIXTURE = "training"  # the row of what training learns from, coarse defects among them
+MIXTURE = "training"  # row of the mixture that training uses, with coarse defects
 
 
 class PreviewResult(NamedTuple):
-    """What `preview-defects` drew."""
+    """The result of `preview-defects`."""
 
     output: Path
     category: str
     has_foreground: bool
-    areas: dict[str, list[float]]  # by kind, and of MIXTURE: shares of the image
+    areas: dict[str, list[float]]  # shares of the image, by kind and for MIXTURE
 
 
 def run(config: PreviewDefectsConfig) -> PreviewResult:
@@ -64,7 +64,7 @@ def run(config: PreviewDefectsConfig) -> PreviewResult:
     size = config.image_size
     chosen = paths[:: -(-len(paths) // MAX_NORMALS)]
     normals = [resize_image(read_image(path), size, size) for path in chosen]
-    painter = DefectPainter(normals, load_donors(category))  # as training has them
+    painter = DefectPainter(normals, load_donors(category))  # as in training
     painters: dict[str, Painter] = {kind: partial(painter, kind=kind) for kind in DefectKind}
     painters[MIXTURE] = TrainingPainter(painter)
     rows, areas = [], {}
@@ -84,14 +84,14 @@ def _draw_examples(
     name: str,
     config: PreviewDefectsConfig,
 ) -> tuple[RGBImage, list[SyntheticDefect]]:
-    """A normal image and some defects of one row in it, seeded by the row's name."""
+    """Choose a normal image and draw defects of one row in it, seeded by the row's name."""
     generator = np.random.default_rng([config.seed, *name.encode()])
     normal = normals[int(generator.integers(len(normals)))]
     return normal, [draw(normal, generator) for _ in range(config.examples)]
 
 
 def _draw_row(name: str, normal: RGBImage, defects: Sequence[SyntheticDefect]) -> RGBImage:
-    """The name of the row, the normal image, and the examples."""
+    """Draw the name of the row, the normal image, and the examples."""
     label = pad(text_line(name, HEADING), 0, LABEL_WIDTH, align=0)
     tiles = [_tile(normal), *(_outlined(defect) for defect in defects)]
     return beside([label, *(framed(tile) for tile in tiles)])
@@ -103,7 +103,7 @@ def _tile(image: RGBImage) -> RGBImage:
 
 
 def _outlined(defect: SyntheticDefect) -> RGBImage:
-    """The image with a line around the defect, which does not hide it."""
+    """Draw a line around the defect, at a distance that leaves it visible."""
     tile = _tile(defect.image)
     mask = resize_mask(defect.mask, *tile.shape[:2]).astype(np.uint8)
     wider = cv2.dilate(mask, np.ones((2 * OUTLINE + 1,) * 2, np.uint8))
@@ -111,7 +111,7 @@ def _outlined(defect: SyntheticDefect) -> RGBImage:
 
 
 def to_json(result: PreviewResult) -> dict[str, Any]:
-    """The numbers behind the sheet."""
+    """Convert the numbers of the sheet to plain JSON values."""
     return {
         "schema_version": SCHEMA_VERSION,
         "category": result.category,

@@ -1,28 +1,23 @@
-"""`reproduce`: tables and figures of the paper, made anew beside the paper's numbers."""
+"""`reproduce`: make the tables and figures of the paper, with the paper's numbers beside."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from anomaly_cli import console
-from anomaly_cli.checkpoint import load_model
 from anomaly_cli.commands import disentangle, train
-from anomaly_cli.commands.reproduce_costs import estimate as estimate_costs
-from anomaly_cli.commands.reproduce_results import Trained, make_figure, make_table
 from anomaly_cli.config.reproduce import REDUCED_MARK, TARGETS, ReproduceConfig
 from anomaly_cli.config.toml import ResolvedSettings, write_settings
 from anomaly_cli.config.train import TrainConfig
-from anomaly_cli.console.reproduction import show_estimate
-from anomaly_cli.data.training_set import split_training_images
-from anomaly_cli.device import resolve_device
 from anomaly_cli.errors import AnomalyCliError, ConfigError, DeviceError
 from anomaly_cli.files.atomic import write_text
 from anomaly_cli.files.images import write_png
 from anomaly_cli.files.tables import TABLE_FILES, NumberTable
-from anomaly_cli.reproduction.costs import Estimate
-from anomaly_cli.reproduction.figures import titled
-from anomaly_cli.reproduction.stages import (
+from anomaly_cli.paper.costs import Estimate, report_estimate
+from anomaly_cli.paper.costs import estimate as estimate_costs
+from anomaly_cli.paper.figures import titled
+from anomaly_cli.paper.results import Trained, make_figure, make_table
+from anomaly_cli.paper.stages import (
     Stage,
     describe_reduction,
     folder_of,
@@ -30,27 +25,28 @@ from anomaly_cli.reproduction.stages import (
     name_of,
     stages_of,
 )
-from anomaly_cli.training_settings import training_settings
+from anomaly_cli.progress import SILENT, Progress
+from anomaly_cli.training.fit import require_same_training
 
-# Of the others, each model is a part that cannot be missing.
+# Made from the models that succeed; every other target needs all of its models.
 _OF_SEVERAL = frozenset({"table2", "figure1", "figure6"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reproduced:
-    """One table or figure."""
+    """One reproduced table or figure."""
 
     target: str
     files: tuple[Path, ...] = ()  # empty if it failed
-    table: NumberTable | None = None  # of a table
-    failures: Mapping[str, AnomalyCliError]  # by category, or by the target itself
+    table: NumberTable | None = None  # None for a figure
+    failures: Mapping[str, AnomalyCliError]  # errors by category, or by the target itself
 
 
 def estimate(config: ReproduceConfig) -> Estimate:
-    """What the tables and figures need and cost here. Trains nothing, writes nothing.
+    """Estimate the needs and costs of the tables and figures; train nothing, write nothing.
 
     Raises:
-        DataError: the data of one are not there.
+        DataError: the data of a table or figure are missing.
     """
     plans = _plan(config)
     stages = _unique(plans)
@@ -59,21 +55,26 @@ def estimate(config: ReproduceConfig) -> Estimate:
     return Estimate(needs, tuple(rows), _reduction(config, stages))
 
 
-def run(config: ReproduceConfig, resolved: ResolvedSettings | None = None) -> list[Reproduced]:
+def run(
+    config: ReproduceConfig, resolved: ResolvedSettings | None = None, progress: Progress = SILENT
+) -> list[Reproduced]:
     """Train what is not trained yet, then write each table and figure.
 
-    One that fails costs no other, and of Table 2, a category that fails costs its own row alone.
+    If a table or figure fails, the others are still made. If a category of Table 2 fails, only its
+    own rows are missing.
 
     Raises:
-        ConfigError: a model that is there was trained with other settings.
-        DataError: the data of one are not there; then nothing was started.
+        ConfigError: an existing model was trained with other settings.
+        DataError: the data of a table or figure are missing; then nothing is started.
     """
     plans = _plan(config)
     stages = _unique(plans)
     for stage in stages:
-        _require_same_training(stage)
-    show_estimate(estimate(config))
-    errors = _train_each(stages)
+        # For dSprites, `disentangle` checks the settings itself.
+        if isinstance(stage, TrainConfig) and is_trained(stage):
+            require_same_training(folder_of(stage), stage)
+    report_estimate(estimate(config), progress)
+    errors = _train_each(stages, progress)
     return [_reproduce(config, target, plans[target], errors, resolved) for target in plans]
 
 
@@ -82,7 +83,7 @@ def _plan(config: ReproduceConfig) -> dict[str, list[Stage]]:
 
 
 def _unique(plans: Mapping[str, Sequence[Stage]]) -> list[Stage]:
-    """Each training once, however many tables and figures need it."""
+    """List each training once, even if several tables and figures need it."""
     return list({folder_of(s): s for stages in plans.values() for s in stages}.values())
 
 
@@ -90,37 +91,19 @@ def _reduction(config: ReproduceConfig, stages: Sequence[Stage]) -> str:
     return describe_reduction(stages) if config.reduced else ""
 
 
-def _require_same_training(stage: Stage) -> None:
-    """Refuse a finished model of other settings or data; `disentangle` does so on its own."""
-    if not (isinstance(stage, TrainConfig) and is_trained(stage)):
-        return
-    record = load_model(folder_of(stage)).record
-    split = split_training_images(stage)
-    settled = train.settle(stage, len(split.fit), resolve_device(stage.device))
-    wanted = training_settings(settled, split)
-    found = {**record.training, "data": record.data["fingerprint"]}
-    changed = [n for n, value in wanted.items() if n != "model" and found.get(n) != value]
-    changed += ["model"] if record.model != stage.model else []
-    if changed:
-        raise ConfigError(
-            f"{folder_of(stage)} was trained with other settings ({', '.join(changed)}); give the "
-            f"same ones, or another --output"
-        )
-
-
-def _train_each(stages: Sequence[Stage]) -> dict[Path, AnomalyCliError]:
-    """What became of those that failed, by folder."""
+def _train_each(stages: Sequence[Stage], progress: Progress) -> dict[Path, AnomalyCliError]:
+    """Train each stage, and return the errors of those that failed, by folder."""
     errors: dict[Path, AnomalyCliError] = {}
     for stage in stages:
         try:
             if isinstance(stage, TrainConfig):
-                train.run(stage)
+                train.run(stage, progress=progress)
             else:
-                disentangle.run(stage)
+                disentangle.run(stage, progress=progress)
         except (ConfigError, DeviceError):
-            raise  # at fault for all
+            raise  # every training would fail
         except AnomalyCliError as error:
-            console.error(f"{name_of(stage)}: {error}")
+            progress.error(f"{name_of(stage)}: {error}")
             errors[folder_of(stage)] = error
     return errors
 
@@ -170,7 +153,7 @@ def _marked(table: NumberTable, reduced: str) -> NumberTable:
 
 
 def to_json(config: ReproduceConfig, results: Sequence[Reproduced]) -> dict[str, Any]:
-    """Plain JSON values; the numbers stand in the files."""
+    """Convert the results to plain JSON values; the numbers are in the files."""
     return {
         "reduced": config.reduced,
         "results": [

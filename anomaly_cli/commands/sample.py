@@ -1,4 +1,4 @@
-"""`sample`: a small data set in the layout of MVTec AD, made without a download."""
+"""`sample`: write a small data set in the layout of MVTec AD, without a download."""
 
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -19,7 +19,7 @@ KINDS = (DefectKind.SCRATCH, DefectKind.STAIN, DefectKind.HOLE, DefectKind.PATCH
 
 
 class CategoryCounts(NamedTuple):
-    """How many images of one category were written."""
+    """Counts of the images that were written for one category."""
 
     category: str
     train: int  # normal
@@ -28,7 +28,7 @@ class CategoryCounts(NamedTuple):
 
 
 class SampleResult(NamedTuple):
-    """What `sample` wrote."""
+    """The result of `sample`."""
 
     destination: Path
     categories: tuple[CategoryCounts, ...]
@@ -43,7 +43,7 @@ def run(config: SampleConfig) -> SampleResult:
 
 
 def select_categories(name: str) -> Sequence[str]:
-    """Turn a name or `all` into categories.
+    """List the category of this name, or all categories for `all`.
 
     Raises:
         ConfigError: there is no such category.
@@ -54,7 +54,7 @@ def select_categories(name: str) -> Sequence[str]:
         return [name]
     close = get_close_matches(name.lower(), (*CATEGORIES, "all"), n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
-    raise ConfigError(f"no category {name!r}; there are {', '.join(CATEGORIES)} and all{hint}")
+    raise ConfigError(f"unknown category {name!r}; known: {', '.join(CATEGORIES)} and all{hint}")
 
 
 def _write_category(config: SampleConfig, category: str) -> CategoryCounts:
@@ -90,5 +90,5 @@ def _write_anomalous(config: SampleConfig, category: str, kind: DefectKind, coun
 
 
 def _make_generator(seed: int, category: str, part: str) -> np.random.Generator:
-    """Seed by what is drawn, so that it is the same whatever else is asked for."""
+    """Make a generator for one part of a category; its images do not depend on other parts."""
     return np.random.default_rng([seed, *f"{category}/{part}".encode()])

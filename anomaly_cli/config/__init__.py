@@ -1,1 +1,1 @@
-"""Settings of every command, as frozen dataclasses that refuse nonsense. Loads no torch."""
+"""Settings of every command, as frozen dataclasses that check their values. Loads no torch."""

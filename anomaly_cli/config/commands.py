@@ -1,4 +1,4 @@
-"""Settings of the commands: each default lives here once, and `cli` reads it. Loads no torch."""
+"""Settings of the commands, and their defaults, which `cli` reads. Loads no torch."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,20 +11,21 @@ from anomaly_cli.config.names import (
     Resolution,
     Scores,
 )
+from anomaly_cli.config.values import FORMATS, MAXIMUM, ImageScore, ThresholdRule
 from anomaly_cli.errors import require
 from models.config import Attention, Layer
 
 
 @dataclass(frozen=True, kw_only=True)
 class MapConfig:
-    """Which anomaly map a trained model draws; None means what the model was calibrated for."""
+    """Settings of the anomaly map of a trained model; None stands for the model's own setting."""
 
     source: MapSource | None = None
     attention: Attention | None = None
     layer: Layer | None = None
     scores: Scores | None = None
-    threshold: str | None = None  # a number or a rule
-    outline: str | None = None  # a number, or "threshold"
+    threshold: ThresholdRule | float | None = None
+    outline: float | None = None  # map value at which regions end; NaN: at the threshold
     batch_size: int = 16
     workers: int = 2  # threads that decode, and as many that write
     device: str = "auto"
@@ -41,14 +42,14 @@ class LocalizeConfig:
 
     model: Path
     images: tuple[str, ...]
-    dataset: DatasetName | None = None  # then `images` is its root, and its test images are meant
+    dataset: DatasetName | None = None  # if set, `images` is its root: its test images are used
     output: Path = Path("results")
     map: MapConfig = field(default_factory=MapConfig)
     maps: bool = True
     heatmaps: bool = True
     overlays: bool = True
     masks: bool = True
-    latents: str | None = None  # all, top:K or numbers: also shows the map of each of them
+    latents: str | None = None  # also map these latents: all, top:K or numbers
     layout: Layout = "mirror"  # mvtec: maps as MVTec's evaluation script reads them
     overwrite: bool = False
 
@@ -61,7 +62,7 @@ class ExplainConfig:
     images: tuple[str, ...]
     output: Path = Path("results")
     latents: str = "top:6"  # all, top:K (over all images) or numbers
-    rows: int = 8  # images that are drawn
+    rows: int = 8  # images in the picture
     map: MapConfig = field(default_factory=MapConfig)
     overwrite: bool = False
 
@@ -82,8 +83,8 @@ class EvaluateConfig:
     output: Path = Path("results")
     map: MapConfig = field(default_factory=MapConfig)
     maps: Path | None = None  # saved maps, instead of models
-    formats: str = "json,csv,markdown,junit,html"
-    image_score: str = "max"  # or top:SHARE, the mean of the highest values of the map
+    formats: tuple[str, ...] = FORMATS
+    image_score: ImageScore = MAXIMUM
     good: bool = True  # whether normal images of the test split take part
     limit: int | None = None  # test images of a defect type at most, evenly spread; None: all
     resolution: Resolution | None = None  # None: the network's, or that of the saved maps
@@ -91,19 +92,19 @@ class EvaluateConfig:
     replicates: int = 1000  # draws of the images behind the intervals; 0 for none
     gallery: int = 3  # worst misses, and as many false alarms, of each category
     seed: int = 0  # of the draws
-    fail_under: tuple[str, ...] = ()  # bars, see `reports.gates`
+    fail_under: tuple[str, ...] = ()  # least values of metrics, see `evaluation.gates`
     baselines: bool = False  # whether to write the baselines' metrics beside those of the map
     baseline: Path | None = None  # an older report.json
-    max_drop: float = 0.01  # below the baseline
+    max_drop: float = 0.01  # largest drop of a metric below the baseline
     overwrite: bool = False
 
     def __post_init__(self) -> None:
         """Refuse nonsense when built."""
         require(
             not (self.baselines and self.maps),
-            "--baselines are maps of a model, and --maps has none: score their saved maps as well",
+            "--baselines needs a model: it is not supported with --maps",
         )
-        require(self.replicates >= 0, f"--replicates must be >= 0, got {self.replicates}")
-        require(self.gallery >= 0, f"--gallery must be >= 0, got {self.gallery}")
+        require(self.replicates >= 0, f"--replicates must not be negative, got {self.replicates}")
+        require(self.gallery >= 0, f"--gallery must not be negative, got {self.gallery}")
         require(self.seed >= 0, f"--seed must not be negative, got {self.seed}")
         require(0 <= self.max_drop <= 1, f"--max-drop must be in [0, 1], got {self.max_drop}")

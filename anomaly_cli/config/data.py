@@ -1,4 +1,4 @@
-"""Settings of the commands that make and look at data sets. Loads no torch."""
+"""Settings of the commands that make, fetch, check and show data sets. Loads no torch."""
 
 import re
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from anomaly_cli.config.names import DOWNLOADS
 from anomaly_cli.errors import require
 
 Photographs = Literal["mvtec", "folder"]  # data sets that are no official archives
-UNCHECKED = "none"  # value of --checksum
+UNCHECKED = "none"  # value of --checksum: the file is not checked
 _URL = re.compile(r"https?://[^\s/]\S*")
 _CHECKSUM = re.compile(r"[0-9a-f]{32}|[0-9a-f]{64}")
 
@@ -50,7 +50,7 @@ class PreviewDefectsConfig:
         require(self.image_size >= 32, f"--image-size must be at least 32, got {self.image_size}")
         require(
             self.category != "all" or self.dataset == "folder",
-            "--category must name one category: a sheet shows one",
+            "--category must be one category, not all",
         )
         require(self.examples >= 1, f"--examples must be at least 1, got {self.examples}")
         require(self.seed >= 0, f"--seed must not be negative, got {self.seed}")
@@ -64,8 +64,8 @@ class CheckDataConfig:
     dataset: Photographs = "mvtec"
     data: Path = Path("data/mvtec")
     category: str = "all"
-    image_size: int = 256  # pixels; smaller images are named
-    strict: bool = False  # warnings fail too
+    image_size: int = 256  # pixels; smaller images are reported
+    strict: bool = False  # whether warnings fail the check too
     workers: int = 4  # threads that decode
 
     def __post_init__(self) -> None:
@@ -81,7 +81,7 @@ class DownloadConfig:
     names: tuple[str, ...]
     output: Path = Path("data")
     accept_licence: bool = False
-    url: str | None = None  # of the file, or of the folder where there are several; None: official
+    url: str | None = None  # of the file, or of the folder if there are several; None: official
     checksum: str | None = None  # of the file at `url`: MD5 or SHA-256, or none; None: official
     keep_archive: bool = False
     overwrite: bool = False
@@ -89,11 +89,11 @@ class DownloadConfig:
     def __post_init__(self) -> None:
         """Refuse nonsense when built."""
         for name in self.names:
-            require(name in DOWNLOADS, f"no data set {name!r}; there are {', '.join(DOWNLOADS)}")
+            require(name in DOWNLOADS, f"unknown data set {name!r}; known: {', '.join(DOWNLOADS)}")
         require(len(self.names) > 0, "name at least one data set")
         require(
             self.url is None or len(set(self.names)) == 1,
-            "--url is the address of one data set: name one",
+            "--url needs exactly one data set",
         )
         require(
             self.url is None or _URL.fullmatch(self.url) is not None,
@@ -104,7 +104,7 @@ class DownloadConfig:
     def _check_checksum(self) -> None:
         if self.checksum is None:
             return
-        require(self.url is not None, "--checksum is that of the file at --url: give both")
+        require(self.url is not None, "--checksum needs --url: it is the checksum of that file")
         is_hash = _CHECKSUM.fullmatch(self.checksum) is not None
         require(
             is_hash or self.checksum == UNCHECKED,

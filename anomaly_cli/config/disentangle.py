@@ -1,15 +1,14 @@
-"""Settings of `disentangle`: each default lives here once, and `cli` reads it. Loads no torch."""
+"""Settings of `disentangle`, and their defaults, which `cli` reads. Loads no torch."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from anomaly_cli.errors import ConfigError, require
-from models.config import ConvVAEConfig
-from models.objective import MapNorm, Objective, Pairs
+from models.config import ConvVAEConfig, MapNorm, Objective, Pairs
 
 Method = Literal["beta-vae", "factor-vae", "ad-factor-vae", "ad-beta-vae"]
-# The weights with which Table 3 of the paper has its best scores, and lambda of equation 7.
+# Weights of the best scores in Table 3 of the paper, and lambda of equation 7.
 METHODS: dict[Method, Objective] = {
     "beta-vae": Objective(beta=4.0),
     "factor-vae": Objective(gamma=40.0),
@@ -24,10 +23,10 @@ class DisentangleConfig:
 
     method: Method = "ad-factor-vae"
     compare: tuple[str, str] | None = None  # train both, `seeds` times, instead of `method`
-    seeds: int = 5  # pairs of `compare`: seed, seed + 1, ...
+    seeds: int = 5  # runs of each method of `compare`, with seed, seed + 1, ...
     data: Path | None = None  # the official npz; None: the images are drawn
     output: Path = Path("results")
-    beta: float | None = None  # None: the method's, see METHODS
+    beta: float | None = None  # None: that of the method in METHODS
     gamma: float | None = None
     overlap: float | None = None  # lambda
     pairs: Pairs = "random"
@@ -37,7 +36,7 @@ class DisentangleConfig:
     batch_size: int = 64
     learning_rate: float = 1e-4  # of the VAE; Adam, betas 0.9 and 0.999
     discriminator_learning_rate: float = 1e-4  # Adam, betas 0.5 and 0.9
-    score_images: int | None = None  # as many drawn at random; None: all
+    score_images: int | None = None  # number of random images to score; None: all
     seed: int = 0
     device: str = "auto"
     resume: bool = False
@@ -52,7 +51,9 @@ class DisentangleConfig:
         rates = self.learning_rate, self.discriminator_learning_rate
         require(min(rates) > 0, f"learning rates must be positive, got {min(rates)}")
         images = self.score_images
-        require(images is None or images >= 1000, f"--score-images must be >= 1000, got {images}")
+        require(
+            images is None or images >= 1000, f"--score-images must be at least 1000, got {images}"
+        )
         require(self.seed >= 0, f"--seed must not be negative, got {self.seed}")
         self._check_weights()
 
@@ -60,13 +61,15 @@ class DisentangleConfig:
         """Refuse methods that do not exist, and weights out of range or that no method has."""
         for name in self.compare or ():
             require(name in METHODS, f"--compare {name}: expected two of {', '.join(METHODS)}")
-        require(len(set(self.methods)) == len(self.methods), "--compare needs two methods")
+        require(
+            len(set(self.methods)) == len(self.methods), "--compare needs two different methods"
+        )
         objectives = [METHODS[name] for name in self.methods]
         for name, option in (("gamma", "gamma"), ("overlap", "lambda")):
             is_used = any(getattr(objective, name) for objective in objectives)
             require(
                 getattr(self, name) is None or is_used,
-                f"--{option} has no place in {' or '.join(self.methods)}",
+                f"--{option} is not supported with {' or '.join(self.methods)}",
             )
         try:
             for method in self.methods:
@@ -76,11 +79,11 @@ class DisentangleConfig:
 
     @property
     def methods(self) -> tuple[Method, ...]:
-        """What is trained."""
+        """Methods to train."""
         return cast("tuple[Method, Method] | None", self.compare) or (self.method,)
 
     def objective(self, method: Method) -> Objective:
-        """The terms of a method, with the weights that were given instead of its own."""
+        """Build the terms of a method, with the weights that were given instead of its own."""
         default = METHODS[method]
         given: dict[str, Any] = {"pairs": self.pairs, "map_norm": self.map_norm}
         given |= {} if self.beta is None else {"beta": self.beta}
@@ -91,7 +94,7 @@ class DisentangleConfig:
 
     @property
     def model(self) -> ConvVAEConfig:
-        """The network of Kim and Mnih: 64, 32, 16, 8, 4 pixels, one hidden layer of 128 units."""
+        """Network of Kim and Mnih: 64, 32, 16, 8, 4 pixels, one hidden layer of 128 units."""
         return ConvVAEConfig(
             image_size=64, channels=(32, 32, 64, 64), hidden=128, latent_dim=self.latent_dim
         )

@@ -21,13 +21,13 @@ MapSource = Literal[
 ]
 APPEARANCE = "appearance"  # how unusual brightness, contrast, edges and colour are
 CONTEXT = "context"  # how badly brightness, contrast, edges and colour fit the rest of the image
-RECONSTRUCTION = "reconstruction"  # the map |x - x^|, beside those of attention
+RECONSTRUCTION = "reconstruction"  # |x - x^|, error of the image that the decoder has rebuilt
 SSIM = "ssim"  # 1 - structural similarity of x and x^
-CENTRE_PRIOR = "centre_prior"  # a Gaussian in the middle: what can be had without looking
+CENTRE_PRIOR = "centre_prior"  # a Gaussian in the middle, the same for all images
 BASELINES = (APPEARANCE, CONTEXT, RECONSTRUCTION, SSIM, CENTRE_PRIOR)
 FUSED = "fused"  # attention, appearance, context and error, in standard deviations of normal images
 
 Scores = Literal["raw", "global", "position"]
 Layout = Literal["mirror", "mvtec"]
 Resolution = Literal["network", "original"]  # at which maps and masks are compared
-Counting = Literal["exact", "streaming"]  # of pixels
+Counting = Literal["exact", "streaming"]  # of pixels, for their metrics

@@ -1,4 +1,4 @@
-"""Settings of `reproduce`: each default lives here once, and `cli` reads it. Loads no torch."""
+"""Settings of `reproduce`, and their defaults, which `cli` reads. Loads no torch."""
 
 import difflib
 from dataclasses import dataclass
@@ -11,25 +11,25 @@ from anomaly_cli.errors import require
 class Target(NamedTuple):
     """A table or figure of the paper, in words."""
 
-    title: str  # of what is written
-    needs: str  # data, under the root
+    title: str  # of the table or figure
+    needs: str  # data sets, as folders under the root of the data
 
 
 TARGETS = {
     "table1": Target(
         "Table 1: anomaly localization on UCSD pedestrians, pixel AUROC",
-        "UCSD pedestrians: ucsd/UCSDped1, the paper's, or ucsd/UCSDped2",
+        "UCSD pedestrians: ucsd/UCSDped1 (as in the paper) or ucsd/UCSDped2",
     ),
     "table2": Target(
         "Table 2: anomaly localization on MVTec AD, pixel AUROC and best IoU",
-        "MVTec AD: the categories in mvtec, 15 in all",
+        "MVTec AD: mvtec, with all 15 categories",
     ),
     "table3": Target(
         "Table 3: disentanglement on dSprites, FactorVAE score",
-        "nothing: the images are drawn; dsprites/*.npz, the official file, if it is there",
+        "nothing: the images are rendered; dsprites/*.npz, the official file, is used if present",
     ),
     "figure1": Target(
-        "Figure 1: where single latents look, in different samples",
+        "Figure 1: attention of single latents in different samples",
         "any of MNIST, UCSD pedestrians, MVTec AD: MNIST/raw, ucsd, mvtec",
     ),
     "figure4": Target(
@@ -38,19 +38,19 @@ TARGETS = {
     ),
     "figure5": Target(
         "Figure 5: anomaly localization on UCSD pedestrians",
-        "UCSD pedestrians: ucsd/UCSDped1, the paper's, or ucsd/UCSDped2",
+        "UCSD pedestrians: ucsd/UCSDped1 (as in the paper) or ucsd/UCSDped2",
     ),
     "figure6": Target(
         "Figure 6: anomaly localization on MVTec AD",
-        "MVTec AD: mvtec; the paper's categories are wood, tile, leather, hazelnut, pill, "
-        "metal_nut; others where none of these is there",
+        "MVTec AD: mvtec; wood, tile, leather, hazelnut, pill and metal_nut as in the paper, "
+        "or other categories if none of these is present",
     ),
     "figure8": Target(
         "Figure 8: attention of the two highest latents on dSprites",
-        "nothing: the images are drawn; dsprites/*.npz, the official file, if it is there",
+        "nothing: the images are rendered; dsprites/*.npz, the official file, is used if present",
     ),
 }
-GUIDED = frozenset({"table2", "figure1", "figure6"})  # those with models of MVTec AD
+GUIDED = frozenset({"table2", "figure1", "figure6"})  # targets with models of MVTec AD
 REDUCED_MARK = "REDUCED RUN, not comparable with the paper"
 
 
@@ -73,24 +73,27 @@ class ReproduceConfig:
             close = difflib.get_close_matches(name, TARGETS, n=1)
             hint = f"did you mean {close[0]}? " if close else ""
             known = ", ".join(TARGETS)
-            require(name in TARGETS, f"no table or figure {name}; {hint}known: {known}")
+            require(name in TARGETS, f"unknown table or figure {name}; {hint}known: {known}")
         require(self.seeds >= 1, f"--seeds must be at least 1, got {self.seeds}")
         require(self.seed >= 0, f"--seed must not be negative, got {self.seed}")
         strange = [name for name in self.targets if name not in GUIDED]
         require(
             not self.guided or len(strange) < len(self.targets),
-            f"--guided has no place with {', '.join(strange)}: no model of MVTec AD",
+            f"--guided is not supported with {', '.join(strange)}: it has no model of MVTec AD",
         )
 
     @property
     def root(self) -> Path:
-        """Where models and results go: reduced ones apart, so that none is taken for a full one."""
+        """Folder of models and results.
+
+        Reduced runs have a folder of their own, so that none is taken for a full run.
+        """
         return self.output / "reduced" if self.reduced else self.output
 
     def folder(self, target: str) -> Path:
-        """Where a table or figure is written."""
+        """Find the folder of a table or figure."""
         return self.root / self.name(target)
 
     def name(self, target: str) -> str:
-        """Of the folder and the files of a table or figure."""
+        """Name the folder and the files of a table or figure."""
         return f"{target}-guided" if self.guided and target in GUIDED else target

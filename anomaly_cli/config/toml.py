@@ -1,7 +1,8 @@
-"""Settings as TOML: read what a user wrote, write what a run came to. Loads no torch."""
+"""Settings as TOML: read from files of the user, and written for each run. Loads no torch."""
 
 import json
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from anomaly_cli.files.numbers import one_line
 
 
 class Setting(NamedTuple):
-    """The value that an option came to."""
+    """The final value of an option."""
 
     key: str  # the option without dashes
     value: Any  # text, number, bool or a sequence of these; None: not set
@@ -22,13 +23,13 @@ class Setting(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedSettings:
-    """All settings of one run of a command; `--config` reads back what `to_toml` says."""
+    """All settings of one run of a command; `--config` reads back the text of `to_toml`."""
 
     command: str
     rows: tuple[Setting, ...]
 
     def of_category(self, category: str) -> "ResolvedSettings":
-        """The same settings for one category of several."""
+        """Copy the settings for one of several categories."""
         rows = [
             Setting(row.key, category, f"one of {row.value}, {row.source}")
             if row.key == "category" and row.value != category
@@ -38,7 +39,7 @@ class ResolvedSettings:
         return ResolvedSettings(command=self.command, rows=tuple(rows))
 
     def to_toml(self) -> str:
-        """A table of the command, each value with its source as a comment."""
+        """Write a table of the command, each value with its source as a comment."""
         head = (
             f"{SETTINGS_MARK} {anomaly_cli.__version__}: settings of a run, and where each comes "
             f"from. `anomaly-cli {self.command} --config` reads them back."
@@ -47,7 +48,11 @@ class ResolvedSettings:
 
 
 def write_settings(folder: Path, resolved: ResolvedSettings | None) -> None:
-    """Write SETTINGS_FILE into a folder of results; a caller from Python may have none.
+    """Write SETTINGS_FILE into a folder of results.
+
+    Args:
+        folder: the folder.
+        resolved: the settings; None, from a caller in Python that has none, writes nothing.
 
     Raises:
         OutputError: the file cannot be written.
@@ -56,11 +61,25 @@ def write_settings(folder: Path, resolved: ResolvedSettings | None) -> None:
         write_text(folder / SETTINGS_FILE, resolved.to_toml())
 
 
+def read_settings(folder: Path, command: str) -> dict[str, Any]:
+    """Read the settings of a command from SETTINGS_FILE in a folder; empty if there are none."""
+    try:
+        return dict(read_toml(folder / SETTINGS_FILE).get(command, {}))
+    except ConfigError:
+        return {}
+
+
+def settings_of(command: str, values: Mapping[str, Any], *, source: str) -> ResolvedSettings:
+    """Describe settings that come from one place, such as a call from Python."""
+    rows = [Setting(key, _plain(value), source) for key, value in sorted(values.items())]
+    return ResolvedSettings(command=command, rows=tuple(rows))
+
+
 def read_toml(path: Path) -> dict[str, Any]:
-    """The document of a configuration file.
+    """Read a configuration file.
 
     Raises:
-        ConfigError: it cannot be read, or is not TOML; with the line.
+        ConfigError: the file cannot be read, or is not TOML; the message names the line.
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
@@ -71,7 +90,10 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def toml_value(value: Any) -> str:
-    """A value as TOML writes it. No library writes comments too (docs/decisions/0001)."""
+    """Write a value as TOML.
+
+    No library does it here, because none writes comments too (docs/decisions/0001).
+    """
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float):
@@ -82,11 +104,17 @@ def toml_value(value: Any) -> str:
     return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
+def _plain(value: Any) -> Any:
+    """Convert a setting to a value that TOML has."""
+    is_plain = value is None or type(value) in {bool, int, float, str, list, tuple}
+    return value if is_plain else str(value)
+
+
 def _line(row: Setting) -> str:
     if row.value is None:
         return f"# {row.key} is not set"
     text = toml_value(row.value)
-    if not _is_unicode(text):  # a file name of bytes that are no UTF-8: TOML has no such text
+    if not _is_unicode(text):  # a file name whose bytes are no UTF-8 is no text in TOML
         return f"# {row.key} cannot be written in TOML: {one_line(text)}  # {one_line(row.source)}"
     return f"{row.key} = {text}  # {one_line(row.source)}"
 

@@ -1,4 +1,4 @@
-"""Settings of `train`, and the value of each that is not given. Loads no torch."""
+"""Settings of `train`, and their defaults, some of which depend on others. Loads no torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -7,14 +7,15 @@ from typing import Any
 
 from anomaly_cli.config.names import CHANNELS, DatasetName, Guidance, Scores
 from anomaly_cli.config.presets import read_preset
+from anomaly_cli.config.values import DEFAULT_RULE, ThresholdRule
 from anomaly_cli.errors import ConfigError, require
 from models.config import Attention, Freeze, Layer, OneClassConfig, OneClassConvConfig, VAEConfig
 
-LOOKS = 20  # evaluations of the held-out images in a guided training, each an eighth of an epoch
-HALF_SAVES = 0.75  # of the cost of an image: half its side has a quarter of its pixels
+LOOKS = 20  # evaluations of held-out images in a guided training; each costs 1/8 epoch
+HALF_SAVES = 0.75  # of the cost of an image: at half its side it has a quarter of its pixels
 _MIN_SIZE_TO_HALVE = 192  # pixels: on fewer than 96 pixels little of a product can be seen
 
-# The paper's training. Fields of the network and of `TrainConfig` together.
+# The paper's training: fields of the network and of `TrainConfig` together.
 _PAPER: Mapping[str, Any] = {
     "image_size": 256,
     "neck": "none",
@@ -28,7 +29,7 @@ _PAPER: Mapping[str, Any] = {
     "augmentation": "auto",
     "held_out": 0.1,
 }
-# Training with drawn defects: what docs/accuracy.md found better.
+# Training with synthetic defects: the values that were better in docs/accuracy.md.
 _GUIDED: Mapping[str, Any] = {
     **_PAPER,
     "neck": "fpn",
@@ -51,26 +52,26 @@ _FAST: Mapping[str, Mapping[str, Any]] = {  # by guidance
 def default_options(
     guidance: Guidance, *, fast: bool = False, dataset: DatasetName = "mvtec"
 ) -> dict[str, Any]:
-    """Values of the options of `train` whose default depends on other options.
+    """List the defaults of `train` that depend on other options.
 
     Args:
-        guidance: whether attention learns from drawn defects.
-        fast: smaller images and fewer epochs.
+        guidance: whether attention learns from synthetic defects.
+        fast: whether to take smaller images and fewer epochs.
         dataset: data sets with a network of their own (`CHANNELS`) take the values of their
             preset, which are those of the paper's experiment; `fast` changes nothing there.
 
     Returns:
-        By name of the field, of the network or of `TrainConfig`.
+        Values by name of the field, of the network or of `TrainConfig`.
     """
     if dataset in CHANNELS:
         preset = _preset_options(dataset)
         return {**_PAPER, **{name: preset[name] for name in _PAPER if name in preset}}
     options = dict(_GUIDED if guidance == "synthetic" else _PAPER)
-    return options | _FAST[guidance] if fast else options
+    return {**options, **_FAST[guidance]} if fast else options
 
 
 def _preset_options(dataset: DatasetName) -> dict[str, Any]:
-    """Options of the paper's experiment on a data set; empty if it has none."""
+    """Read the options of the paper's experiment on a data set; empty if there is none."""
     if dataset not in CHANNELS:
         return {}
     return {name.replace("-", "_"): value for name, value in read_preset(dataset).items()}
@@ -82,7 +83,7 @@ def _default_model() -> VAEConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Settings of `train`; `TrainConfig()` is what the command does without options.
+    """Settings of `train`; `TrainConfig()` has those of the command without options.
 
     `TrainConfig.resolve` fills in what depends on data set, guidance and speed.
 
@@ -95,23 +96,23 @@ class TrainConfig:
     category: str = "all"
     output: Path = Path("runs")
     model: OneClassConfig = field(default_factory=_default_model)
-    guidance: Guidance = "synthetic"  # synthetic: attention learns from drawn defects; none: paper
+    guidance: Guidance = "synthetic"  # synthetic: attention learns from defects; none: as the paper
     guidance_ratio: float = 3.0  # gradient of the guidance over that of the VAE's loss
     weights: str = "none"  # of the encoder: none, imagenet, or a file
-    freeze: Freeze = "none"  # the stage up to which these weights stay as they are
+    freeze: Freeze = "none"  # stage up to which these weights stay as they are
     augmentation: str = _GUIDED["augmentation"]  # see `training.augmentation.select_augmentation`
     epochs: int = _GUIDED["epochs"]
-    images_seen: int = _GUIDED["images_seen"]  # epochs are added until so many were seen
-    half_size: float = _GUIDED["half_size"]  # share of the epochs, the first, at half the side
+    images_seen: int = _GUIDED["images_seen"]  # epochs are added until this many were seen
+    half_size: float = _GUIDED["half_size"]  # share of epochs, the first ones, at half the side
     batch_size: int = _GUIDED["batch_size"]
     learning_rate: float = _GUIDED["learning_rate"]  # peak of the one-cycle schedule
     gradient_clip: float = 1.0  # of the norm of the loss per pixel value; 0.05 to 0.3 is usual
     held_out: float = _GUIDED["held_out"]  # share of the normal images that select and calibrate
-    attention: Attention | None = None  # None: the best on drawn defects
+    attention: Attention | None = None  # None: the best on synthetic defects
     layer: Layer | None = None  # None: the last one of the encoder
     limit: int | None = None  # normal images at most, evenly spread; None: all
     scores: Scores = "raw"
-    threshold: str = "image-fpr=0.05"  # rule, see `detector.threshold.ThresholdRule`
+    threshold: ThresholdRule = DEFAULT_RULE
     seed: int = 0
     workers: int | None = None  # processes that read images; None: 0 on CPU, 4 on a GPU
     device: str = "auto"
@@ -122,7 +123,9 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Refuse nonsense when built."""
         require(self.epochs >= 1, f"--epochs must be at least 1, got {self.epochs}")
-        require(self.images_seen >= 0, f"--images-seen must be >= 0, got {self.images_seen}")
+        require(
+            self.images_seen >= 0, f"--images-seen must not be negative, got {self.images_seen}"
+        )
         require(self.batch_size >= 2, f"--batch-size must be at least 2, got {self.batch_size}")
         require(0 <= self.half_size < 1, f"--half-size must be in [0, 1), got {self.half_size}")
         fits = self.half_size == 0 or self.model.can_halve
@@ -130,7 +133,7 @@ class TrainConfig:
         require(self.guidance_ratio > 0, f"--guidance-ratio must be > 0, got {self.guidance_ratio}")
         require(
             self.guidance == "none" or self.model.is_pooled,
-            "--guidance synthetic needs --head gap: it trains the parts of a global average",
+            "--guidance synthetic needs --head gap: it trains the terms of a global average",
         )
         require(
             self.freeze == "none" or self.weights != "none",
@@ -138,6 +141,10 @@ class TrainConfig:
         )
         require(self.learning_rate > 0, f"--learning-rate must be > 0, got {self.learning_rate}")
         require(0 < self.held_out < 1, f"--held-out must be in (0, 1), got {self.held_out}")
+        require(
+            isinstance(self.threshold, ThresholdRule),
+            f"threshold must be a ThresholdRule, got {self.threshold!r}",
+        )
         require(self.seed >= 0, f"--seed must not be negative, got {self.seed}")
         require(self.workers is None or self.workers >= 0, "--workers must not be negative")
         require(
@@ -153,12 +160,12 @@ class TrainConfig:
         fast: bool = False,
         **given: Any,
     ) -> "TrainConfig":
-        """Fill in what is not given, as `anomaly-cli train` does.
+        """Make settings of the values that are given, with the other defaults of the command.
 
         Args:
-            dataset: its paper's experiment decides what is not given, if there is one.
-            guidance: None is `synthetic`, or the choice of the paper's experiment.
-            fast: `--fast`, smaller images and fewer epochs where they are not given.
+            dataset: if the paper has an experiment with it, that one decides the defaults.
+            guidance: None is the choice of the paper's experiment, or else `synthetic`.
+            fast: `--fast`, smaller images and fewer epochs by default.
             given: fields of this class and of the network's settings, such as `image_size`;
                 None stands for a value that is not given.
 
@@ -182,45 +189,45 @@ class TrainConfig:
         return cls(dataset=dataset, guidance=chosen, model=model, **options)
 
     def options(self) -> dict[str, Any]:
-        """Fields of the network and of the training by name, as the command line has them."""
+        """List the fields of network and training by name, as the command line has them."""
         own = {name: getattr(self, name) for name in _fields_of(TrainConfig) - {"model"}}
         return {name: getattr(self.model, name) for name in _fields_of(type(self.model))} | own
 
     @property
     def network(self) -> OneClassConfig:
-        """The network that is trained: its decoder draws the size that it learns for longest."""
+        """Network to train; its decoder makes images of half the side if epochs train on these."""
         if isinstance(self.model, VAEConfig) and self.half_size:
             return replace(self.model, rebuilds_half=True)
         return self.model
 
     def epochs_for(self, images: int) -> int:
-        """Epochs of a training on so many images."""
+        """Compute the number of epochs of a training on this many images."""
         return max(self.epochs, -(-self.images_seen // images))
 
     @property
     def half_epochs(self) -> int:
-        """Epochs at half the image size, at least one fewer than all."""
+        """Number of epochs at half the image size, at least one fewer than all."""
         return min(round(self.half_size * self.epochs), self.epochs - 1)
 
     @property
     def epochs_per_look(self) -> int:
         """Epochs from one evaluation of the held-out images to the next; the last epoch has one.
 
-        The paper's training selects among all of its epochs. A guided one is best near its end,
-        where the learning rate is next to nothing and neighbours are alike.
+        The paper's training selects among all of its epochs. A guided training is best near its
+        end, where the learning rate is close to 0 and neighbouring epochs are alike.
         """
         return -(-self.epochs // LOOKS) if self.guidance == "synthetic" else 1
 
 
 def _gains_by_half(model: OneClassConfig) -> bool:
-    """Whether epochs at half the side save time without hiding the product."""
+    """Check whether epochs at half the side save time and still show the product well enough."""
     return model.can_halve and model.image_size >= _MIN_SIZE_TO_HALVE
 
 
 def _refuse_resnet_options(
     dataset: DatasetName, guidance: Guidance, *, fast: bool, options: Mapping[str, Any]
 ) -> None:
-    """Refuse what only ResNet18 supports where a data set has a network of its own."""
+    """Refuse options that only ResNet18 supports if the data set has a network of its own."""
     if dataset not in CHANNELS:
         return
     is_given = {
@@ -234,7 +241,7 @@ def _refuse_resnet_options(
 
 
 def _take_model(dataset: DatasetName, options: dict[str, Any]) -> OneClassConfig:
-    """Build the network's settings of options, and remove them there."""
+    """Build the settings of the network from options, and remove these options."""
     is_conv = dataset in CHANNELS
     own = _fields_of(OneClassConvConfig if is_conv else VAEConfig)
     settings = {name: options.pop(name) for name in list(options) if name in own}

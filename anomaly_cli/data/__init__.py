@@ -1,1 +1,1 @@
-"""Datasets on disk, and the defects that are drawn into normal images."""
+"""Data sets on disk, and synthetic defects for normal images."""

@@ -1,4 +1,4 @@
-"""The data sets that `train`, `localize` and `evaluate` know, each with the same functions."""
+"""Data sets that `train`, `localize` and `evaluate` support, each with the same functions."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -14,13 +14,14 @@ from anomaly_cli.files.images import RGBImage
 
 
 class Dataset(NamedTuple):
-    """How a data set on disk is read; `root` is what `--data` names."""
+    """Functions that read a data set on disk; `root` is the path given as `--data`."""
 
     select_categories: Callable[[Path, str], list[str]]  # root, a name or "all" -> names
     training_images: Callable[[Path, str], list[Path]]  # root, category -> normal images
     test_samples: Callable[[Path, str], list[Sample]]  # root, category -> test images
     read_image: Callable[[Path], RGBImage] = images.read_image
-    stored_files: Callable[[Sequence[Path]], list[Path]] = list  # what holds the images
+    stored_files: Callable[[Sequence[Path]], list[Path]] = list  # images -> their files
+    # root, category, test samples -> sentences about data and metrics that are missing
     explain_gaps: Callable[[Path, str, Sequence[Sample]], list[str]] = lambda *_: []
 
 
@@ -51,9 +52,13 @@ DATASETS: dict[DatasetName, Dataset] = {
 def data_fingerprint(
     dataset: Dataset, paths: Sequence[Path], *, root: Path, masks: Sequence[Path] = ()
 ) -> str:
-    """SHA-256 over names and bytes of what holds these images, and of their masks.
+    """Compute a SHA-256 over the names and bytes of the files of these images, and of the masks.
 
-    Names are relative to `root`, or where some lie elsewhere, to the folder that holds all.
+    Names are relative to `root`. If a file lies outside `root`, they are relative to the deepest
+    folder that contains all files.
+
+    Returns:
+        Hexadecimal digits.
     """
     files = [*dataset.stored_files(paths), *masks]
     if not all(path.is_relative_to(root) for path in files):
@@ -62,7 +67,11 @@ def data_fingerprint(
 
 
 def mask_gap(samples: Sequence[Sample]) -> str:
-    """Why there are no pixel metrics; empty if every anomalous image has a mask."""
+    """Explain why pixel metrics are not available.
+
+    Returns:
+        One sentence; empty if there are anomalous images and each of them has a mask.
+    """
     anomalous = [sample for sample in samples if sample.is_anomalous]
     if not anomalous:
         return "pixel metrics are not available: they need anomalous images, each with a mask"

@@ -1,9 +1,10 @@
-"""The user's own images -> normal ones to train on, and whatever there is to test with.
+"""The user's own images: normal ones for training, and test images if there are any.
 
-`root` is a folder, or a text file with a path a line. Of a folder, the normal images are those of
-`train/good`, `train` or `good`, else those that lie directly in it. Test images lie in `test`, or
-beside `good`, in a folder for each label: `good` is normal, every other label is anomalous. Masks
-are optional: `ground_truth/<label>/<stem>_mask.png`, or without `_mask`, in any format.
+`root` is a folder, or a text file with one path per line. The normal images of a folder are those
+in the first of `train/good`, `train` and `good` that exists, else those directly in the folder.
+Test images lie in `test`, or beside `good`, in one folder per label. The label `good` is normal,
+every other label is anomalous. Masks are optional: `ground_truth/<label>/<stem>_mask.png`, or
+without `_mask`, in any image format.
 """
 
 from collections.abc import Sequence
@@ -20,11 +21,14 @@ _NO_LABELS = frozenset({TRAIN, TEST, TRUTH})
 
 
 def select_categories(root: Path, category: str) -> list[str]:
-    """The name of the model: what the user calls it, or for "all" the name of the folder.
+    """Choose the name of the model: `category`, or for "all" the name of the folder or list.
+
+    Returns:
+        One name.
 
     Raises:
-        ConfigError: the name would be a path.
-        DataError: there is neither a folder nor a list.
+        ConfigError: `category` is a path, not a plain name.
+        DataError: `root` is neither a folder nor a list.
     """
     if not root.is_dir() and not is_file_list(root):
         raise DataError(
@@ -39,10 +43,11 @@ def select_categories(root: Path, category: str) -> list[str]:
 
 
 def training_images(root: Path, category: str) -> list[Path]:  # noqa: ARG001 - as all data sets
-    """The normal images, sorted by name; a list keeps its order.
+    """List the normal images, sorted by name; those of a list keep its order.
 
     Raises:
-        DataError: there are fewer than three.
+        DataError: there are fewer than three, or a list cannot be read or names a file that is
+            not an image.
     """
     paths, place = normal_images(root)
     if len(paths) < 3:
@@ -54,10 +59,10 @@ def training_images(root: Path, category: str) -> list[Path]:  # noqa: ARG001 - 
 
 
 def normal_images(root: Path) -> tuple[list[Path], Path]:
-    """The normal images, however few, and the folder or list that names them.
+    """Find the normal images, if any, and the folder or list that contains them.
 
     Raises:
-        DataError: a list cannot be read, or names something else than images.
+        DataError: a list cannot be read, or names a file that is not an image.
     """
     if is_file_list(root):
         return _listed(root), root
@@ -68,13 +73,14 @@ def normal_images(root: Path) -> tuple[list[Path], Path]:
 
 
 def test_samples(root: Path, category: str) -> list[Sample]:  # noqa: ARG001 - as all data sets
-    """Test images with the masks there are, sorted by label and name.
+    """List the test images with their masks, if any, sorted by label and name.
 
-    Without any label, the normal images themselves: they tell how often a normal one is called
-    anomalous, and no more. `explain_gaps` says what would be needed.
+    Without any label, these are the normal images themselves. They only show how often a normal
+    image is a false alarm; `explain_gaps` names the images that are missing.
 
     Raises:
-        DataError: there are no images at all.
+        DataError: there are no images at all, or a list cannot be read or names a file that is
+            not an image.
     """
     samples = labelled_samples(root)
     if not samples:
@@ -88,10 +94,13 @@ test_samples.__test__ = False  # type: ignore[attr-defined] # pytest would colle
 
 
 def labelled_samples(root: Path) -> list[Sample]:
-    """Images whose folder is a label; none where all that is there is one folder of normal ones.
+    """List the images whose folder is a label, sorted by label and path.
+
+    Without a `test` folder, the result is empty if no image is anomalous. In a list without
+    `test`, folders are labels only if one of them is `good`.
 
     Raises:
-        DataError: a list cannot be read, or names something else than images.
+        DataError: a list cannot be read, or names a file that is not an image.
     """
     if is_file_list(root):
         paths = _listed(root)
@@ -125,7 +134,11 @@ def _listed(root: Path) -> list[Path]:
 
 
 def explain_gaps(root: Path, category: str, samples: Sequence[Sample]) -> list[str]:  # noqa: ARG001
-    """Which metrics these samples cannot give, and what would be needed, a sentence each."""
+    """Explain which metrics are missing or too good, and which images they need.
+
+    Returns:
+        One sentence for each gap.
+    """
     gaps = []
     anomalous = [sample for sample in samples if sample.is_anomalous]
     normal = len(samples) - len(anomalous)

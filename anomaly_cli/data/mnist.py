@@ -1,8 +1,9 @@
-"""The official idx files of MNIST -> one digit to train on, all digits to test with.
+"""The official idx files of MNIST: one digit for training, all digits for test.
 
-`<root>/MNIST/raw/train-images-idx3-ubyte` and its three companions, plain or as `.gz`: where
-torchvision puts them, so that one folder serves both. torchvision's own reader wants them
-unpacked. An image is no file here: its path is that of the idx file, with its number below.
+The files are `<root>/MNIST/raw/train-images-idx3-ubyte` and its three companions, plain or as
+`.gz`. torchvision puts them there too, so that one folder serves both, but torchvision's own
+reader needs them unpacked. An image is not a file of its own here: its path is the path of the
+idx file, followed by the number of the image.
 """
 
 import gzip
@@ -20,15 +21,15 @@ from anomaly_cli.files.images import RGBImage
 
 DIGITS = tuple("0123456789")
 _BYTES = 0x08  # element type of an idx file
-_KINDS = {"images": 3, "labels": 1}  # dimensions
+_KINDS = {"images": 3, "labels": 1}  # number of dimensions
 
 
 def select_categories(root: Path, category: str) -> list[str]:
-    """The digit of that name, or all ten for "all".
+    """Select the digit `category`, or all ten digits for "all".
 
     Raises:
-        ConfigError: it is no digit.
-        DataError: the files are not there.
+        ConfigError: `category` is not a digit.
+        DataError: the file of the training images does not exist.
     """
     if category != "all" and category not in DIGITS:
         raise ConfigError(f"--category {category} is no digit; MNIST has 0 to 9, or all")
@@ -37,10 +38,10 @@ def select_categories(root: Path, category: str) -> list[str]:
 
 
 def training_images(root: Path, category: str) -> list[Path]:
-    """The images of a digit in the training split.
+    """List the images of a digit in the training split, in the order of the file.
 
     Raises:
-        DataError: the files are not there or damaged, or hold fewer than three such images.
+        DataError: the files are missing or damaged, or contain fewer than three such images.
     """
     found = np.flatnonzero(_labels(root, "train") == int(category))
     if len(found) < 3:
@@ -50,10 +51,12 @@ def training_images(root: Path, category: str) -> list[Path]:
 
 
 def test_samples(root: Path, category: str) -> list[Sample]:
-    """All images of the test split; the defect type of another digit is its name.
+    """List all images of the test split, sorted by defect type.
+
+    Images of the digit `category` are normal. The defect type of any other digit is its name.
 
     Raises:
-        DataError: the files are not there or damaged.
+        DataError: the files are missing or damaged.
     """
     file = find_file(root, "t10k", "images")
     samples = []
@@ -68,10 +71,10 @@ test_samples.__test__ = False  # type: ignore[attr-defined] # pytest would colle
 
 
 def read_image(path: Path) -> RGBImage:
-    """The image (28, 28, 3) of `<idx file>/<number>`, its grey repeated.
+    """Read the image at `<idx file>/<number>` as (28, 28, 3) uint8 with three equal channels.
 
     Raises:
-        DataError: the file is not there or damaged, or has no such image.
+        DataError: the file is missing or damaged, or has no image of this number.
     """
     images = read_idx(path.parent)
     if not path.name.isdecimal() or int(path.name) >= len(images):
@@ -80,7 +83,7 @@ def read_image(path: Path) -> RGBImage:
 
 
 def stored_files(paths: Sequence[Path]) -> list[Path]:
-    """The idx files that hold these images, and those of their labels."""
+    """List the idx files that contain these images, and those of their labels."""
     images = sorted({path.parent for path in paths})
     labels = [_companion(file) for file in images]
     return [*images, *labels]
@@ -102,10 +105,15 @@ def _labels(root: Path, split: str) -> NDArray[np.uint8]:
 
 
 def find_file(root: Path, split: str, kind: str) -> Path:
-    """An idx file of a split (`train` or `t10k`), `images` or `labels`, packed or not.
+    """Find an idx file, plain or compressed.
+
+    Args:
+        root: folder that contains `MNIST/raw`.
+        split: `train` or `t10k`.
+        kind: `images` or `labels`.
 
     Raises:
-        DataError: it is not there.
+        DataError: the file does not exist.
     """
     folder = root / "MNIST" / "raw"
     name = f"{split}-{kind}-idx{_KINDS[kind]}-ubyte"
@@ -117,17 +125,17 @@ def find_file(root: Path, split: str, kind: str) -> Path:
 
 @lru_cache(maxsize=4)
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """The array of an idx file of bytes, packed or not; read-only.
+    """Read the array of an idx file of bytes, plain or compressed; the array is read-only.
 
     Raises:
-        DataError: it cannot be read, is no idx file of bytes, or is cut off.
+        DataError: the file cannot be read, is not an idx file of bytes, or is truncated.
     """
     try:
         content = path.read_bytes()
         content = gzip.decompress(content) if path.suffix == ".gz" else content
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"cannot read {path}: {error}") from error
-    # Two zeros, the type of the elements, the number of dimensions, then their sizes.
+    # The header: two zeros, the type of the elements, the number of dimensions, their sizes.
     dimensions = content[3] if len(content) > 3 else 0
     if content[:3] != bytes([0, 0, _BYTES]) or not 1 <= dimensions <= 3:
         raise DataError(f"{path} is not an idx file of bytes, as MNIST has them")

@@ -1,35 +1,27 @@
-"""The MVTec AD layout on disk -> normal training images, and test samples with masks.
+"""Training images, and test samples with masks, in the layout of MVTec AD.
 
-`<root>/<category>/train/good/*`, `<root>/<category>/test/<defect type>/*`, and
-`<root>/<category>/ground_truth/<defect type>/<stem>_mask.png`; `good` is the defect type of normal.
+The layout is `<root>/<category>/train/good/*`, `<root>/<category>/test/<defect type>/*` and
+`<root>/<category>/ground_truth/<defect type>/<stem>_mask.png`. The defect type of normal images
+is `good`.
 """
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
 
 from anomaly_cli.data.samples import GOOD, Sample
 from anomaly_cli.errors import DataError
 from anomaly_cli.files.images import list_folder
 
 
-class NormalSplit(NamedTuple):
-    """Normal training images that fit the model, and those held out to select and calibrate it."""
-
-    fit: list[Path]
-    held_out: list[Path]
-    held_out_parts: int  # of which there are photographs among those held out
-
-
 def place_in_layout(path: Path) -> Path:
-    """Category, `test`, defect type and stem of a test image: where MVTec's script wants its map.
+    """Build the relative path at which MVTec's evaluation script expects the map of a test image.
+
+    Returns:
+        `<category>/test/<defect type>/<stem>`, without a suffix.
 
     Raises:
-        DataError: the image does not lie in the layout.
+        DataError: the image does not lie in `<category>/test/<defect type>/`.
     """
     place = path.absolute()
     if len(place.parts) < 5 or place.parts[-3] != "test":
@@ -38,10 +30,10 @@ def place_in_layout(path: Path) -> Path:
 
 
 def find_categories(root: Path) -> list[str]:
-    """Names of the folders of `root` that hold `train/good`, sorted.
+    """List the names of the folders of `root` that contain `train/good`, sorted.
 
     Raises:
-        DataError: there is no such folder.
+        DataError: `root` is not a folder.
     """
     if not root.is_dir():
         raise DataError(
@@ -51,10 +43,10 @@ def find_categories(root: Path) -> list[str]:
 
 
 def select_categories(root: Path, category: str) -> list[str]:
-    """The category of that name, or all of `root` for "all".
+    """Select the category named `category`, or all categories of `root` for "all".
 
     Raises:
-        DataError: the category is not there; the message lists those that are.
+        DataError: `root` has no such category; the message lists those that it has.
     """
     found = find_categories(root)
     if category == "all" and found:
@@ -71,7 +63,7 @@ def select_categories(root: Path, category: str) -> list[str]:
 
 
 def training_images(root: Path, category: str) -> list[Path]:
-    """Normal training images of a category, sorted by name. Reads nothing else of the category.
+    """List the normal training images of a category, sorted by name. No other folder is read.
 
     Raises:
         DataError: there are fewer than three.
@@ -85,50 +77,11 @@ def training_images(root: Path, category: str) -> list[Path]:
     return paths
 
 
-def split_normal(
-    paths: Sequence[Path], *, held_out: float, seed: int, groups: NDArray[np.int_] | None = None
-) -> NormalSplit:
-    """Hold a random share of the normal images out, at least one, and leave at least two to fit.
-
-    Args:
-        paths: of N normal images.
-        held_out: the share.
-        seed: of the draw.
-        groups: (N,) numbers; images of one number stay together, unless they are more than are to
-            be held out: that is a kind of part, and not one part that was photographed again.
-    """
-    count = count_held_out(len(paths), held_out)
-    order = np.random.default_rng(seed).permutation(len(paths)).tolist()
-    twins = {index: [index] for index in order}
-    if groups is not None:
-        for number in np.unique(groups):
-            members = np.flatnonzero(groups == number).tolist()
-            if len(members) <= count:
-                twins |= dict.fromkeys(members, members)
-    chosen: set[int] = set()
-    for index in order:
-        if index not in chosen and len(chosen) + len(twins[index]) <= count:
-            chosen.update(twins[index])
-    # Where nothing but groups is left that are too large, one of them is parted.
-    left = [index for index in order if index not in chosen]
-    chosen.update([index for index in left if index in twins[left[0]]][: count - len(chosen)])
-    return NormalSplit(
-        fit=[path for index, path in enumerate(paths) if index not in chosen],
-        held_out=[path for index, path in enumerate(paths) if index in chosen],
-        held_out_parts=len({min(twins[index]) for index in chosen}),
-    )
-
-
-def count_held_out(images: int, held_out: float) -> int:
-    """How many of so many normal images a share of them is."""
-    return min(max(1, round(held_out * images)), images - 2)
-
-
 def test_samples(root: Path, category: str) -> list[Sample]:
-    """Test images of a category with their masks, sorted by defect type and name.
+    """List the test images of a category with their masks, sorted by defect type and name.
 
     Raises:
-        DataError: there are none, or a defective image has no mask.
+        DataError: there are no test images, or an anomalous image has no mask.
     """
     folder = root / category / "test"
     samples = [
@@ -146,12 +99,12 @@ test_samples.__test__ = False  # type: ignore[attr-defined] # pytest would colle
 
 
 def list_masks(folder: Path) -> dict[str, Path]:
-    """Masks directly in `folder` by their stem; of several with one stem, the first by name."""
+    """Index the masks directly in `folder` by stem; of several with one stem, keep the first."""
     return {path.stem: path for path in reversed(list_folder(folder))}
 
 
 def find_mask(stem: str, masks: Mapping[str, Path]) -> Path | None:
-    """The mask of the image of that stem, `<stem>_mask` or `<stem>`, in any format."""
+    """Find the mask named `<stem>_mask` or `<stem>`, in any format; None if there is none."""
     return masks.get(f"{stem}_mask") or masks.get(stem)
 
 

@@ -1,4 +1,4 @@
-"""Images of a data set with their masks, and the kinds of categories."""
+"""Test images of a data set with their masks, and the kinds of categories."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ Kind = Literal["texture", "object"]
 
 GOOD = "good"  # the defect type of normal images
 TEXTURES = frozenset({"carpet", "grid", "leather", "tile", "wood", "grass", "gravel"})
-MVTEC_CATEGORIES = (  # of MVTec AD, textures first, as its publication lists them
+MVTEC_CATEGORIES = (  # in the order of the publication of MVTec AD, textures first
     "carpet",
     "grid",
     "leather",
@@ -31,12 +31,12 @@ MVTEC_CATEGORIES = (  # of MVTec AD, textures first, as its publication lists th
 
 
 class Sample(NamedTuple):
-    """One test image."""
+    """A test image with its defect type and mask."""
 
     path: Path
-    defect_type: str  # "good" for a normal one
-    mask_path: Path | None  # None for a normal one, or where nobody has drawn one
-    title: str = ""  # what reports call it, where the name of its file says too little
+    defect_type: str  # "good" for a normal image
+    mask_path: Path | None  # None for a normal image, or if there is no mask
+    title: str = ""  # name in reports, if the name of the file is ambiguous
 
     @property
     def is_anomalous(self) -> bool:
@@ -45,17 +45,17 @@ class Sample(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What reports call it."""
+        """Name of the image in reports."""
         return self.title or f"{self.defect_type}/{self.path.name}"
 
 
 def kind_of(category: str) -> Kind:
-    """Classify a category by its name; one that MVTec AD does not have is an object."""
+    """Classify a category by its name; a category of unknown name is an object."""
     return "texture" if category in TEXTURES else "object"
 
 
 def spread(items: Sequence[Item], limit: int | None) -> list[Item]:
-    """Choose at most `limit` of the items, evenly spread over all of them; None: all."""
+    """Choose at most `limit` items, evenly spread over all of them; None chooses all."""
     if limit is None or len(items) <= limit:
         return list(items)
     places = np.linspace(0, len(items) - 1, limit).round().astype(int)
@@ -63,7 +63,7 @@ def spread(items: Sequence[Item], limit: int | None) -> list[Item]:
 
 
 def spread_samples(samples: Sequence[Sample], limit: int | None) -> list[Sample]:
-    """Choose at most `limit` samples of each defect type, in the order of the samples."""
+    """Choose at most `limit` samples of each defect type, evenly spread, in the given order."""
     kinds = dict.fromkeys(sample.defect_type for sample in samples)
     of_kinds = [[s for s in samples if s.defect_type == kind] for kind in kinds]
     kept = {sample for of_kind in of_kinds for sample in spread(of_kind, limit)}

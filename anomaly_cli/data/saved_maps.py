@@ -1,7 +1,7 @@
-"""Anomaly maps on disk, of any tool -> arrays, found beside the images of a test split.
+"""Anomaly maps on disk, saved by any tool, and the test images they belong to.
 
-The layout is that of MVTec's own evaluation, `<maps>/<category>/test/<defect type>/<image>.tiff`;
-`test/` may be missing, and so may the category where only one is evaluated.
+The layout is that of MVTec's own evaluation, `<maps>/<category>/test/<defect type>/<image>.tiff`.
+`test/` may be missing, and so may the category if only one is evaluated.
 """
 
 from collections.abc import Sequence
@@ -22,17 +22,22 @@ _EXPECTED = "expected <maps>/<category>/test/<defect type>/<image>.tiff (or .npy
 
 
 class MappedSplit(NamedTuple):
-    """The test split of one category with the file of each map."""
+    """Test split of one category, with the file of each anomaly map."""
 
     samples: list[Sample]
-    paths: list[Path]  # of the maps, in the order of the samples
+    paths: list[Path]  # files of the maps, in the order of the samples
 
 
 def find_mapped_categories(data: Path, maps: Path, category: str) -> list[str]:
-    """Categories that have both a ground truth and maps, sorted; or the one that was asked for.
+    """List the categories that have both a ground truth and maps, sorted.
+
+    Args:
+        data: folder of the ground truth.
+        maps: folder of the maps.
+        category: a name, or "all"; a category given by name only needs a ground truth here.
 
     Raises:
-        DataError: there is none.
+        DataError: a folder does not exist, or no category is found.
     """
     for folder in (data, maps):
         if not folder.is_dir():
@@ -57,7 +62,7 @@ def _has_truth(category: Path) -> bool:
 
 
 def _map_folder(maps: Path, category: str) -> Path | None:
-    """The folder that holds those of the defect types."""
+    """Find the folder whose subfolders, one for each defect type, contain maps."""
     for folder in (maps / category / "test", maps / category, maps / "test", maps):
         if folder.is_dir() and any(_files_of(kind) for kind in folder.iterdir()):
             return folder
@@ -65,7 +70,7 @@ def _map_folder(maps: Path, category: str) -> Path | None:
 
 
 def _files_of(folder: Path) -> dict[str, Path]:
-    """Maps directly in a folder by the name of their image; empty if it is no folder."""
+    """Index the maps directly in a folder by the stem of their image; empty if it is no folder."""
     return {
         path.stem: path
         for path in sorted(folder.glob("*"))
@@ -74,13 +79,19 @@ def _files_of(folder: Path) -> dict[str, Path]:
 
 
 def mapped_split(data: Path, maps: Path, category: str, *, with_good: bool) -> MappedSplit:
-    """The test split of a category with a map for each image, sorted by defect type and name.
+    """Find the map of each test image of a category, sorted by defect type and name.
 
-    Without `<category>/test` the ground truth alone counts: its masks name the anomalous images,
-    and the maps under `good` the normal ones.
+    If `<category>/test` is missing, the masks of the ground truth name the anomalous images, and
+    the maps under `good` name the normal ones.
+
+    Args:
+        data: folder of the ground truth.
+        maps: folder of the maps.
+        category: name of the category.
+        with_good: whether normal images are included.
 
     Raises:
-        DataError: an image has no map, or a map has no image.
+        DataError: there are no maps, an image has no map, or a map has no image.
     """
     folder = _map_folder(maps, category)
     if folder is None:
@@ -135,17 +146,17 @@ def _refuse_strangers(
 
 
 def read_map(path: Path) -> AnomalyMap:
-    """Read a one-channel anomaly map as (H, W) float32: TIFF, NPY or 16-bit PNG.
+    """Read a one-channel anomaly map from TIFF, NPY or 16-bit PNG as (H, W) float32.
 
     Raises:
-        DataError: the file cannot be decoded, has several channels, or holds 8-bit values.
+        DataError: the file cannot be decoded, has several channels, or has 8-bit values.
     """
     try:
         values = np.load(path) if path.suffix.lower() == ".npy" else _read_picture(path)
-    # Decoders raise OSError, SyntaxError, ValueError, EOFError, struct.error and more.
+    # Decoders raise OSError, SyntaxError, ValueError, EOFError, struct.error and others.
     except Exception as error:
         raise DataError(f"cannot read {path}: {error or type(error).__name__}") from error
-    values = values.squeeze()  # (1, H, W) and (H, W, 1) of other tools
+    values = values.squeeze()  # other tools write (1, H, W) or (H, W, 1)
     if values.ndim != 2 or values.dtype.kind not in "fiu":
         raise DataError(
             f"{path} holds {values.dtype} of shape {values.shape}; a map is one number per pixel"
@@ -162,4 +173,4 @@ def _read_picture(path: Path) -> np.ndarray:
     except UnidentifiedImageError:
         if path.suffix.lower() == ".png":
             raise
-        return np.asarray(tifffile.imread(path))  # 16-bit float, which Pillow does not know
+        return np.asarray(tifffile.imread(path))  # 16-bit float, which Pillow cannot read

@@ -1,8 +1,8 @@
-"""The UCSD pedestrian videos -> frames to train on, and test frames with masks.
+"""The UCSD pedestrian videos: training frames, and test frames with masks.
 
-`<root>/UCSDped1/Train/Train001/*.tif`, `Test/Test001/*.tif`, `Test/Test001_gt/*.bmp`, as they are
-published. Only some test clips have masks; what is anomalous in the others is not known pixel by
-pixel, so they are left out. Frames of a masked clip whose mask is empty are normal frames.
+The layout is as published: `<root>/UCSDped1/Train/Train001/*.tif`, `Test/Test001/*.tif` and
+`Test/Test001_gt/*.bmp`. Only some test clips have masks. The others are left out, because their
+anomalous pixels are unknown. A frame whose mask is empty is normal.
 """
 
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ from anomaly_cli.errors import DataError
 from anomaly_cli.files.images import list_folder, read_mask
 
 _EXPECTED = "expected UCSDped1 or UCSDped2 with Train/TrainNNN/*.tif"
-_TRUTH = "_gt"  # ending of the folder of a clip's masks
+_TRUTH = "_gt"  # suffix of the folder of a clip's masks
 
 
 def select_categories(root: Path, category: str) -> list[str]:
-    """The camera of that name (UCSDped1, UCSDped2), or all under `root` for "all".
+    """Select the camera `category` (UCSDped1, UCSDped2), or all cameras of `root` for "all".
 
     Raises:
-        DataError: it is not there; the message lists those that are.
+        DataError: `root` has no such camera; the message lists those that it has.
     """
     found = sorted(path.parent.name for path in root.glob("UCSDped*/Train"))
     if not found:
@@ -34,7 +34,7 @@ def select_categories(root: Path, category: str) -> list[str]:
 
 
 def training_images(root: Path, category: str) -> list[Path]:
-    """The frames of all training clips, by clip and number.
+    """List the frames of all training clips, sorted by clip and number.
 
     Raises:
         DataError: there are fewer than three.
@@ -47,10 +47,12 @@ def training_images(root: Path, category: str) -> list[Path]:
 
 
 def test_samples(root: Path, category: str) -> list[Sample]:
-    """The frames of the test clips with masks; the defect type of an anomalous one is its clip.
+    """List the frames of the test clips that have masks.
+
+    The defect type of an anomalous frame is the name of its clip.
 
     Raises:
-        DataError: no clip has masks, a frame has none, or a mask cannot be read.
+        DataError: no clip has masks, a frame has no mask, or a mask cannot be read.
     """
     samples = [sample for clip in masked_clips(root, category) for sample in _clip_samples(clip)]
     if not samples:
@@ -63,12 +65,12 @@ test_samples.__test__ = False  # type: ignore[attr-defined] # pytest would colle
 
 
 def masked_clips(root: Path, category: str) -> list[Path]:
-    """Folders of the test clips that have masks."""
+    """List the folders of the test clips that have masks."""
     return [clip for clip in _clips(root / category / "Test") if _truth(clip).is_dir()]
 
 
 def explain_gaps(root: Path, category: str, samples: Sequence[Sample]) -> list[str]:  # noqa: ARG001
-    """Which test clips are left out."""
+    """Name the test clips that are left out, in one sentence; empty if there are none."""
     clips = _clips(root / category / "Test")
     bare = [clip.name for clip in clips if not _truth(clip).is_dir()]
     if not bare:

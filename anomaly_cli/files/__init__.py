@@ -1,1 +1,1 @@
-"""Reading and writing: files, images, lists, tables, numbers as text. Knows no model."""
+"""Reading and writing of images, lists, tables and numbers as text, without any model."""

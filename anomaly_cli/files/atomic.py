@@ -9,14 +9,14 @@ from anomaly_cli.errors import OutputError
 
 PARTIAL = ".partial"
 SETTINGS_FILE = "settings.toml"  # beside every result
-SETTINGS_MARK = "# anomaly-cli"  # how it begins
+SETTINGS_MARK = "# anomaly-cli"  # the first characters of a settings file
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Hand out a path beside `path`, and rename it to `path` once the block is through.
+    """Give a path beside `path` to write to, and rename it to `path` at the end of the block.
 
-    A reader sees the old file or the whole new one, and an error leaves nothing behind.
+    A reader sees the old file or the whole new one. An error leaves no partial file behind.
 
     Raises:
         OutputError: the folder cannot be made, or the file cannot be written.
@@ -29,7 +29,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        with suppress(OSError):  # a name too long for the disk, or a folder that is a file
+        with suppress(OSError):  # after a name too long for the disk, or a folder that is a file
             partial.unlink()
 
 
@@ -53,13 +53,13 @@ def write_text(path: Path, content: str) -> None:
 
 
 def prepare_output_folder(folder: Path, *, overwrite: bool) -> None:
-    """Make `folder`, and refuse one that already holds something unless `overwrite`.
+    """Make `folder`, and refuse one that already holds files unless `overwrite` is set.
 
-    The settings of a run that left nothing else are nothing: another run replaces them.
-    Nothing is deleted: with `overwrite`, files of the same name are replaced one by one.
+    A folder that only holds the settings of an earlier run counts as empty. Nothing is deleted:
+    with `overwrite`, files of the same name are replaced one by one.
 
     Raises:
-        OutputError: the folder holds something, or cannot be made or written to.
+        OutputError: the folder already holds files, or cannot be made or written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -76,7 +76,7 @@ def prepare_output_folder(folder: Path, *, overwrite: bool) -> None:
 
 
 def _is_settings(path: Path) -> bool:
-    """Whether a run wrote this file: one that a user wrote under the same name is not ours."""
+    """Return whether a run wrote this file; a user's file of the same name does not count."""
     if path.name != SETTINGS_FILE or not path.is_file():
         return False
     with path.open("rb") as stream:
@@ -84,15 +84,15 @@ def _is_settings(path: Path) -> bool:
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, as 64 hex digits."""
+    """Compute the SHA-256 of a file's bytes, as 64 hex digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def fingerprint(paths: Iterable[Path], *, root: Path) -> str:
-    """SHA-256 over the names (relative to `root`) and bytes of `paths`, in the order given.
+    """Compute the SHA-256 over the names and bytes of files, in the given order.
 
-    The same files under another folder have the same fingerprint.
+    Names are relative to `root`, so the same files in another folder have the same fingerprint.
     """
     digest = hashlib.sha256()
     for path in paths:

@@ -1,4 +1,4 @@
-"""The only image-file code: find, read (8/16-bit, grey, alpha, EXIF), resize, write."""
+"""Finding, reading (8 or 16 bit, grey, alpha, EXIF), resizing and writing of image files."""
 
 import glob
 import io
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from anomaly_cli.errors import DataError
+from anomaly_cli.errors import DataError, ImageTypeError, ImageValueError
 from anomaly_cli.files.atomic import write_bytes
 
 IMAGE_SUFFIXES = frozenset(
@@ -24,34 +24,35 @@ _EXPECTED = ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
 RGBImage = NDArray[np.uint8]  # (H, W, 3)
 Mask = NDArray[np.bool_]  # (H, W)
 AnomalyMap = NDArray[np.float32]  # (H, W)
+ColourRange = tuple[float, float]  # map values at the two ends of the colour bar
 
 
 class ImageFile(NamedTuple):
-    """An image on disk and its place in the tree that the outputs mirror."""
+    """Image file and its place in the tree of folders that outputs mirror."""
 
     path: Path
-    relative: Path  # to the deepest folder that holds everything the user named
+    relative: Path  # path from the deepest folder that holds everything the user named
 
 
 def is_image(path: Path) -> bool:
-    """Whether the name is that of an image. Hidden files (`._x.png` of macOS) are not."""
+    """Return whether the name is that of an image, and not of a hidden file (macOS: `._x.png`)."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
 def list_folder(folder: Path) -> list[Path]:
-    """Images directly in `folder`, sorted by name; empty if there is no such folder."""
+    """List the images directly in `folder`, sorted by name; none if there is no such folder."""
     return sorted(path for path in folder.glob("*") if is_image(path) and not path.is_dir())
 
 
 def find_images(inputs: Sequence[str], *, exclude: Path | None = None) -> list[ImageFile]:
-    """Resolve files, folders (searched to the bottom) and globs into images, each once, sorted.
+    """Find the images of files, folders (with subfolders) and globs, each once, sorted by path.
 
     Args:
-        inputs: what the user typed.
+        inputs: paths and globs from the user.
         exclude: a folder to leave out, such as the output folder inside an input folder.
 
     Raises:
-        DataError: an input is not there, is not an image, or holds none.
+        DataError: an input does not exist or is not an image, or there are no images.
     """
     named = [_resolve(path) for text in inputs for path in _expand(text)]
     root = Path(os.path.commonpath([p if p.is_dir() else p.parent for p in named]))
@@ -81,21 +82,21 @@ def _expand(text: str) -> list[Path]:
 
 
 def _resolve(path: Path) -> Path:
-    """One name for one file: its folder without `..` and links. The name of a link is kept."""
+    """Resolve `..` and links in the folder of a file, so that it has one path; keep its name."""
     return path.resolve() if path.is_dir() else path.parent.resolve() / path.name
 
 
 def _search(folder: Path) -> list[Path]:
-    """Images below `folder`, none of them hidden or in a hidden folder."""
+    """List the images below `folder` that are not hidden or in a hidden folder."""
     found = [path for path in folder.rglob("*") if is_image(path) and not path.is_dir()]
     return [path for path in found if "/." not in f"/{path.relative_to(folder).as_posix()}"]
 
 
 def read_image(path: Path) -> RGBImage:
-    """Read any image as (H, W, 3) uint8 RGB, upright as its EXIF says.
+    """Read any image as (H, W, 3) uint8 RGB, rotated upright by its EXIF.
 
-    Grey is repeated to three channels, 16-bit is scaled by 255/65535 (not cut off), float is
-    taken as [0, 1], and transparency is laid over white.
+    Grey is repeated to three channels. 16 bits are scaled by 255/65535 (not truncated), floats
+    are taken to be in [0, 1], and transparency is laid over white.
 
     Raises:
         DataError: the file cannot be opened or decoded to its end.
@@ -124,7 +125,7 @@ def read_mask(path: Path) -> Mask:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Height and width of an image, upright as its EXIF says.
+    """Read the height and width of an image, rotated upright by its EXIF.
 
     Raises:
         DataError: the file cannot be opened.
@@ -132,7 +133,7 @@ def image_size(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             width, height = image.size
-            is_lying = image.getexif().get(0x0112, 1) >= 5  # orientations 5 to 8 swap sides
+            is_lying = image.getexif().get(0x0112, 1) >= 5  # orientations 5 to 8 swap the sides
     except Exception as error:
         raise DataError(f"cannot read {path}: {_reason(error)}") from error
     return (width, height) if is_lying else (height, width)
@@ -158,12 +159,45 @@ def _deep_to_uint8(path: Path, image: Image.Image) -> NDArray[np.uint8]:
     values = np.asarray(image).astype(np.float64)
     if np.isnan(values).any():
         raise DataError(f"cannot read {path}: it holds values that are not numbers")
-    scale = 255.0 if image.mode == "F" else 255.0 / 65535.0
-    return np.clip(np.rint(values * scale), 0, 255).astype(np.uint8)
+    return _scale_to_uint8(values, 1.0 if image.mode == "F" else 65535.0)
+
+
+def _scale_to_uint8(values: NDArray[np.floating], white: float) -> NDArray[np.uint8]:
+    """Scale values so that `white` becomes 255."""
+    return np.asarray(np.clip(np.rint(values * (255.0 / white)), 0, 255), np.uint8)
+
+
+def image_from_array(array: NDArray[Any]) -> RGBImage:
+    """Convert an array to an image (H, W, 3) uint8, by the same rules as `read_image`.
+
+    Args:
+        array: shape (H, W), (H, W, 1) or (H, W, 3), grey or RGB; uint8, uint16 with white at 65535,
+            or float with white at 1.
+
+    Raises:
+        ImageTypeError: the array is not of one of these types.
+        ImageValueError: the array has another shape, no pixel, or floats outside [0, 1].
+    """
+    if not isinstance(array, np.ndarray):
+        raise ImageTypeError(f"an image must be an array or a path, got {type(array).__name__}")
+    if array.ndim not in {2, 3} or (array.ndim == 3 and array.shape[2] not in {1, 3}):
+        raise ImageValueError(f"an image must be of shape (H, W) or (H, W, 3), got {array.shape}")
+    if array.size == 0:
+        raise ImageValueError(f"an image must have at least one pixel, got {array.shape}")
+    if array.dtype == np.uint16:
+        array = _scale_to_uint8(array.astype(np.float64), 65535.0)
+    elif np.issubdtype(array.dtype, np.floating):
+        if not (array.min() >= 0 and array.max() <= 1):  # false for NaN as well
+            raise ImageValueError("an image of floats must hold values from 0 to 1")
+        array = _scale_to_uint8(array.astype(np.float64), 1.0)
+    elif array.dtype != np.uint8:
+        raise ImageTypeError(f"an image must be uint8, uint16 or float, got {array.dtype}")
+    planes = array[..., None] if array.ndim == 2 else array
+    return np.ascontiguousarray(np.broadcast_to(planes, (*planes.shape[:2], 3)))
 
 
 def resize_image(image: RGBImage, height: int, width: int) -> RGBImage:
-    """Resize to (height, width, 3): area averaging down, bilinear up."""
+    """Resize to (height, width, 3), by area averages to smaller sizes and bilinearly to larger."""
     if image.shape[:2] == (height, width):
         return image
     is_smaller = height < image.shape[0] or width < image.shape[1]
@@ -174,7 +208,7 @@ def resize_image(image: RGBImage, height: int, width: int) -> RGBImage:
 def resize_mask(mask: Mask, height: int, width: int) -> Mask:
     """Resize to (height, width) by the nearest pixel.
 
-    Bilinear weights below 1 turn into 0 as bool, and small defects vanish.
+    Bilinear weights below 1 would turn into 0 as bool, and small defects would vanish.
     """
     if mask.shape == (height, width):
         return mask
@@ -186,7 +220,7 @@ def resize_mask(mask: Mask, height: int, width: int) -> Mask:
 
 
 def resize_map(anomaly_map: AnomalyMap, height: int, width: int) -> AnomalyMap:
-    """Resize to (height, width) bilinearly, pixel centres aligned."""
+    """Resize to (height, width) bilinearly, with aligned pixel centres."""
     if anomaly_map.shape == (height, width):
         return anomaly_map
     resized = cv2.resize(anomaly_map, (width, height), interpolation=cv2.INTER_LINEAR)
@@ -199,7 +233,7 @@ def write_png(path: Path, array: NDArray[Any], *, palette: NDArray[np.uint8] | N
     Args:
         path: the file to write.
         array: the picture.
-        palette: (256, 3) uint8 colours; then `array` (H, W) uint8 holds indices into it.
+        palette: (256, 3) uint8 colours; then `array` (H, W) uint8 holds indices of colours.
 
     Raises:
         OutputError: the file cannot be written.
@@ -226,13 +260,13 @@ def _write(path: Path, image: Image.Image, kind: str, **options: Any) -> None:
 
 
 def output_stems(files: Iterable[ImageFile]) -> list[Path]:
-    """One relative path without suffix for each image, none twice.
+    """Choose a different relative path without suffix for each image.
 
-    `a/x.png` becomes `a/x`; where `x.png` and `x.jpg` lie in one folder both keep their suffix
+    `a/x.png` becomes `a/x`. If `x.png` and `x.jpg` are in one folder, both keep their suffix
     (`a/x.png`, `a/x.jpg`).
 
     Raises:
-        DataError: two images would still share a name.
+        DataError: two images would still have the same path.
     """
     relatives = [file.relative for file in files]
     counts = Counter(map(_stem_key, relatives))
@@ -248,6 +282,3 @@ def output_stems(files: Iterable[ImageFile]) -> list[Path]:
 
 def _stem_key(relative: Path) -> str:
     return relative.with_suffix("").as_posix().casefold()  # macOS and Windows ignore case
-
-
-ColourRange = tuple[float, float]  # map values at the two ends of the colour bar

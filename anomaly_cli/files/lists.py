@@ -1,4 +1,4 @@
-"""A text file with a path a line, accepted where a folder of images is."""
+"""Text files with one path a line, which can stand in for a folder of images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,15 +9,17 @@ LIST_SUFFIX = ".txt"
 
 
 def is_file_list(path: Path) -> bool:
-    """Whether the path is that of a text file."""
+    """Return whether the path is that of a text file."""
     return path.suffix.lower() == LIST_SUFFIX and path.is_file()
 
 
 def read_file_list(path: Path) -> list[Path]:
-    """Paths in their order; relative ones start at the list's folder. Empty lines and # are left.
+    """Read the paths of a list, in their order; relative ones start at the folder of the list.
+
+    Empty lines and those that begin with # are ignored.
 
     Raises:
-        DataError: it cannot be read, names nothing, or names a file that is not there.
+        DataError: the list cannot be read, is empty, or names a file that does not exist.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -34,10 +36,10 @@ def read_file_list(path: Path) -> list[Path]:
 
 
 def expand_file_lists(inputs: Sequence[str]) -> list[str]:
-    """What the user named, with the files of each list in its place.
+    """Replace each list among the inputs by the files that it names.
 
     Raises:
-        DataError: a list cannot be read.
+        DataError: a list cannot be read, is empty, or names a file that does not exist.
     """
     return [
         str(path)

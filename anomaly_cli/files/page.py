@@ -1,4 +1,4 @@
-"""How every HTML page is made: all names escaped and visible, an unknown one an error."""
+"""Templates of HTML pages: text is escaped and made visible, and an unknown name is an error."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,16 +8,25 @@ import jinja2
 from anomaly_cli.files.numbers import visible
 
 
-def page_template(name: str, filters: Mapping[str, Callable[..., Any]]) -> jinja2.Template:
-    """A template of this package, with its own filters. Every name in it is escaped."""
+def page_template(
+    package: str, name: str, filters: Mapping[str, Callable[..., Any]]
+) -> jinja2.Template:
+    """Load a template of a package; all pages can include `report.css`.
+
+    Args:
+        package: name of the package, such as `anomaly_cli.evaluation.reports`.
+        name: of the template's file.
+        filters: functions that only this template uses, by name.
+    """
+    packages = (package, "anomaly_cli.files")
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("anomaly_cli.reports", "."),
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(own, ".") for own in packages]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    # Numbers and markup of our own pass through unchanged; all else that is text is made visible.
+    # Numbers and our own markup pass through unchanged; all other text is made visible.
     environment.finalize = lambda value: visible(value) if type(value) is str else value
     environment.filters |= filters
     return environment.get_template(name)

@@ -1,4 +1,4 @@
-"""A table of numbers with names on two sides -> JSON, CSV, Markdown."""
+"""Tables of numbers with named rows and columns, as JSON, CSV and Markdown."""
 
 import csv
 import io
@@ -13,17 +13,17 @@ SCHEMA_VERSION = 1
 
 
 class NumberTable(NamedTuple):
-    """Rows of numbers by name; NaN is undefined."""
+    """Table of numbers with named rows and columns; NaN is undefined."""
 
     title: str
-    corner: str  # what the names of the rows are
+    corner: str  # heading of the names of the rows
     columns: tuple[str, ...]
     rows: Mapping[str, Sequence[float]]
-    notes: tuple[str, ...] = ()  # how the numbers came about
+    notes: tuple[str, ...] = ()  # sentences that explain the numbers
 
 
 def table_json(table: NumberTable) -> str:
-    """Rows by name, and in them numbers by column; undefined is null."""
+    """Format a table as JSON: rows by name, and in them numbers by column; undefined is null."""
     rows = {
         name: {
             column: value if math.isfinite(value) else None
@@ -41,7 +41,7 @@ def table_json(table: NumberTable) -> str:
 
 
 def table_csv(table: NumberTable) -> str:
-    """A line for each row; undefined is an empty cell."""
+    """Format a table as CSV, with a line for each row; undefined is an empty cell."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([table.corner, *table.columns])
@@ -51,7 +51,7 @@ def table_csv(table: NumberTable) -> str:
 
 
 def table_markdown(table: NumberTable) -> str:
-    """A heading, the table with three digits, and its notes."""
+    """Format a table as Markdown: a heading, the numbers with three digits, and the notes."""
     lines = [f"| {' | '.join([table.corner, *table.columns])} |"]
     lines.append(f"| --- |{' ---: |' * len(table.columns)}")
     for name, values in table.rows.items():

@@ -1,4 +1,4 @@
-"""Tensors with a JSON header in one safetensors file: never a pickle, complete or absent."""
+"""Files of tensors, complete or absent: models in safetensors, and states of training runs."""
 
 import json
 from collections.abc import Mapping
@@ -10,24 +10,25 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from anomaly_cli.errors import CheckpointError
 from anomaly_cli.files.atomic import atomic_write
 
 
 def write_tensor_file(
     path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any], *, kind: str
 ) -> None:
-    """Write tensors of any device and layout. The same content gives the same bytes.
+    """Write tensors of any device and layout. Equal content gives equal bytes.
 
     Args:
         path: the file to write.
         tensors: by name.
         header: plain JSON values.
-        kind: what the file is, so that another kind of file is told apart.
+        kind: kind of file, by which a reader recognises it.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    # safetensors refuses tensors that share memory, and writes contiguous ones alone.
+    # safetensors refuses tensors that share memory or are not contiguous.
     owned = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in tensors.items()
@@ -35,17 +36,43 @@ def write_tensor_file(
     with atomic_write(path) as partial:
         try:
             save_file(owned, partial, metadata={kind: json.dumps(header, sort_keys=True)})
-        except SafetensorError as error:  # how safetensors reports a full disk or a missing right
+        except SafetensorError as error:  # also for a full disk or a missing right
             raise OSError(str(error)) from error
 
 
 def read_tensor_file(path: Path, *, kind: str) -> tuple[Any, dict[str, Tensor]]:
-    """The header, None in a file of another kind, and the tensors on the CPU.
+    """Read the header (None in a file of another kind) and the tensors, on the CPU.
 
     Raises:
-        SafetensorError, OSError, ValueError: it is no such file, or is damaged.
+        SafetensorError, OSError, ValueError: the file is no safetensors file, or is damaged.
     """
     with safe_open(path, framework="pt") as stream:
         header = json.loads((stream.metadata() or {}).get(kind, "null"))
         tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - no mapping
     return header, tensors
+
+
+def write_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Write the state of a training run; the file is complete or absent.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    with atomic_write(path) as partial:
+        torch.save(dict(state), partial)
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Read a state that `write_state` wrote, without building any pickled object.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or no training state.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist, so there is nothing to resume")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        return dict(state)
+    # torch raises EOFError, KeyError, RuntimeError, UnicodeDecodeError, UnpicklingError and more.
+    except Exception as error:
+        raise CheckpointError(f"{path} is not a training state, or is damaged") from error

@@ -1,6 +1,6 @@
-"""Versions of what results depend on, for files that keep them.
+"""Versions of the software that results depend on, to be stored with them.
 
-That of torch is best taken from torch itself, where it is loaded: it names the build as well.
+The version of torch is best taken from torch itself, where it is loaded: it includes the build.
 """
 
 import platform
@@ -11,7 +11,7 @@ import anomaly_cli
 
 
 def library_versions(names: Iterable[str]) -> dict[str, str]:
-    """Of anomaly-cli, Python, and those distributions of `names` that are installed."""
+    """List the versions of anomaly-cli, Python, and those of `names` that are installed."""
     found = {"anomaly_cli": anomaly_cli.__version__, "python": platform.python_version()}
     for name in names:
         try:

@@ -1,1 +1,1 @@
-"""Metrics in numpy, from mergeable counts."""
+"""Metrics of anomaly localization and detection, in numpy, from counts that can be merged."""

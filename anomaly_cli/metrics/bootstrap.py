@@ -1,9 +1,9 @@
-"""Confidence intervals of pixel metrics: images are drawn anew, pixels are never touched again.
+"""Confidence intervals of metrics, from replicates of the test split (bootstrap).
 
-Pixels of one image resemble each other, so the image is what is drawn, with replacement and
-within its defect type: every replicate has as many images of each type as the test split. Each
-image is reduced once to counts over bins that all images share; a replicate is a weighted sum of
-these counts.
+Pixels of one image resemble each other, so whole images are drawn, with replacement and within
+their defect type: every replicate has as many images of each type as the test split. The pixels of
+each image are counted once, in bins that all images share. A replicate is a weighted sum of these
+counts.
 """
 
 import math
@@ -26,7 +26,7 @@ _IMAGES_AT_A_TIME = 64
 
 
 class Interval(NamedTuple):
-    """A confidence interval, or a range; NaN where undefined."""
+    """Confidence interval, or range; NaN where undefined."""
 
     low: float
     high: float
@@ -35,16 +35,17 @@ class Interval(NamedTuple):
 def draw_weights(
     strata: Sequence[str], *, replicates: int, seed: int, name: str
 ) -> NDArray[np.uint8]:
-    """How often each image is drawn, shape (R, N): with replacement, within its stratum.
-
-    One byte each, because this is all that a draw costs for every further image. A count above
-    255, of a mean of 1, is less likely than 1e-500.
+    """Draw images with replacement within their stratum, for each replicate.
 
     Args:
         strata: defect type of each image.
-        replicates: R.
-        seed: of the user.
+        replicates: number R of replicates.
+        seed: chosen by the user.
         name: of the category; the draws of two categories are independent of each other.
+
+    Returns:
+        How often each image is drawn, shape (R, N). One byte each keeps the memory for many images
+        small. The mean is 1, and a count above 255 is less likely than 1e-500.
     """
     generator = np.random.default_rng([seed, zlib.crc32(name.encode("utf-8", "backslashreplace"))])
     weights = np.zeros((replicates, len(strata)), np.uint8)
@@ -60,12 +61,12 @@ def draw_weights(
 
 
 def _blocks(replicates: int) -> Iterator[slice]:
-    """Few replicates at a time: the wide numbers of a step do not add up."""
+    """Split the replicates into slices of `_BLOCK`, so that arrays of float64 stay small."""
     return (slice(first, first + _BLOCK) for first in range(0, replicates, _BLOCK))
 
 
 def weigh(weights: NDArray[np.uint8], values: NDArray[Any]) -> NDArray[np.float64]:
-    """Sum of the values (N, K) over the images, each counted `weights` (R, N) times: (R, K)."""
+    """Sum values (N, K) over the images, each counted `weights` (R, N) times: (R, K)."""
     sums = np.zeros((len(weights), values.shape[1]), np.float64)
     for block in _blocks(len(weights)):
         sums[block] = weights[block].astype(np.float64) @ values
@@ -73,10 +74,13 @@ def weigh(weights: NDArray[np.uint8], values: NDArray[Any]) -> NDArray[np.float6
 
 
 def choose_edges(pools: Sequence[PixelPool]) -> NDArray[np.uint32]:
-    """Lowest keys of bins that are fine where the pixels are many, shape (B,); the first is 0.
+    """Choose the edges of bins that are narrow where pixels are many.
 
-    The edges are quantiles of the anomalous and of the normal pixels, so that no bin holds much
-    more than a thousandth of either, unless they share one score.
+    The edges are quantiles of the anomalous and of the normal pixels, so no bin holds much more
+    than a thousandth of either, unless they share one score.
+
+    Returns:
+        Lowest key of each bin, ascending from 0, shape (B,).
     """
     positives = _quantiles([(p.positives >> AREA_BITS).astype(np.uint32) for p in pools])
     negatives = _quantiles([pool.negatives for pool in pools])
@@ -84,13 +88,13 @@ def choose_edges(pools: Sequence[PixelPool]) -> NDArray[np.uint32]:
 
 
 def _quantiles(keys: Sequence[NDArray[np.uint32]]) -> NDArray[np.uint32]:
-    """At most QUANTILES keys, evenly spaced by rank in all (each ascending) together."""
+    """Choose at most QUANTILES keys, evenly spaced by rank among all; each part is ascending."""
     stride = max(1, sum(part.size for part in keys) // (QUANTILES * _SAMPLED_PER_QUANTILE))
     sample = np.sort(np.concatenate([part[stride // 2 :: stride] for part in keys]))
     ranks = np.linspace(0, sample.size - 1, min(QUANTILES, sample.size)).astype(np.int64)
     chosen = sample[ranks]
     is_repeated = chosen[1:] == chosen[:-1]
-    # A score that many pixels share, such as 0 after a rectifier, gets a bin of its own.
+    # A score that many pixels share, such as 0 after a ReLU, gets a bin of its own.
     ends = chosen[1:][is_repeated] + np.uint32(1)
     return np.unique(np.concatenate([chosen, ends]))
 
@@ -118,15 +122,15 @@ def _rank(
 
 
 class ReplicateCounts:
-    """Counts of R draws of the images over B shared bins, fed image by image.
+    """Counts of R replicates over B shared bins, to which images are added one by one.
 
-    Each image is a row of counts for a moment only: memory is 24 bytes for each bin of each draw,
-    49 MB for 1,000 draws over 2,047 bins, and does not depend on the number of images.
+    The counts of single images are not kept. Memory is 24 bytes for each bin of each replicate,
+    49 MB for 1,000 replicates over 2,047 bins, and does not depend on the number of images.
     """
 
     def __init__(self, edges: NDArray[np.uint32], *, replicates: int) -> None:
         self.edges = edges
-        # Anomalous pixels, normal pixels, parts of regions; the first row has every image once.
+        # Anomalous pixels, normal pixels and parts of regions. Row 0 counts every image once.
         self._sums = np.zeros((3, 1 + replicates, edges.size), np.float64)
         self._pending: list[tuple[NDArray[np.uint8], NDArray[np.float64]]] = []
 
@@ -147,13 +151,16 @@ class ReplicateCounts:
         self._pending = []
 
     def metrics(self) -> list[PixelMetrics]:
-        """Of all images, then of each draw; off by at most the bounds they carry."""
+        """Compute the metrics of all images, then of each replicate.
+
+        The exact values differ from them by at most their bounds.
+        """
         self._flush()
         return [pixel_metrics(_rank(self.edges, *rows)) for rows in zip(*self._sums, strict=True)]
 
 
 def _bin_pixels(pixels: PixelPool, edges: NDArray[np.uint32]) -> NDArray[np.float64]:
-    """Anomalous pixels, normal pixels and parts of regions of one image in each bin, (3, B)."""
+    """Count anomalous pixels, normal pixels and parts of regions in each bin: (3, B)."""
     cuts = np.append(
         np.searchsorted(pixels.positives, edges.astype(np.uint64) << AREA_BITS),
         pixels.positives.size,
@@ -167,7 +174,13 @@ def _bin_pixels(pixels: PixelPool, edges: NDArray[np.uint32]) -> NDArray[np.floa
 def resample_images(
     scores: NDArray[np.float64], labels: NDArray[np.bool_], weights: NDArray[np.uint8]
 ) -> list[ImageMetrics]:
-    """Image metrics of every replicate, `weights` (R, N), exactly."""
+    """Compute the exact image metrics of every replicate.
+
+    Args:
+        scores: anomaly scores, shape (N,).
+        labels: whether each image is anomalous, shape (N,).
+        weights: how often each image is drawn, shape (R, N).
+    """
     chosen = (np.repeat(np.arange(scores.size), row.astype(np.int64)) for row in weights)
     return [image_metrics(scores[places], labels[places]) for places in chosen]
 
@@ -175,12 +188,12 @@ def resample_images(
 def percentile_interval(
     replicates: NDArray[np.float64], *, shift: float = 0.0, level: float = 0.95
 ) -> Interval:
-    """Percentile interval of a metric in [0, 1]; NaN if no replicate defines it.
+    """Compute the percentile interval of a metric in [0, 1]; NaN if no replicate defines it.
 
     Args:
         replicates: values, shape (R,); undefined ones are left out.
-        shift: added to all: the exact metric minus that of the bins, both of the whole split.
-        level: share of the replicates between the ends.
+        shift: added to all values: the exact metric minus that of the bins, for the whole split.
+        level: share of the replicates inside the interval.
     """
     defined = replicates[np.isfinite(replicates)] + shift
     if defined.size == 0 or not math.isfinite(shift):
@@ -190,7 +203,13 @@ def percentile_interval(
 
 
 def widen(interval: Interval, value: float, exact: Interval | None) -> Interval:
-    """The interval of a value, moved outward by how far the exact one may lie from it."""
+    """Widen the interval of a value by the distances to the ends of the range of its exact value.
+
+    Args:
+        interval: confidence interval of the value.
+        value: known up to a range.
+        exact: range that holds the exact value; None leaves the interval as it is.
+    """
     if exact is None or not math.isfinite(value) or not math.isfinite(interval.low):
         return interval
     low, high = interval.low - (value - exact.low), interval.high + (exact.high - value)

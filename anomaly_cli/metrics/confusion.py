@@ -1,4 +1,7 @@
-"""Pixels right and wrong at one threshold: exact, mergeable by adding, per image or per set."""
+"""Counts of pixels classified rightly and wrongly at one threshold.
+
+They are exact, and the counts of several images can be added.
+"""
 
 import math
 from dataclasses import dataclass
@@ -29,17 +32,17 @@ class Confusion:
 
     @property
     def precision(self) -> float:
-        """Anomalous part of what is called anomalous."""
+        """Share of the pixels classified as anomalous that are anomalous."""
         return _ratio(self.true_positives, self.true_positives + self.false_positives)
 
     @property
     def recall(self) -> float:
-        """Part of the anomalous pixels that is found."""
+        """Share of the anomalous pixels that are classified as anomalous."""
         return _ratio(self.true_positives, self.positives)
 
     @property
     def iou(self) -> float:
-        """Intersection over union of what is called anomalous and what is."""
+        """Intersection over union of the pixels classified as anomalous and the anomalous ones."""
         return _ratio(self.true_positives, self.positives + self.false_positives)
 
     @property
@@ -50,12 +53,12 @@ class Confusion:
 
     @property
     def false_positive_rate(self) -> float:
-        """Part of the normal pixels that is called anomalous."""
+        """Share of the normal pixels that are classified as anomalous."""
         return _ratio(self.false_positives, self.negatives)
 
 
 class Found(NamedTuple):
-    """What a mask finds of the ground truth of one image."""
+    """Comparison of an anomaly mask with the ground truth of one image."""
 
     pixels: Confusion
     missed_regions: int  # anomalous regions without any pixel in the mask
@@ -66,7 +69,7 @@ def _ratio(part: int, whole: int) -> float:
 
 
 def find(called: NDArray[np.bool_], mask: NDArray[np.bool_]) -> Found:
-    """Compare an anomaly mask with the ground truth, (H, W) each."""
+    """Compare an anomaly mask with the ground truth, shape (H, W) each."""
     truth = find_regions(mask)
     is_found = called[mask]
     found_regions = np.bincount(truth.labels[is_found], minlength=truth.areas.size) > 0
@@ -87,18 +90,19 @@ def confusion(
     threshold: float,
     name: str = "the anomaly map",
 ) -> Confusion:
-    """Count one image where `score > threshold` is called anomalous.
+    """Count the pixels of one image, where `score > threshold` is classified as anomalous.
 
-    Add the results of several images: `sum(results, Confusion())`.
+    The results of several images can be added: `sum(results, Confusion())`.
 
     Args:
         anomaly_map: scores, shape (H, W) float32.
         mask: ground truth, shape (H, W) bool.
-        threshold: score above which a pixel is called anomalous.
-        name: what an error message calls the map, such as its file.
+        threshold: score above which a pixel is classified as anomalous.
+        name: of the map in error messages, such as its file.
 
     Raises:
         DataError: NaN among the scores, no pixels, or shapes that differ.
+        ValueError: types other than those above.
     """
     check_pixels(anomaly_map, mask, name=name)
     return find(anomaly_map > threshold, mask).pixels

@@ -9,7 +9,7 @@ from anomaly_cli.metrics.ranking import Ranking
 
 
 class Curves(NamedTuple):
-    """The ROC curve (recall) and the PRO curve (overlap) over one axis; K points from (0, 0).
+    """ROC curve (recall) and PRO curve (overlap) over one axis: K points from (0, 0) to (1, 1).
 
     Each point belongs to the masks `score > threshold`. Between two points lies a straight line.
     """
@@ -21,10 +21,13 @@ class Curves(NamedTuple):
 
 
 def detection_curves(ranking: Ranking, *, max_points: int = 1000) -> Curves:
-    """Curves of at most `max_points` points; K is 0 where there is no positive or no negative.
+    """Compute curves of at most `max_points` points; of none without positives or negatives.
 
-    The points are spread evenly along the curve, so a steep rise keeps as many as a flat stretch:
-    no point of the full curves is farther than 3 / (max_points - 1) from the thinned ones.
+    The points are spread evenly along the curve, so a steep part keeps as many as a flat one: no
+    point of the full curves is farther than 3 / (max_points - 1) from the thinned ones.
+
+    Raises:
+        ValueError: max_points is below 2.
     """
     if max_points < 2:
         raise ValueError(f"max_points must be at least 2, got {max_points}")
@@ -46,12 +49,12 @@ def detection_curves(ranking: Ranking, *, max_points: int = 1000) -> Curves:
 
 
 def _delayed(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What held before each group, shape (U,)."""
+    """Shift values by one group, to those that hold before each group: shape (U,)."""
     return np.concatenate([[0.0], values[:-1]])
 
 
 def _closed(first: float, before: NDArray[Any], after: NDArray[Any], last: float) -> NDArray[Any]:
-    """Both ends of what each group adds, between the mask of no pixel and of all: (2 U + 2,)."""
+    """Interleave the values before and after each group, between `first` and `last`: (2 U + 2,)."""
     corners = np.stack([before, after], axis=1).ravel()
     return np.concatenate([[first], corners, [last]])
 

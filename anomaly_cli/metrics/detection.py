@@ -1,8 +1,8 @@
 """Metrics of anomaly localization (pixels) and detection (images) of one category.
 
-All rank scores: no sigmoid, no bins of equal width, no normalisation; a strictly increasing map
-of the scores changes none of them. Undefined is NaN: without both anomalous and normal pixels
-(or images) there is nothing to rank.
+All metrics rank scores: there is no sigmoid, no bins of equal width and no normalisation. A
+strictly increasing function of the scores changes none of them. Without both anomalous and normal
+pixels (or images) a metric is undefined, and NaN.
 """
 
 import math
@@ -17,7 +17,7 @@ from anomaly_cli.metrics.ranking import Ranking, rank_scores
 
 
 class PixelBounds(NamedTuple):
-    """How far the true metric may lie from the one given; 0 if exact, NaN if undefined."""
+    """Largest difference of each metric from its exact value; 0 if exact, NaN if undefined."""
 
     pixel_auroc: float
     average_precision: float
@@ -30,9 +30,9 @@ class PixelMetrics(NamedTuple):
     """Pixel metrics of one category; each in [0, 1], higher is better, NaN if undefined."""
 
     pixel_auroc: float  # ties count half
-    average_precision: float  # steps, as scikit-learn defines it
+    average_precision: float  # by steps, as scikit-learn defines it
     best_f1: float  # oracle
-    best_f1_threshold: float  # score > threshold reaches best_f1; -inf if even -inf must be in
+    best_f1_threshold: float  # score > threshold has best_f1; -inf if scores of -inf count as well
     best_iou: float  # oracle; TP / (P + FP) of all images together
     best_iou_threshold: float
     aupro: float  # mean region overlap for false-positive rates from 0 to aupro_fpr_limit
@@ -46,15 +46,18 @@ class ImageMetrics(NamedTuple):
     image_auroc: float  # ties count half
     average_precision: float
     best_f1: float  # oracle
-    best_f1_threshold: float  # score > threshold reaches best_f1
+    best_f1_threshold: float  # score > threshold has best_f1
 
 
 def pixel_metrics(ranking: Ranking, *, fpr_limit: float = 0.3) -> PixelMetrics:
-    """Metrics of the pixels that were counted: `pixel_metrics(counts.ranking())`.
+    """Compute the metrics of ranked pixels.
 
     Args:
-        ranking: of `ExactCounts` or `StreamingCounts`.
+        ranking: from `rank_pixels` or `StreamingCounts.ranking`.
         fpr_limit: false-positive rate to which AU-PRO integrates, in (0, 1].
+
+    Raises:
+        ValueError: fpr_limit is out of range.
     """
     if not 0.0 < fpr_limit <= 1.0:
         raise ValueError(f"fpr_limit must be in (0, 1], got {fpr_limit}")
@@ -87,7 +90,7 @@ def _undefined(fpr_limit: float) -> PixelMetrics:
 def image_metrics(
     scores: NDArray[np.float32] | NDArray[np.float64], labels: NDArray[np.bool_]
 ) -> ImageMetrics:
-    """Metrics of one score per image, exactly.
+    """Compute the exact metrics of one score per image.
 
     Args:
         scores: anomaly scores, shape (N,); infinite ones are allowed.
@@ -95,7 +98,7 @@ def image_metrics(
 
     Raises:
         DataError: NaN among the scores.
-        ValueError: shapes or types are not those above.
+        ValueError: shapes or types other than those above.
     """
     if scores.ndim != 1 or scores.shape != labels.shape or labels.dtype != np.bool_:
         raise ValueError(f"expected one score and one bool per image, got {scores.shape} scores")

@@ -1,4 +1,4 @@
-"""The pixels of one image, sorted: what any threshold, pool or resample of images needs of it."""
+"""Sorted pixels of one image, which can be counted at any threshold, pooled, and resampled."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,11 +12,11 @@ from anomaly_cli.metrics.keys import key_scores, score_keys
 from anomaly_cli.metrics.pixels import check_pixels, find_regions, split_pixels
 from anomaly_cli.metrics.ranking import Ranking, rank_scores
 
-AREA_BITS = np.uint64(32)  # lower bits of a packed positive
+AREA_BITS = np.uint64(32)  # number of lower bits of a packed positive that hold the area
 
 
 class PixelPool(NamedTuple):
-    """Pixels of any number of images; 8 bytes for an anomalous one, 4 for a normal one."""
+    """Sorted pixels of any number of images; 8 bytes for an anomalous one, 4 for a normal one."""
 
     positives: NDArray[np.uint64]  # (P,) key << 32 | area of the pixel's region, ascending
     negatives: NDArray[np.uint32]  # (N,) keys, ascending
@@ -24,15 +24,16 @@ class PixelPool(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImagePixels:
-    """One image: its pixels, and the highest score of each anomalous region."""
+    """Sorted pixels of one image, and the highest score of each of its anomalous regions."""
 
     pixels: PixelPool
     region_peaks: NDArray[np.uint32]  # (R,) keys
 
     def confusion(self, threshold: float) -> Confusion:
-        """Pixels right and wrong where `score > threshold` is called anomalous.
+        """Count the pixels, where `score > threshold` is classified as anomalous.
 
-        As of an array: the threshold is rounded to float32; NaN calls nothing.
+        The result is that of a comparison with the float32 map: the threshold is rounded to
+        float32, and with NaN no pixel is classified as anomalous.
         """
         positives, negatives = self.pixels
         true_positives = false_positives = 0
@@ -44,7 +45,7 @@ class ImagePixels:
         return Confusion(true_positives, false_positives, positives.size, negatives.size)
 
     def missed_regions(self, threshold: float) -> int:
-        """Number of anomalous regions without any pixel above the threshold."""
+        """Count the anomalous regions without any pixel above the threshold."""
         if np.isnan(threshold):
             return self.region_peaks.size
         return int(np.count_nonzero(self.region_peaks <= _threshold_key(threshold)))
@@ -69,10 +70,11 @@ def sort_pixels(
     Args:
         anomaly_map: scores, shape (H, W) float32; infinite ones are allowed.
         mask: ground truth, shape (H, W) bool.
-        name: what an error message calls the map, such as its file.
+        name: of the map in error messages, such as its file.
 
     Raises:
         DataError: NaN among the scores, no pixels, or shapes that differ.
+        ValueError: types other than those above.
     """
     check_pixels(anomaly_map, mask, name=name)
     keys = split_pixels(anomaly_map, mask)
@@ -87,7 +89,7 @@ def sort_pixels(
 
 
 def pool_pixels(pools: Sequence[PixelPool]) -> PixelPool:
-    """All pixels of several pools."""
+    """Merge the pixels of several pools into one."""
     positives = np.concatenate([np.zeros(0, np.uint64), *(pool.positives for pool in pools)])
     negatives = np.concatenate([np.zeros(0, np.uint32), *(pool.negatives for pool in pools)])
     positives.sort()
@@ -96,9 +98,9 @@ def pool_pixels(pools: Sequence[PixelPool]) -> PixelPool:
 
 
 def rank_pixels(pools: Sequence[PixelPool]) -> Ranking:
-    """Rank the pixels of several pools, exactly; the fewer the pools, the faster."""
+    """Rank the pixels of several pools exactly. Fewer, larger pools are faster."""
     positives = np.concatenate([np.zeros(0, np.uint64), *(pool.positives for pool in pools)])
-    positives.sort()  # by key, then by area: the same sum of weights in any order of images
+    positives.sort()  # by key, then by area, so the sum of weights does not depend on the order
     weights = 1.0 / (positives & np.uint64(0xFFFFFFFF)).astype(np.float64)
     keys = (positives >> AREA_BITS).astype(np.uint32)
     ranking = rank_scores(keys, weights, [pool.negatives for pool in pools])

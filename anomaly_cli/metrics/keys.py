@@ -1,8 +1,8 @@
-"""Order-preserving integer keys of float32 scores: sorting and counting need no arithmetic.
+"""Integer keys of float32 scores that have the order of the scores, for sorting and counting.
 
-The bits of a non-negative float, read as an integer, already rise with its value; those of a
-negative one fall. Setting the sign bit of the first and flipping all bits of the second gives
-unsigned integers in the order of the scores, from -inf to +inf, denormals included.
+The bits of a non-negative float, read as an integer, rise with its value; those of a negative
+float fall. If the sign bit of the former is set and all bits of the latter are flipped, the
+unsigned integers are in the order of the scores, from -inf to +inf, including denormals.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ _KEY_OF_MINUS_ZERO = 0x7FFFFFFF  # one below the key of +0.0
 
 
 def score_keys(scores: NDArray[np.float32]) -> NDArray[np.uint32]:
-    """Keys that compare as the scores do, of the same shape.
+    """Convert scores to keys in the same order, of the same shape.
 
     Args:
         scores: any shape, without NaN; -0.0 and 0.0 get the same key.
@@ -26,6 +26,6 @@ def score_keys(scores: NDArray[np.float32]) -> NDArray[np.uint32]:
 
 
 def key_scores(keys: NDArray[np.uint32]) -> NDArray[np.float32]:
-    """The scores that have these keys, of the same shape. Inverse of `score_keys`."""
+    """Convert keys back to scores, of the same shape; the inverse of `score_keys`."""
     bits = np.where(keys >= _SIGN_BIT, keys ^ np.uint32(_SIGN_BIT), ~keys)
     return bits.view(np.float32)

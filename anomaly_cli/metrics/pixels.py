@@ -1,4 +1,4 @@
-"""One anomaly map and its ground-truth mask: checked, split, and cut into regions."""
+"""Checks, keys and regions of one anomaly map with its ground-truth mask."""
 
 from typing import NamedTuple
 
@@ -25,16 +25,16 @@ class Regions(NamedTuple):
 
 
 def check_pixels(anomaly_map: NDArray[np.float32], mask: NDArray[np.bool_], *, name: str) -> None:
-    """Refuse what cannot be ranked: no pixels, shapes that differ, NaN.
+    """Refuse a map that cannot be ranked: no pixels, another shape than its mask, or NaN.
 
     Args:
-        anomaly_map: scores, shape (H, W).
-        mask: ground truth, shape (H, W).
-        name: what the message calls the map.
+        anomaly_map: scores, shape (H, W) float32.
+        mask: ground truth, shape (H, W) bool.
+        name: of the map in error messages.
 
     Raises:
-        DataError: the user's map or mask is at fault.
-        ValueError: the caller passes other types than float32 and bool.
+        DataError: NaN among the scores, no pixels, or shapes that differ.
+        ValueError: types other than those above.
     """
     if anomaly_map.dtype != np.float32 or mask.dtype != np.bool_:
         raise ValueError(
@@ -44,13 +44,13 @@ def check_pixels(anomaly_map: NDArray[np.float32], mask: NDArray[np.bool_], *, n
         raise DataError(f"{name} has shape {anomaly_map.shape}; expected (height, width)")
     if anomaly_map.shape != mask.shape:
         raise DataError(f"{name} has shape {anomaly_map.shape} but its mask {mask.shape}")
-    if np.isnan(anomaly_map.max()):  # max passes NaN on, and is the cheapest way to see one
+    if np.isnan(anomaly_map.max()):  # max returns NaN if there is one, and is the cheapest test
         count = int(np.isnan(anomaly_map).sum())
         raise DataError(f"{name} has {count} NaN among {anomaly_map.size} scores")
 
 
 def split_pixels(anomaly_map: NDArray[np.float32], mask: NDArray[np.bool_]) -> PixelKeys:
-    """Keys of the anomalous and of the normal pixels of a checked map."""
+    """Compute the keys of the anomalous and of the normal pixels of a checked map."""
     keys = score_keys(anomaly_map)
     return PixelKeys(positive=keys[mask], negative=keys[~mask])
 

@@ -1,4 +1,4 @@
-"""Cumulative counts over the scores of the anomalous: all that a ranking metric needs."""
+"""Cumulative counts over the scores of anomalous pixels or images, for ranking metrics."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Ranking:
-    """What lies at or above each score, best first.
+    """Counts at or above each of U scores, the highest first.
 
-    Recall, precision and region overlap change for the better only at the score of a positive,
-    and so the best F1 and IoU lie there too. One group is therefore one distinct score of the
-    positives, or one bin of a histogram that holds positives; negatives between two
-    groups need no row. U groups.
+    Recall, precision and region overlap improve only at the score of a positive (an anomalous
+    pixel or image), so the best F1 and IoU lie there too. A group is therefore one distinct score
+    of the positives, or one bin of a histogram that holds positives. Negatives between two groups
+    need no row.
     """
 
     scores: NDArray[Any]  # (U,) float32 or float64, descending; the lowest of each group
@@ -34,12 +34,12 @@ class Ranking:
 
     @property
     def group_overlap(self) -> NDArray[np.float64]:
-        """What each group adds to the overlap, shape (U,)."""
+        """Overlap that each group adds, shape (U,)."""
         return np.diff(self.overlap, prepend=0.0)
 
 
 def run_starts(ascending: NDArray[Any]) -> NDArray[np.int64]:
-    """Index of the first of each run of equal values, shape (U,)."""
+    """Find the index of the first element of each run of equal values, shape (U,)."""
     is_first = np.ones(ascending.size, np.bool_)
     is_first[1:] = ascending[1:] != ascending[:-1]
     return np.flatnonzero(is_first)
@@ -48,12 +48,12 @@ def run_starts(ascending: NDArray[Any]) -> NDArray[np.int64]:
 def rank_scores(
     positives: NDArray[Any], weights: NDArray[np.float64], negative_runs: Iterable[NDArray[Any]]
 ) -> Ranking:
-    """Rank positives among negatives, exactly; equal scores form one group.
+    """Rank positives among negatives exactly; equal scores form one group.
 
     Args:
         positives: scores or keys of the positives, ascending, shape (P,).
         weights: relative weight of each positive in the overlap, shape (P,).
-        negative_runs: scores or keys of the negatives in pieces, each ascending.
+        negative_runs: scores or keys of the negatives in parts, each ascending.
     """
     starts = run_starts(positives)
     distinct = positives[starts]

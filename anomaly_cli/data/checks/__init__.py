@@ -1,1 +1,1 @@
-"""What is wrong with the files of a data set."""
+"""Checks for errors in the files of a data set."""

@@ -1,6 +1,7 @@
-"""What is in the files of a category -> what is wrong with it. Pure; reads nothing.
+"""Checks of a category: its counts, layout, masks, sizes, pixel values and copies.
 
-Each check returns the places it found, by the kind of finding (`findings.RULES`).
+The checks use facts that `inspection` has collected, and open no file. Each check returns the
+places it found, by the kind of finding (key of `findings.RULES`).
 """
 
 from collections import Counter, defaultdict
@@ -21,19 +22,19 @@ from anomaly_cli.data.mvtec import find_categories, find_mask
 from anomaly_cli.data.samples import GOOD
 
 MIN_NORMAL = 3  # `train` refuses fewer
-FEW_NORMAL = 20  # a tenth of them is held out and sets the threshold
-DARK = 64  # of 256 levels: a 14-bit camera in a 16-bit file stays below
-_PARTS = ("train", "test", "ground_truth", "Train", "Test")  # of a category, or nearly
+FEW_NORMAL = 20  # of fewer, only one or two (a tenth) are held out to set the threshold
+DARK = 64  # of 256 levels; a 14-bit camera in a 16-bit file stays below
+_PARTS = ("train", "test", "ground_truth", "Train", "Test")  # of a category, or similar
 _LOSSY = frozenset({".jpg", ".jpeg"})
 
 Places = dict[str, list[Place]]  # by kind of finding
 
 
 def check_category(facts: CategoryFacts, *, image_size: int) -> list[Finding]:
-    """All findings in one category.
+    """Run all checks on one category and list the findings.
 
     Args:
-        facts: its files.
+        facts: files of the category, and their contents.
         image_size: side of the network's input in pixels.
     """
     found = (
@@ -51,14 +52,17 @@ def check_category(facts: CategoryFacts, *, image_size: int) -> list[Finding]:
 
 
 def check_root(root: Path) -> list[Finding]:
-    """Folders of a data set that look like a category, but are skipped. Opens no file."""
+    """List the folders of a data set that resemble a category but are skipped.
+
+    Such a folder has a subfolder such as `train` or `test`, but no `train/good`. No file is opened.
+    """
     likely = {path.parent for name in _PARTS for path in root.glob(f"*/{name}") if path.is_dir()}
     skipped = likely - {root / category for category in find_categories(root)}
     return [Finding("no-category", path.name, (Place((path,)),)) for path in sorted(skipped)]
 
 
 def check_counts(facts: CategoryFacts) -> Places:
-    """Too few images to train, or to evaluate."""
+    """Check whether there are enough images to train and to evaluate."""
     files = facts.files
     found: Places = {}
     normal = sum(path in facts.images for path in files.train)
@@ -77,7 +81,7 @@ def check_counts(facts: CategoryFacts) -> Places:
 
 
 def check_layout(facts: CategoryFacts) -> Places:
-    """Files that cannot be read, and files that are not read."""
+    """List files that cannot be read, and files that no command reads."""
     return {
         "unreadable": [Place((item.path,), item.reason) for item in facts.unreadable],
         "stray": [Place((path,)) for path in facts.files.stray],
@@ -86,7 +90,7 @@ def check_layout(facts: CategoryFacts) -> Places:
 
 
 def pair_masks(files: CategoryFiles) -> dict[Path, Path | None]:
-    """The mask of each test image with a defect, None where it is missing."""
+    """Find the mask of each anomalous test image; None if it is missing."""
     return {
         path: find_mask(path.stem, files.masks.get(defect_type, {}))
         for defect_type, paths in files.test.items()
@@ -96,7 +100,7 @@ def pair_masks(files: CategoryFiles) -> dict[Path, Path | None]:
 
 
 def check_masks(facts: CategoryFacts) -> Places:
-    """Masks of defects that are missing, empty, full, of another size, or lossy."""
+    """Find masks of anomalous images that are missing, empty, full, of another size, or lossy."""
     found: Places = defaultdict(list)
     pairs = pair_masks(facts.files)
     if pairs and not facts.files.needs_masks:
@@ -112,7 +116,7 @@ def check_masks(facts: CategoryFacts) -> Places:
 
 
 def check_needless_masks(facts: CategoryFacts) -> Places:
-    """Masks of normal images, and masks of none."""
+    """Find masks of normal images, and masks that belong to no image."""
     used = {*pair_masks(facts.files).values(), *facts.files.masks.get(GOOD, {}).values()}
     orphans = sorted(path for path in facts.files.all_masks if path not in used)
     found: Places = defaultdict(list, {"mask-orphan": [Place((path,)) for path in orphans]})
@@ -125,7 +129,7 @@ def check_needless_masks(facts: CategoryFacts) -> Places:
 
 
 def _mask_faults(facts: CategoryFacts, image_path: Path, mask_path: Path) -> list[tuple[str, str]]:
-    """Kinds of findings of one readable mask, with details."""
+    """List the kinds of findings of one readable mask, with details."""
     mask = facts.masks[mask_path]
     faults = []
     if mask.marked == 0:
@@ -142,7 +146,7 @@ def _mask_faults(facts: CategoryFacts, image_path: Path, mask_path: Path) -> lis
 
 
 def check_sizes(facts: CategoryFacts, *, image_size: int) -> Places:
-    """Images of several sizes, and images smaller than the network's input."""
+    """Find images of an uncommon size, and images smaller than the network's input."""
     sizes = {path: (image.width, image.height) for path, image in facts.images.items()}
     small = sorted((min(size), path) for path, size in sizes.items() if min(size) < image_size)
     details = {path: f"{_size(sizes[path])}, network {image_size}" for _, path in small}
@@ -157,7 +161,7 @@ def _size(size: tuple[int, int]) -> str:
 
 
 def check_values(facts: CategoryFacts) -> Places:
-    """Blank images, 16-bit images, and mixes of depth and of colour."""
+    """Find blank images, 16-bit images, and mixtures of bit depths or of grey and colour."""
     images = list(facts.images.values())
     pictures = _pictures(facts, facts.images)
     blank = [image for image in images if image.darkest == image.brightest]
@@ -173,14 +177,14 @@ def check_values(facts: CategoryFacts) -> Places:
 
 
 def _minority(values: Mapping[Path, str]) -> list[Place]:
-    """Images that have not the most common value."""
+    """List the images whose value is not the most common one."""
     usual = "".join(value for value, _ in Counter(values.values()).most_common(1))
     odd = {path: value for path, value in values.items() if value != usual}
     return [Place((path,), f"{value}, most common is {usual}") for path, value in odd.items()]
 
 
 def check_equal(facts: CategoryFacts) -> Places:
-    """Images whose pixels are all equal, across splits and within one."""
+    """Find images whose pixels are all equal, across splits and within one."""
     found: Places = defaultdict(list)
     is_trained = set(facts.files.train)
     for group in group_equal(_pictures(facts, facts.files.images)):
@@ -196,7 +200,7 @@ def check_equal(facts: CategoryFacts) -> Places:
 
 
 def check_near(facts: CategoryFacts) -> Places:
-    """Images that look like copies, across splits and within one."""
+    """Find near duplicates, across splits and within one."""
     usual = usual_distance(describe(_pictures(facts, facts.files.images)).thumbnails)
     train = describe(_pictures(facts, facts.files.train))
     test = describe(_pictures(facts, facts.files.images[len(facts.files.train) :]))
@@ -208,7 +212,7 @@ def check_near(facts: CategoryFacts) -> Places:
 
 
 def _pictures(facts: CategoryFacts, paths: Iterable[Path]) -> list[ImageFacts]:
-    """Readable images that show something: blank ones would all be copies of each other."""
+    """List the readable images, without blank ones, which would all be copies of each other."""
     found = [facts.images[path] for path in paths if path in facts.images]
     return [image for image in found if image.darkest < image.brightest]
 

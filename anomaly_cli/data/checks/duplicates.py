@@ -1,16 +1,18 @@
-"""Images that are equal, or so alike that they are probably one photograph.
+"""Images that are equal, or so similar that they are probably one photograph.
 
-Two images are near duplicates if both hold:
+Two images are near duplicates if they meet both conditions:
 
-- their perceptual hashes differ in at most 12 of 255 bits. A hash has a bit for each of the 255
-  lowest frequencies of a 64 x 64 grey thumbnail, set where its DCT is above the median of all;
-- their thumbnails, at equal mean and contrast, differ by at most an eighth of what usually
-  separates two images of the category.
+- Their perceptual hashes differ in at most 12 of 255 bits. A hash has one bit for each of the 255
+  lowest frequencies of a 64 x 64 grey thumbnail. The bit is set if the DCT coefficient is above
+  the median of all 255.
+- Their thumbnails, at equal mean and contrast, differ by at most an eighth of the usual distance
+  between two images of the category.
 
-The hash alone takes all parts with one fixed print for copies: what is the same in every part
-decides most bits. The second rule asks for more than the category's usual likeness. Of the real
-MVTec bottles the closest two differ in 14 bits and by a fifth; the same bottle saved as JPEG of
-quality 30, at half the size or with noise differs in 8 bits at most and by a fourteenth.
+By the hash alone, all parts with the same print would be copies, because the features that all
+parts share decide most bits. The second condition therefore demands more than the usual
+similarity within the category. The two most similar of the real MVTec bottles differ in 14 bits
+and by a fifth of the usual distance. The same bottle, saved as JPEG of quality 30, at half the
+size or with noise, differs in at most 8 bits and by a fourteenth.
 """
 
 from collections import defaultdict
@@ -27,13 +29,13 @@ from anomaly_cli.data.checks.inspection import THUMBNAIL_SIDE, ImageFacts
 HASH_SIDE = 16  # frequencies in each direction
 HASH_BITS = HASH_SIDE**2 - 1  # the mean is left out
 MAX_HASH_DISTANCE = 12  # bits
-MAX_SHARE_OF_USUAL = 1 / 8
+MAX_SHARE_OF_USUAL = 1 / 8  # of `usual_distance`
 _BLOCK = 512  # images whose distances to all others are in memory at a time
-_SAMPLED_PAIRS = 2000
+_SAMPLED_PAIRS = 2000  # pairs of images that estimate the usual distance
 
 
 class Pair(NamedTuple):
-    """Two images that look alike."""
+    """Two images that are near duplicates."""
 
     first: Path
     second: Path
@@ -41,7 +43,7 @@ class Pair(NamedTuple):
 
 
 class Looks(NamedTuple):
-    """How N images look, ready to be compared by products of matrices."""
+    """Descriptions of N images, ready to be compared by matrix products."""
 
     paths: list[Path]
     digests: NDArray[np.str_]  # (N,)
@@ -50,7 +52,7 @@ class Looks(NamedTuple):
 
 
 def group_equal(images: Sequence[ImageFacts]) -> list[list[ImageFacts]]:
-    """Groups of two or more images whose pixels are all equal, in the order given."""
+    """Group images whose pixels are all equal, two or more per group, in the given order."""
     groups = defaultdict(list)
     for image in images:
         groups[image.digest].append(image)
@@ -58,7 +60,7 @@ def group_equal(images: Sequence[ImageFacts]) -> list[list[ImageFacts]]:
 
 
 def describe(images: Sequence[ImageFacts]) -> Looks:
-    """Hash and normalise the thumbnails."""
+    """Hash and normalise the thumbnails of images."""
     hashes = np.array([perceptual_hash(image.thumbnail) for image in images])
     return Looks(
         [image.path for image in images],
@@ -69,7 +71,7 @@ def describe(images: Sequence[ImageFacts]) -> Looks:
 
 
 def unit_thumbnails(thumbnails: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Thumbnails (64, 64), each at mean 0 and norm 1: (N, 4096)."""
+    """Scale thumbnails (64, 64) to mean 0 and norm 1, and flatten them: (N, 4096)."""
     rows = np.array(thumbnails, np.float32).reshape(-1, THUMBNAIL_SIDE**2)
     rows -= rows.mean(axis=1, keepdims=True)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True) + 1e-6
@@ -77,15 +79,21 @@ def unit_thumbnails(thumbnails: Sequence[NDArray[np.float32]]) -> NDArray[np.flo
 
 
 def perceptual_hash(thumbnail: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Which low frequencies of (64, 64) are above their median. Returns (255,)."""
+    """Compute which low frequencies of a thumbnail (64, 64) are above their median: (255,)."""
     coefficients = cv2.dct(thumbnail)[:HASH_SIDE, :HASH_SIDE].ravel()[1:]
     return np.asarray(coefficients > np.median(coefficients))
 
 
 def usual_distance(thumbnails: NDArray[np.float32]) -> float:
-    """Median distance of two different images, of their `unit_thumbnails` (N, 4096).
+    """Estimate the median distance between two different images.
 
-    Euclidean, so the root of 2 - 2 times their correlation, in [0, 2].
+    The distance is Euclidean, so it is the root of 2 - 2 times the correlation.
+
+    Args:
+        thumbnails: from `unit_thumbnails`, shape (N, 4096).
+
+    Returns:
+        In [0, 2]; 0 for fewer than two images.
     """
     count = len(thumbnails)
     if count < 2:
@@ -99,12 +107,15 @@ def usual_distance(thumbnails: NDArray[np.float32]) -> float:
 
 
 def near_copies(looks: Looks, others: Looks | None = None, *, usual: float) -> list[Pair]:
-    """For each image that has one, its closest near duplicate; closest pairs first.
+    """Find the closest near duplicate of each image that has one; closest pairs first.
+
+    Images with equal pixels are left out, because `group_equal` finds them.
 
     Args:
         looks: images that may be copies.
-        others: images they may be copies of; None: those before them in `looks`.
-        usual: the `usual_distance` of the category.
+        others: images that they may be copies of. With None, each image is compared with those
+            before it in `looks`.
+        usual: `usual_distance` of the category.
     """
     originals = looks if others is None else others
     pairs = []

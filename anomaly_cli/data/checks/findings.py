@@ -1,4 +1,4 @@
-"""Every kind of finding in a data set: how bad it is, what it is, and what would be right."""
+"""Kinds of findings in a data set, each with its severity, description and remedy."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -6,19 +6,19 @@ from typing import NamedTuple
 
 
 class Severity(StrEnum):
-    """How bad a finding is, worst first."""
+    """Severity of a finding, worst first."""
 
     ERROR = "error"  # a command will fail, or a metric will be wrong
-    WARNING = "warning"  # it works, and is probably not what was meant
-    NOTE = "note"  # good to know
+    WARNING = "warning"  # commands work, but the data are probably not as intended
+    NOTE = "note"  # for information
 
 
 class Rule(NamedTuple):
-    """One kind of finding."""
+    """Kind of finding: its severity, description and remedy."""
 
     severity: Severity
     what: str
-    right: str  # what would be right
+    right: str  # correct state of the data
 
 
 RULES = {
@@ -176,14 +176,14 @@ RULES = {
 
 
 class Place(NamedTuple):
-    """Where a finding is: a file or folder, or two that belong together."""
+    """Location of a finding: a file or folder, or two that belong together."""
 
     paths: tuple[Path, ...]
     detail: str = ""
 
 
 class Finding(NamedTuple):
-    """Everything of one kind in one category."""
+    """All findings of one kind in one category."""
 
     kind: str  # key of RULES
     category: str
@@ -191,5 +191,5 @@ class Finding(NamedTuple):
 
     @property
     def rule(self) -> Rule:
-        """How bad it is, what it is, and what would be right."""
+        """Severity, description and remedy of this kind of finding."""
         return RULES[self.kind]

@@ -1,4 +1,7 @@
-"""A category on disk -> what is in each of its files, decoded once. Nothing unreadable stops it."""
+"""Contents of the files of a category, each decoded once.
+
+A file that cannot be decoded is recorded, and does not stop the inspection.
+"""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,16 +26,16 @@ T = TypeVar("T")
 
 
 class CategoryFiles(NamedTuple):
-    """Which files a category holds, by the place they lie in."""
+    """Files of a category, by the folder they lie in."""
 
     category: str
     folder: Path
     train: list[Path]
     test: Mapping[str, list[Path]]  # by defect type
     masks: Mapping[str, Mapping[str, Path]]  # by defect type and stem
-    stray: list[Path]  # images in none of these places, so that no command reads them
-    foreign: list[Path]  # files among the images that are none
-    needs_masks: bool = True  # of each image with a defect
+    stray: list[Path]  # images in none of these folders, which no command reads
+    foreign: list[Path]  # files beside the images that are not images
+    needs_masks: bool = True  # whether each anomalous image needs a mask
 
     @property
     def images(self) -> list[Path]:
@@ -41,23 +44,23 @@ class CategoryFiles(NamedTuple):
 
     @property
     def all_masks(self) -> list[Path]:
-        """All masks, those without an image and those of normal images included."""
+        """All masks, including those without an image and those of normal images."""
         return [path for masks in self.masks.values() for path in masks.values()]
 
     @property
     def total(self) -> int:
-        """How many files there are to decode."""
+        """Number of files to decode."""
         return len(self.images) + len(self.all_masks)
 
 
 class ImageFacts(NamedTuple):
-    """What the checks need to know of an image, as the network will see it (8-bit RGB, upright)."""
+    """Facts about an image as the network will see it (8-bit RGB, upright)."""
 
     path: Path
     width: int
     height: int
     is_grey: bool  # all channels are equal
-    is_deep: bool  # the file holds more than 8 bits per channel
+    is_deep: bool  # the file has more than 8 bits per channel
     darkest: int  # of 255
     brightest: int
     digest: str  # SHA-256 of the pixels
@@ -65,12 +68,12 @@ class ImageFacts(NamedTuple):
 
 
 class MaskFacts(NamedTuple):
-    """What the checks need to know of a mask."""
+    """Facts about a mask."""
 
     path: Path
     width: int
     height: int
-    marked: int  # pixels
+    marked: int  # number of anomalous pixels
 
 
 class Unreadable(NamedTuple):
@@ -84,7 +87,7 @@ Facts = ImageFacts | MaskFacts | Unreadable
 
 
 class CategoryFacts(NamedTuple):
-    """A category, file by file."""
+    """Files of a category, and the facts about each."""
 
     files: CategoryFiles
     images: Mapping[Path, ImageFacts]  # those that can be read
@@ -93,7 +96,7 @@ class CategoryFacts(NamedTuple):
 
 
 def list_category(folder: Path) -> CategoryFiles:
-    """Find the images and masks of a category by their places. Opens none of them."""
+    """List the images and masks of a category in the MVTec AD layout; none of them is opened."""
     train = folder / "train" / GOOD
     tests, truths = _subfolders(folder / "test"), _subfolders(folder / "ground_truth")
     test = {kind.name: list_folder(kind) for kind in tests}
@@ -103,15 +106,19 @@ def list_category(folder: Path) -> CategoryFiles:
 
 
 def list_own_images(root: Path, category: str) -> CategoryFiles:
-    """The same of the user's own images, a folder or a list, as `--dataset folder` takes them.
+    """List the user's own images and masks in the layout of `--dataset folder`.
+
+    Args:
+        root: a folder, or a list of images.
+        category: name for the images.
 
     Raises:
-        DataError: a list cannot be read, or names something else than images.
+        DataError: a list cannot be read, or names a file that is not an image.
     """
     train, _place = folder_data.normal_images(root)
     test: dict[str, list[Path]] = {}
     for sample in folder_data.labelled_samples(root):
-        if sample.path not in train:  # those of `good` are, where there is no other split
+        if sample.path not in train:  # without `test`, images in `good` may be
             test.setdefault(sample.defect_type, []).append(sample.path)
     homes = {path.parent.parent for paths in test.values() for path in paths}
     homes = {home.parent if home.name == folder_data.TEST else home for home in homes} or {root}
@@ -121,13 +128,13 @@ def list_own_images(root: Path, category: str) -> CategoryFiles:
     place = root if root.is_dir() else root.parent
     files = CategoryFiles(category, place, train, test, masks, [], [], needs_masks=needs_masks)
     if place != root:
-        return files  # a list leaves out what it wants to
+        return files  # a list leaves out files on purpose
     places = {path.parent for path in files.images}
     return _with_needless_files(files, [*sorted(places), *truths])
 
 
 def _with_needless_files(files: CategoryFiles, places: Sequence[Path]) -> CategoryFiles:
-    """With what lies in the folder, and in the places of its images, without being read."""
+    """Add the files in the folder, and in `places`, that no command reads."""
     known = {*files.images, *files.all_masks}
     found = _visible_files(files.folder)
     return files._replace(
@@ -146,13 +153,13 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _visible_files(folder: Path) -> list[Path]:
-    """Files below `folder`, none of them hidden or in a hidden folder."""
+    """List the files below `folder` that are neither hidden nor in a hidden folder, sorted."""
     found = [path for path in folder.rglob("*") if path.is_file()]
     return sorted(path for path in found if "/." not in f"/{path.relative_to(folder).as_posix()}")
 
 
 def inspect_files(files: CategoryFiles, *, workers: int) -> Iterator[Facts]:
-    """Decode each image and mask of a category once, in `workers` threads; yields them in order."""
+    """Decode each image and mask once, in `workers` threads, and yield their facts in order."""
     executor = ThreadPoolExecutor(workers)
     try:
         yield from executor.map(inspect_image, files.images)
@@ -162,7 +169,7 @@ def inspect_files(files: CategoryFiles, *, workers: int) -> Iterator[Facts]:
 
 
 def collect(files: CategoryFiles, facts: Iterable[Facts]) -> CategoryFacts:
-    """Sort what `inspect_files` yields by what it is."""
+    """Sort the facts that `inspect_files` yields by their type."""
     found = list(facts)
     return CategoryFacts(
         files,
@@ -173,12 +180,12 @@ def collect(files: CategoryFiles, facts: Iterable[Facts]) -> CategoryFacts:
 
 
 def inspect_image(path: Path) -> ImageFacts | Unreadable:
-    """Decode an image to its end."""
+    """Decode an image to its end and collect the facts about it."""
     return _or_unreadable(path, _describe_image)
 
 
 def inspect_mask(path: Path) -> MaskFacts | Unreadable:
-    """Decode a mask to its end."""
+    """Decode a mask to its end and collect the facts about it."""
     return _or_unreadable(path, _describe_mask)
 
 
@@ -206,7 +213,7 @@ def _describe_image(path: Path) -> ImageFacts:
 
 
 def grey_thumbnail(image: RGBImage) -> NDArray[np.float32]:
-    """The grey of an image (H, W, 3) as a square of `THUMBNAIL_SIDE`, [0, 255]."""
+    """Shrink an image (H, W, 3) to a grey thumbnail (64, 64) in [0, 255]."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
     size = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
     return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.float32)
@@ -224,6 +231,6 @@ def _is_grey(image: RGBImage) -> bool:
 
 
 def _is_deep(path: Path) -> bool:
-    with Image.open(path) as header:  # decodes nothing
-        # Pillow reduces 16-bit colour to 8 bits as it decodes; only the tiles' raw mode tells.
+    with Image.open(path) as header:  # pixels are not decoded
+        # Pillow reduces 16-bit colour to 8 bits as it decodes; only the tiles' raw mode shows it.
         return header.mode[0] in "IF" or ";16" in str(header.tile)

@@ -1,7 +1,7 @@
-"""Natural-looking defects drawn into normal images, each with the exact mask of what changed.
+"""Synthetic defects in normal images, each with the exact mask of the changed pixels.
 
 Sizes are shares of the image's short side, so that one setting serves 64 to 1024 pixels. Size and
-contrast are drawn anew each time, from obvious to barely visible.
+contrast of each defect are random, from obvious to barely visible.
 """
 
 from anomaly_cli.data.defects.canvas import DefectKind, SyntheticDefect

@@ -1,7 +1,7 @@
-"""Coarse defects: large, strong foreign pieces anywhere, of little likeness to any real defect.
+"""Coarse synthetic defects: large, strong foreign pieces anywhere, unlike most real defects.
 
-They teach a network faster what normal is than natural-looking defects do, many of which are small
-or faint (docs/decisions/0010): foreign ground shows it every place with something else in it.
+A network learns normal images faster from them than from natural-looking defects, many of which
+are small or faint (docs/decisions/0010): coarse defects show it every place with foreign content.
 """
 
 import math
@@ -21,19 +21,19 @@ from anomaly_cli.data.defects.shapes import Box, Field
 from anomaly_cli.data.defects.visibility import apply_change, is_monochrome
 from anomaly_cli.files.images import RGBImage, resize_image
 
-STROKE_SHARE = 0.3  # of the coarse defects; the others are pieces of ground
-SMALLEST, LARGEST = 0.03, 0.4  # radii, shares of the short side, all equally likely
-INVERTED_SHARE = 0.2  # of the pieces
-DONOR_SHARE = 0.3  # of the pieces; the others are of normal images
-_WORKING_SIDE = 128  # pixels; outlines are drawn at this size, and enlarged
+STROKE_SHARE = 0.3  # share of strokes; the other coarse defects are foreign pieces
+SMALLEST, LARGEST = 0.03, 0.4  # radii as shares of the short side, uniform
+INVERTED_SHARE = 0.2  # share of the pieces with inverted colours
+DONOR_SHARE = 0.3  # share of the pieces from donors; the others are from normal images
+_WORKING_SIDE = 128  # pixels; short side for which breadths and softness are given
 
 
 def draw_coarse(
     image: RGBImage, sources: Sources, generator: np.random.Generator
 ) -> SyntheticDefect | None:
-    """Draw one coarse defect into a copy of `image` (H, W, 3); None if it cannot be seen.
+    """Draw one coarse defect into a copy of `image` (H, W, 3); None if it is not visible.
 
-    Its kind is `scratch` or `patch`.
+    The kind of a stroke is `scratch`, and that of a foreign piece is `patch`.
     """
     shape = (image.shape[0], image.shape[1])
     if generator.random() < STROKE_SHARE:
@@ -55,7 +55,7 @@ def draw_coarse(
 
 
 def _draw_stroke(shape: tuple[int, int], generator: np.random.Generator) -> Field:
-    """A random walk of a few corners."""
+    """Draw the cover (H, W) of a random walk with three to seven corners."""
     side = min(shape)
     start = generator.uniform(0, 1, 2) * shape[::-1]
     steps = generator.normal(0, 0.06 * side, (int(generator.integers(3, 8)), 2))
@@ -67,7 +67,7 @@ def _draw_stroke(shape: tuple[int, int], generator: np.random.Generator) -> Fiel
 
 
 def _draw_area(shape: tuple[int, int], generator: np.random.Generator) -> Field:
-    """An ellipse, or what a ragged cloud leaves of it."""
+    """Draw the cover (H, W) of an ellipse, or of its overlap with a ragged cloud."""
     height, width = shape
     x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
     x, y = x - generator.uniform(0, width), y - generator.uniform(0, height)
@@ -81,15 +81,15 @@ def _draw_area(shape: tuple[int, int], generator: np.random.Generator) -> Field:
         cells = int(generator.integers(3, 9))
         grid = generator.standard_normal((cells, cells), np.float32)
         cloud = cv2.resize(grid, shape[::-1], interpolation=cv2.INTER_CUBIC)
-        # A sixteenth of the pixels tell the quantile.
+        # A sixteenth of the pixels is enough for the quantile.
         cover *= cloud > np.quantile(cloud[::4, ::4], generator.uniform(0.7, 0.93))
     return cover
 
 
 def _draw_ground(image: RGBImage, sources: Sources, generator: np.random.Generator) -> ColourField:
-    """What shows in the piece, (H, W, 3): foreign ground in other colours.
+    """Draw the content of a foreign piece (H, W, 3), in other colours than its source.
 
-    Never as it is: in a texture, a piece of another normal image could not be told from normal.
+    In a texture, a piece of another normal image in its own colours would be normal.
     """
     images = sources.donors if generator.random() < DONOR_SHARE else sources.normals
     images = images if len(images) else [image]
@@ -100,7 +100,7 @@ def _draw_ground(image: RGBImage, sources: Sources, generator: np.random.Generat
 
 
 def _place(source: RGBImage, shape: tuple[int, ...], generator: np.random.Generator) -> ColourField:
-    """A foreign image, turned, resized and shifted, at the size of the image."""
+    """Turn, resize and shift a foreign image within `shape`: (H, W, 3)."""
     height, width = shape[:2]
     if source.shape[:2] != (height, width):
         source = resize_image(source, height, width)

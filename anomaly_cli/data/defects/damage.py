@@ -1,4 +1,4 @@
-"""Damage to the form of a part: pieces that are gone, dents, swellings, shifted parts."""
+"""Synthetic damage to the form of a part: missing pieces, dents, swellings, shifted parts."""
 
 import math
 
@@ -17,15 +17,15 @@ from anomaly_cli.data.defects.shapes import (
 )
 
 INPAINT_SIDE = 40  # pixels; a larger box is filled at this size and enlarged
-TRIALS = 8  # places that are tried for the background
+TRIALS = 8  # places that are compared to find the background
 
 
 def draw_missing(canvas: Canvas) -> Change:
-    """A part is gone: the background, another place, the surroundings or a void show instead."""
+    """Replace a part by the background, another place, its surroundings or a void."""
     generator = canvas.generator
     region = draw_region(canvas.shape, canvas.centre, generator, smallest=0.02)
     ground = canvas.ground(region.box)
-    # In a texture, another place looks like this one, but for its edge.
+    # In a texture there is no background, and another place differs only along its edge.
     places = (0.0, 0.4) if canvas.foreground is None else (2.0, 1.0)
     variant = canvas.draw_one_of(*places, 1, 0.7)
     if variant == 2:
@@ -42,7 +42,10 @@ def draw_missing(canvas: Canvas) -> Change:
 
 
 def _copy_place(canvas: Canvas, box: Box, *, wants_background: bool) -> ColourField:
-    """What lies at another place, of several tried the one with the least foreground."""
+    """Copy a random place of the image to fill the box, (h, w, 3).
+
+    For the background, it is the one of `TRIALS` random places that has the least foreground.
+    """
     generator, (height, width) = canvas.generator, box.shape
     trials = TRIALS if wants_background else 1
     tops = generator.integers(0, canvas.shape[0] - height, trials, endpoint=True).tolist()
@@ -57,7 +60,7 @@ def _copy_place(canvas: Canvas, box: Box, *, wants_background: bool) -> ColourFi
 
 
 def _open_void(canvas: Canvas, box: Box) -> ColourField:
-    """What lies behind, out of focus: nearly black, nearly white, or of the image's mean colour."""
+    """Fill the box with a blurred void: nearly black, nearly white, or the image's mean colour."""
     level = (canvas.generator.uniform(0, 30), canvas.generator.uniform(225, 255), None)[
         canvas.draw_one_of(2, 1, 1)
     ]
@@ -67,7 +70,7 @@ def _open_void(canvas: Canvas, box: Box) -> ColourField:
 
 
 def _inpaint(ground: ColourField, region: Region) -> ColourField:
-    """What the surroundings suggest."""
+    """Fill a region of the ground from its surroundings."""
     height, width = ground.shape[:2]
     shrink = min(1.0, INPAINT_SIDE / max(height, width))
     size = (max(4, round(width * shrink)), max(4, round(height * shrink)))
@@ -81,7 +84,7 @@ def _inpaint(ground: ColourField, region: Region) -> ColourField:
 
 
 def draw_deform(canvas: Canvas) -> Change:
-    """Ground that is pressed in, swollen, twisted or shifted, or shattered into facets."""
+    """Press in, swell, twist or shift the ground, or shatter it into facets."""
     generator = canvas.generator
     if generator.random() < 0.3:
         return _shatter(canvas)
@@ -96,7 +99,7 @@ def draw_deform(canvas: Canvas) -> Change:
 
 
 def _shatter(canvas: Canvas) -> Change:
-    """Facets, as of broken glass or a crushed surface: each shows the ground askew and lit anew."""
+    """Shatter the ground into facets, as of broken glass: each is shifted and lit differently."""
     generator = canvas.generator
     region = draw_region(canvas.shape, canvas.centre, generator, smallest=0.03)
     box, (height, width) = region.box, region.box.shape

@@ -1,10 +1,13 @@
-"""Where the object is: what differs from the colours along the image's border.
+"""Foreground of a normal image: the object, which differs in colour from the image's border.
 
-The rule, on the image shrunk to 64 pixels: the background's colour is the median of the border
-(4 px wide); a pixel's distance is its largest difference in any channel, and Otsu's threshold of
-the distances splits the image. What lies above is an object if it covers 3% to 90% of the image,
-is at least 20 grey levels farther from the background on average, explains 78% of the variance (a
-mere ramp of light explains 75%), and is at least twice as frequent in the middle as on the border.
+The image is shrunk to 64 x 64 pixels. The background's colour is the median of the border (4 px
+wide). A pixel's distance is its largest difference from that colour in any channel, and Otsu's
+threshold of the distances splits the image. The pixels above the threshold are an object if they
+
+- cover 3% to 90% of the image,
+- are on average at least 20 grey levels farther from the background than the other pixels,
+- explain at least 78% of the variance of the distances (a mere ramp of light explains 75%), and
+- are at least twice as frequent in the middle as on the border.
 """
 
 from collections.abc import Sequence
@@ -15,19 +18,19 @@ from numpy.typing import NDArray
 
 from anomaly_cli.files.images import Mask, RGBImage
 
-SIDE = 64  # pixels at which the rule works
-BORDER = 4  # pixels of that
-MAX_ON_BORDER = 0.5  # foreground there, such as a zipper's ends, over that in the middle
+SIDE = 64  # pixels; side of the shrunk image
+BORDER = 4  # pixels of the shrunk image
+MAX_ON_BORDER = 0.5  # share of foreground there, as of a zipper's ends, over that in the middle
 MIN_SHARE, MAX_SHARE = 0.03, 0.9  # of the image
 MIN_SEPARATION = 0.78  # variance between the groups as a share of all; 0.75 for a ramp of light
 MIN_CONTRAST = 20.0  # grey levels between the means of the groups
 
-LOOKED_AT = 12  # normal images, spread over all, that tell whether a category has a foreground
-MOST = 0.75  # of them have to show an object
+LOOKED_AT = 12  # normal images at least, spread over all, that decide whether there is a foreground
+MOST = 0.75  # more than this share of them must show an object
 
 
 def has_foreground(normals: Sequence[RGBImage]) -> bool:
-    """Whether most of some normal images (H, W, 3) show an object on a background."""
+    """Check whether most of the normal images (H, W, 3) show an object on a background."""
     step = max(1, len(normals) // LOOKED_AT)
     found = [foreground_mask(image) is not None for image in normals[::step]]
     return sum(found) > MOST * len(found)
@@ -37,7 +40,7 @@ def foreground_mask(image: RGBImage) -> Mask | None:
     """Find the object in a normal image (H, W, 3), or in a mean of normal images.
 
     Returns:
-        (H, W) bool, holes filled; None where the border looks like the middle, as in textures.
+        (H, W) bool, holes filled; None if border and middle are alike, as in textures.
     """
     small = np.asarray(cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8)
     small = np.asarray(cv2.medianBlur(small, 3), np.uint8)
@@ -68,7 +71,7 @@ def _is_object(distance: NDArray[np.float32], is_inside: Mask, rim: Mask) -> boo
 
 
 def _fill(inside: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Close gaps and holes: a bottle's bright bottom belongs to the bottle."""
+    """Close gaps and fill holes, because a bottle's bright bottom belongs to the bottle."""
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
     closed = cv2.morphologyEx(inside, cv2.MORPH_CLOSE, kernel)
     contours, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)

@@ -1,4 +1,4 @@
-"""Ground that looks different from what it was: another colour, another texture."""
+"""Synthetic defects that change the colour or the texture of the ground."""
 
 import math
 
@@ -20,7 +20,7 @@ from anomaly_cli.data.defects.shapes import Box, Field, cloud_noise, log_uniform
 
 
 def draw_colour(canvas: Canvas) -> Change:
-    """Another brightness, contrast, gamma, tint or hue, with a soft or a crisp border."""
+    """Change brightness, contrast, gamma, tint or hue of a region, with a soft or crisp border."""
     generator = canvas.generator
     region = draw_region(canvas.shape, canvas.centre, generator, smallest=0.02)
     ground = canvas.ground(region.box)
@@ -46,7 +46,7 @@ def draw_colour(canvas: Canvas) -> Change:
 
 
 def _turn_hue(canvas: Canvas, ground: ColourField) -> ColourField:
-    """Turn the colours about the grey axis and make them paler or stronger."""
+    """Turn the colours about the grey axis, and make them paler or stronger."""
     angle = canvas.generator.choice((-1, 1)) * (0.3 + 2.8 * canvas.contrast)
     cosine, sine = math.cos(angle), math.sin(angle) / math.sqrt(3)
     third = (1 - cosine) / 3
@@ -58,7 +58,7 @@ def _turn_hue(canvas: Canvas, ground: ColourField) -> ColourField:
 
 
 def draw_texture(canvas: Canvas) -> Change:
-    """The ground's own texture blurred, smeared, roughened, turned, scrambled or ribbed."""
+    """Blur, smear, roughen, turn, scramble or rib the texture of a region."""
     generator = canvas.generator
     region = draw_region(canvas.shape, canvas.centre, generator, smallest=0.02)
     ground = canvas.ground(region.box)
@@ -80,13 +80,13 @@ def draw_texture(canvas: Canvas) -> Change:
 
 
 def _soft_cover(canvas: Canvas, region: Region) -> Field:
-    """A border that is crisp, or soft up to the width of the region."""
+    """Compute the cover of a region whose border is crisp, or soft up to the region's width."""
     softest = max(1.5, 1.5 * region.radius)
     return smoothstep(region.cover(log_uniform(canvas.generator, 1, softest)))
 
 
 def _smear(canvas: Canvas, ground: ColourField) -> ColourField:
-    """Blur along one direction."""
+    """Blur the ground along one random direction."""
     length = max(3, round(canvas.unit * canvas.generator.uniform(8, 30)))
     kernel = np.zeros((length, length), np.float32)
     angle = canvas.generator.uniform(0, math.pi)
@@ -98,7 +98,7 @@ def _smear(canvas: Canvas, ground: ColourField) -> ColourField:
 
 
 def _roughen(canvas: Canvas, ground: ColourField) -> ColourField:
-    """Grain, from single pixels to bumps; for each channel on its own in some colour images."""
+    """Add grain, from single pixels to bumps; in some colour images, separately per channel."""
     generator = canvas.generator
     amplitude = 10 + 50 * canvas.contrast
     coarse = max(1.0, canvas.unit * log_uniform(generator, 1, 6))
@@ -110,7 +110,7 @@ def _roughen(canvas: Canvas, ground: ColourField) -> ColourField:
 
 
 def _turn(canvas: Canvas, box: Box) -> ColourField:
-    """The same place turned by 30 to 150 degrees or mirrored, so that its texture runs askew."""
+    """Turn the ground by 30 to 150 degrees, half of the time mirrored: the texture runs askew."""
     generator = canvas.generator
     centre = ((box.left + box.right) / 2, (box.top + box.bottom) / 2)
     matrix = cv2.getRotationMatrix2D(centre, generator.uniform(30, 150), 1.0)
@@ -123,7 +123,7 @@ def _turn(canvas: Canvas, box: Box) -> ColourField:
 
 
 def _scramble(canvas: Canvas, ground: ColourField) -> ColourField:
-    """Every pixel comes from a random neighbour, in clumps: torn, crumbled ground."""
+    """Replace pixels, in clumps, by random neighbours, as in torn or crumbled ground."""
     generator, (height, width) = canvas.generator, ground.shape[:2]
     reach = canvas.unit * log_uniform(generator, 6, 24)
     clump = max(1.0, canvas.unit * log_uniform(generator, 1, 10))
@@ -144,7 +144,7 @@ def _scramble(canvas: Canvas, ground: ColourField) -> ColourField:
 
 
 def _rib(canvas: Canvas, ground: ColourField, box: Box) -> ColourField:
-    """Parallel lines, a little wavy."""
+    """Add parallel, slightly wavy lines."""
     generator = canvas.generator
     x, y = box.offsets(canvas.centre)
     angle = generator.uniform(0, math.pi)

@@ -1,4 +1,4 @@
-"""Defects that lie on the ground or in it: scratches, cuts, holes, stains."""
+"""Synthetic defects on the ground or in it: scratches, cuts, holes, stains."""
 
 import math
 
@@ -27,7 +27,7 @@ from anomaly_cli.data.defects.strokes import Marks, draw_cracks, draw_strokes
 
 
 def draw_scratch(canvas: Canvas) -> Change:
-    """One to three thin strokes: grooves with a lit and a shaded rim, or fibres on the ground."""
+    """Draw one to three thin strokes: grooves with a lit and a shaded rim, or fibres."""
     generator = canvas.generator
     count = (1, 2, 3)[canvas.draw_one_of(3, 1, 1)]
     marks = draw_strokes(canvas.shape, canvas.centre, count, generator)
@@ -43,7 +43,7 @@ def draw_scratch(canvas: Canvas) -> Change:
 
 
 def _lay_fibre(canvas: Canvas, marks: Marks, ground: ColourField) -> ColourField:
-    """A thread of any colour that covers the ground and throws a faint shadow."""
+    """Draw threads of any colour that cover the ground and cast a faint shadow."""
     shift = np.array([[1, 0, 1.5 * canvas.unit], [0, 1, 2 * canvas.unit]])
     shadow = cv2.warpAffine(marks.strength, shift, marks.box.shape[::-1])
     shaded = add_light(ground, -25 * canvas.contrast * np.asarray(shadow, np.float32))
@@ -52,7 +52,7 @@ def _lay_fibre(canvas: Canvas, marks: Marks, ground: ColourField) -> ColourField
 
 
 def draw_cut(canvas: Canvas) -> Change:
-    """A jagged crack: mostly dark with lit edges, sometimes a bright one as in glass."""
+    """Draw a jagged crack: mostly dark with lit edges, sometimes bright as in glass."""
     generator = canvas.generator
     marks = draw_cracks(canvas.shape, canvas.centre, generator)
     ground = canvas.ground(marks.box)
@@ -66,7 +66,7 @@ def draw_cut(canvas: Canvas) -> Change:
 
 
 def draw_hole(canvas: Canvas) -> Change:
-    """A pit with a crisp, chipped edge: darker with depth, one wall lit, the other in shadow."""
+    """Draw a pit with a crisp, chipped edge: darker with depth, one wall lit, the other shaded."""
     generator, unit = canvas.generator, canvas.unit
     region = draw_region(canvas.shape, canvas.centre, generator, largest=0.11)
     ground = canvas.ground(region.box)
@@ -83,7 +83,7 @@ def draw_hole(canvas: Canvas) -> Change:
 
 
 def draw_stain(canvas: Canvas) -> Change:
-    """A soft, mottled dye or bleach that the ground shows through, or a deposit that hides it."""
+    """Draw a soft, mottled dye or bleach that shows the ground, or a deposit that hides it."""
     generator = canvas.generator
     region = draw_region(canvas.shape, canvas.centre, generator)
     ground = canvas.ground(region.box)
@@ -93,7 +93,7 @@ def draw_stain(canvas: Canvas) -> Change:
     softness = np.float32(region.radius * generator.uniform(0.15, 0.8))
     density = smoothstep(region.distance / softness)
     density *= 0.8 + 0.25 * cloud_noise(region.box.shape, generator, cells=6)
-    # Drying drives the dye outwards, which leaves a ring.
+    # A drying stain moves its dye outwards, which leaves a ring.
     ring = np.exp(-np.square((region.distance / softness - np.float32(0.3)) * 5))
     density += np.float32(generator.uniform(0, 0.5)) * ring * (region.distance > 0)
     dye = (0.2 + 0.55 * canvas.contrast) * generator.uniform(0.6, 1.0, 3)
@@ -103,7 +103,7 @@ def draw_stain(canvas: Canvas) -> Change:
 def _dye(
     canvas: Canvas, ground: ColourField, density: Field, dye: NDArray[np.float64]
 ) -> ColourField:
-    """Absorb light, or bleach, by up to `dye` of each channel."""
+    """Darken or bleach the ground; `dye` is the greatest share for each channel."""
     absorbed = cv2.merge([density.clip(0, 1.2) * strength for strength in dye.tolist()])
     kept = 1 - np.asarray(absorbed, np.float32)
     if contrasting_sign(ground, density, canvas.generator) < 0:
@@ -112,7 +112,7 @@ def _dye(
 
 
 def _lay_deposit(canvas: Canvas, ground: ColourField, cover: Field) -> ColourField:
-    """A lump of one colour, lit from the side, sometimes glossy."""
+    """Draw a grainy lump of one colour, lit from the side."""
     generator = canvas.generator
     angle = generator.uniform(0, math.tau)
     bulge = cv2.GaussianBlur(cover, (0, 0), max(0.8, 3 * canvas.unit))

@@ -1,4 +1,4 @@
-"""Draw a defect of any kind into a normal image, with the exact mask of what changed."""
+"""Painters of synthetic defects of every kind, each with the exact mask of the changed pixels."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -24,12 +24,12 @@ from anomaly_cli.data.photographs import load_donors
 from anomaly_cli.files.images import Mask, RGBImage, resize_image
 
 MIN_SIDE = 32  # pixels
-ATTEMPTS = 24  # to draw something visible, each at another place and with more contrast
+ATTEMPTS = 24  # to draw a visible defect, each at another place and with more contrast
 AT_RIM = 0.5  # share of the missing parts that break off at the object's outline
 ON_FOREGROUND = 0.9  # share of the defects that touch the object, where there is one
 
-# How often each kind is drawn. Foreign pieces are the most varied, so they come most often;
-# deformations leave the least trace in what a detector sees.
+# Relative frequency of each kind. Foreign pieces are the most varied, so they are drawn most often.
+# Deformations change least of what a detector sees, so they are drawn least often.
 WEIGHTS: Mapping[DefectKind, float] = {
     DefectKind.SCRATCH: 2,
     DefectKind.CUT: 2,
@@ -66,12 +66,13 @@ def draw_defect(
 
     Args:
         image: the normal image, (H, W, 3) uint8.
-        kind: what to draw.
+        kind: kind of the defect.
         donors: images of other textures, of any size, from which a patch is taken.
         generator: the only source of randomness.
 
     Raises:
-        ValueError: a patch is wanted and there is no donor, or the image is smaller than 32 pixels.
+        ValueError: a patch has no donor, the image is smaller than 32 pixels, or no attempt gives a
+            visible defect.
     """
     if kind is DefectKind.PATCH and not donors:
         raise ValueError("a patch needs at least one donor image")
@@ -79,13 +80,16 @@ def draw_defect(
 
 
 class DefectPainter:
-    """Draws defects into the normal images of one category, fast enough for every training step.
+    """Painter of synthetic defects for the normal images of one category.
+
+    It is fast enough to be used at every training step.
 
     Args:
-        normals: some normal images (S, S, 3) of the category: pieces come from them, and they
-            tell whether the category has a foreground. Without any, pieces come from the image.
-        donors: other textures, of any size; None for the photographs that ship inside scikit-image.
-        weights: how often each kind is drawn; a kind that is left out never is.
+        normals: some normal images (S, S, 3) of the category. Foreign pieces are cut from them, and
+            they decide whether the category has a foreground. Without any, pieces are cut from
+            `donors` or from the image itself.
+        donors: other textures, of any size; None for the photographs that ship with scikit-image.
+        weights: relative frequency of each kind; a kind without a weight is never drawn.
         on_foreground: share of the defects that touch the foreground, in [0, 1].
     """
 
@@ -115,12 +119,12 @@ class DefectPainter:
         """Draw one defect into a copy of `image` (H, W, 3) uint8.
 
         Args:
-            image: a normal image, best of the size of `normals`.
+            image: a normal image, preferably of the size of `normals`.
             generator: the only source of randomness.
-            kind: what to draw; None for any, by weight.
+            kind: kind of the defect; None draws a kind at random, by weight.
 
         Raises:
-            ValueError: the image is smaller than 32 pixels.
+            ValueError: the image is smaller than 32 pixels, or no attempt gives a visible defect.
         """
         if kind is None:
             kind = self.kinds[int(np.searchsorted(self._cumulative, generator.random()))]
@@ -129,25 +133,27 @@ class DefectPainter:
         return _paint(image, kind, self.sources, foreground, generator, is_anywhere=is_anywhere)
 
 
-COARSE_SHARE = 0.7  # of the defects that training sees; the others are natural-looking
-NUMBERS = (0.5, 0.3, 0.2)  # how often an image of training has one, two or three of them
+COARSE_SHARE = 0.7  # share of coarse defects in training; the others are natural-looking
+NUMBERS = (0.5, 0.3, 0.2)  # probability that a training image has one, two or three defects
 
 
 class TrainingPainter:
-    """Draws what guided attention learns from: mostly coarse defects, up to three in an image.
+    """Painter of defects for guided attention to learn from: one to three per image, mostly coarse.
 
     Args:
-        natural: draws the natural-looking ones, and has the sources of foreign pieces.
+        natural: draws the natural-looking defects, and has the sources of foreign pieces.
     """
 
     def __init__(self, natural: DefectPainter) -> None:
         self.natural = natural
 
     def __call__(self, image: RGBImage, generator: np.random.Generator) -> SyntheticDefect:
-        """Draw into a copy of `image` (H, W, 3) uint8; the kind is that of the first defect.
+        """Draw one to three defects into a copy of `image` (H, W, 3) uint8.
+
+        The kind of the result is that of the first defect.
 
         Raises:
-            ValueError: the image is smaller than 32 pixels.
+            ValueError: the image is smaller than 32 pixels, or no attempt gives a visible defect.
         """
         count = 1 + int(np.searchsorted(np.cumsum(NUMBERS)[:-1], generator.random()))
         first = self._draw(image, generator)
@@ -165,7 +171,7 @@ class TrainingPainter:
 
 
 def _shrink(donor: RGBImage, normals: Sequence[RGBImage]) -> RGBImage:
-    """A donor of about the size of the normal images, once for all patches."""
+    """Shrink a donor to about the size of the normal images, once for all patches."""
     if not len(normals):
         return donor
     scale = min(normals[0].shape[:2]) / min(donor.shape[:2])
@@ -183,7 +189,7 @@ def _paint(
     *,
     is_anywhere: bool = False,
 ) -> SyntheticDefect:
-    """Try until something can be seen, and touches the foreground unless it may be anywhere."""
+    """Draw until a defect is visible and touches the foreground, unless it may be anywhere."""
     if min(image.shape[:2]) < MIN_SIDE:
         raise ValueError(f"defects need images of at least {MIN_SIDE} pixels, got {image.shape}")
     is_grey = is_monochrome(image)
@@ -203,7 +209,7 @@ def _paint(
 
 
 def _find_rim(foreground: Mask) -> Mask:
-    """Pixels along the outline of the foreground."""
+    """Find the pixels along the outline of the foreground."""
     kernel = np.ones((3, 3), np.uint8)
     return np.asarray(cv2.morphologyEx(foreground.astype(np.uint8), cv2.MORPH_GRADIENT, kernel)) > 0
 
@@ -211,7 +217,7 @@ def _find_rim(foreground: Mask) -> Mask:
 def _draw_centre(
     shape: tuple[int, int], target: Mask | None, generator: np.random.Generator
 ) -> Point:
-    """Any pixel of the target, or a place that is not quite at the image's edge."""
+    """Draw any pixel of the target, or without one, a place not quite at the image's edge."""
     height, width = shape
     places = np.flatnonzero(target) if target is not None else np.zeros(0, int)
     if len(places) == 0:  # also if the foreground has no outline, since it fills the image

@@ -1,4 +1,4 @@
-"""Foreign pieces: cut from another texture, another normal image or another place, and set in."""
+"""Foreign pieces as synthetic defects: cut from another texture, normal image or place."""
 
 import math
 
@@ -18,13 +18,13 @@ from anomaly_cli.data.defects.regions import Region, draw_region
 from anomaly_cli.data.defects.shapes import Box, light_relief, log_uniform, smoothstep
 from anomaly_cli.files.images import RGBImage, resize_image
 
-POISSON_SHARE = 0.35  # of the patches
-POISSON_SIDE = 128  # pixels; a larger box is feathered, for the solver takes long
-ENLARGED = 1.5  # a donor whose sides are longer than this many times the image's is shrunk first
+POISSON_SHARE = 0.35  # share of the patches with Poisson blending
+POISSON_SIDE = 128  # pixels; a larger box is feathered, because the solver is slow
+ENLARGED = 1.5  # a source whose short side exceeds the image's by more than this factor is shrunk
 
 
 def draw_patch(canvas: Canvas) -> Change:
-    """A turned, resized and recoloured foreign piece, feathered, or blended by its gradients."""
+    """Set a turned, resized and recoloured foreign piece in, feathered or by Poisson blending."""
     generator, unit = canvas.generator, canvas.unit
     region = draw_region(canvas.shape, canvas.centre, generator)
     ground = canvas.ground(region.box)
@@ -32,7 +32,7 @@ def draw_patch(canvas: Canvas) -> Change:
     if generator.random() < POISSON_SHARE and max(region.box.shape) <= POISSON_SIDE:
         return Change(region.box, _blend_gradients(ground, piece, region))
     cover = smoothstep(region.cover(unit * log_uniform(generator, 1, 8)))
-    # With low contrast the piece takes on the brightness of its surroundings.
+    # At low contrast, the piece takes on the mean colour of its surroundings.
     likeness = np.float32(1 - canvas.contrast)
     piece = piece + (mean_colour(ground, cover) - mean_colour(piece, cover)) * likeness
     sign = contrasting_sign(ground, cover, generator)
@@ -46,11 +46,11 @@ def draw_patch(canvas: Canvas) -> Change:
 
 
 def _take_piece(canvas: Canvas, box: Box) -> ColourField:
-    """Cut what fills the box from a random place of a random source, turned and resized."""
+    """Cut a piece of the box's size from a random place of a random source, turned and resized."""
     generator, (height, width) = canvas.generator, canvas.shape
     source = _draw_source(canvas)
     side = min(source.shape[:2])
-    if side > ENLARGED * min(height, width):  # against aliasing
+    if side > ENLARGED * min(height, width):  # to avoid aliasing
         shrink = min(height, width) / side
         source = resize_image(source, *(max(2, round(n * shrink)) for n in source.shape[:2]))
         side = min(source.shape[:2])
@@ -67,9 +67,9 @@ def _take_piece(canvas: Canvas, box: Box) -> ColourField:
 
 
 def _draw_source(canvas: Canvas) -> RGBImage:
-    """Another texture, another normal image, or another place of the image itself."""
+    """Draw the source of a piece: another texture, another normal image, or the image itself."""
     donors, normals = canvas.sources
-    # In a texture, a piece of its like is nothing foreign, only a seam.
+    # In a texture, a piece of the same texture is foreign only along its seam.
     alike = 1.0 if canvas.foreground is not None else 0.3
     is_alone = not donors and not normals
     weights = (0.45 * bool(donors), 0.4 * alike * bool(normals), 0.15 * alike * bool(normals))
@@ -81,7 +81,7 @@ def _draw_source(canvas: Canvas) -> RGBImage:
 
 
 def _recolour(canvas: Canvas, piece: ColourField) -> ColourField:
-    """Another gain and offset, in a third of the cases for each channel on its own."""
+    """Change gain and offset, in a third of the cases separately for each channel."""
     generator = canvas.generator
     spread = 0.5 * canvas.contrast
     gain = np.exp(generator.normal(0, 0.35 * spread, 3 if generator.random() < 0.35 else 1))
@@ -90,7 +90,7 @@ def _recolour(canvas: Canvas, piece: ColourField) -> ColourField:
 
 
 def _blend_gradients(ground: ColourField, piece: ColourField, region: Region) -> ColourField:
-    """Poisson blending: the piece keeps its texture and takes its levels from the border."""
+    """Blend a piece by its gradients (Poisson): it keeps its texture, with the border's levels."""
     mask = np.zeros(ground.shape[:2], np.uint8)
     mask[1:-1, 1:-1] = region.distance[1:-1, 1:-1] > 0
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))

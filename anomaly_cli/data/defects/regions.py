@@ -1,4 +1,4 @@
-"""Where a compact defect lies: blobs, shards, bands, fragments and clusters of random form."""
+"""Regions of compact defects: blobs, shards, bands, fragments and clusters of random form."""
 
 import math
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from anomaly_cli.data.defects.strokes import draw_path
 
 SMALLEST, LARGEST = 0.0126, 0.178  # radii, shares of the short side: 0.05% and 10% of a square
 MIN_RADIUS = 2.0  # pixels
-MARGIN = 1.5  # pixels that a region's box reaches beyond its edge at least
+MARGIN = 1.5  # least number of pixels between a region's edge and its box
 
 
 class Region(NamedTuple):
@@ -24,7 +24,10 @@ class Region(NamedTuple):
     radius: float  # pixels from the edge to the core
 
     def cover(self, softness: float) -> Field:
-        """0 outside to 1 inside, linear over `softness` pixels; mostly inside if that is wide."""
+        """Compute the cover (h, w): 0 outside, 1 inside, linear over `softness` pixels between.
+
+        A ramp wider than 3 pixels starts 1.5 pixels outside the edge, so it lies mostly inside.
+        """
         shift = min(0.5, MARGIN / softness)
         return (self.distance / np.float32(softness) + np.float32(shift)).clip(0, 1)
 
@@ -37,14 +40,14 @@ def draw_region(
     smallest: float = SMALLEST,
     largest: float = LARGEST,
 ) -> Region:
-    """Draw a region of any form about a place.
+    """Draw a region of random form around a place.
 
     Args:
         shape: height and width of the image.
-        centre: where the region lies.
+        centre: place of the region.
         generator: the only source of randomness.
-        smallest: least radius of a disc of its area, as a share of the short side.
-        largest: greatest radius; every factor between is equally likely.
+        smallest: least radius of a disc of the region's area, as a share of the short side.
+        largest: greatest radius; its logarithm is uniform.
     """
     radius = max(MIN_RADIUS, min(shape) * log_uniform(generator, smallest, largest))
     form = _FORMS[int(generator.integers(len(_FORMS)))]
@@ -54,7 +57,7 @@ def draw_region(
 def draw_blob(
     shape: tuple[int, int], centre: Point, radius: float, generator: np.random.Generator
 ) -> Region:
-    """One piece with a bumpy outline, now and then a smooth ellipse."""
+    """Draw one piece with a bumpy outline, now and then a smooth ellipse."""
     stretch = log_uniform(generator, 1, 1.8)
     bumps = 0.0 if generator.random() < 0.15 else generator.uniform(0.15, 0.6)
     reach = radius * stretch * (1 + 1.4 * bumps) + 2 * MARGIN
@@ -63,14 +66,14 @@ def draw_blob(
     field = 1 - rho
     if bumps:
         field += np.float32(bumps) * cloud_noise(box.shape, generator, cells=4)
-        np.minimum(field, np.float32(1 + 1.4 * bumps) - rho, out=field)  # ends within the box
+        np.minimum(field, np.float32(1 + 1.4 * bumps) - rho, out=field)  # ends inside the box
     return Region(box, field * np.float32(radius), radius)
 
 
 def draw_cluster(
     shape: tuple[int, int], centre: Point, radius: float, generator: np.random.Generator
 ) -> Region:
-    """Two to seven small discs near each other, such as bubbles or splashes."""
+    """Draw two to seven small discs near each other, such as bubbles or splashes."""
     count = int(generator.integers(2, 8))
     small = max(0.75 * MIN_RADIUS, radius / math.sqrt(count))
     spread = small * generator.uniform(1.2, 4)
@@ -89,7 +92,7 @@ def draw_cluster(
 def draw_fragments(
     shape: tuple[int, int], centre: Point, radius: float, generator: np.random.Generator
 ) -> Region:
-    """Ragged islands of noise that thin out from the centre, such as flakes or mould."""
+    """Draw ragged islands of noise that thin out from the centre, such as flakes or mould."""
     box = _square(shape, centre, 2 * radius + 3 * MARGIN)
     rho = _stretched_distance(box, centre, log_uniform(generator, 1, 2), generator)
     noise = cloud_noise(box.shape, generator, cells=int(generator.integers(5, 12)))
@@ -102,7 +105,7 @@ def draw_fragments(
 def draw_shard(
     shape: tuple[int, int], centre: Point, radius: float, generator: np.random.Generator
 ) -> Region:
-    """A polygon of three to eight corners with straight edges, such as a chip or a splinter."""
+    """Draw a polygon of three to eight corners, such as a chip or a splinter."""
     count = int(generator.integers(3, 9))
     angles = (np.arange(count) + generator.uniform(-0.4, 0.4, count)) * (math.tau / count)
     angles += generator.uniform(0, math.tau)
@@ -120,7 +123,7 @@ def draw_shard(
 def draw_band(
     shape: tuple[int, int], centre: Point, radius: float, generator: np.random.Generator
 ) -> Region:
-    """A bent strip, such as a smear or a frayed edge."""
+    """Draw a bent strip, such as a smear or a frayed edge."""
     length = radius * generator.uniform(3, 8)
     breadth = max(2.0, math.pi * radius**2 / length)
     path = draw_path(centre, length, generator)
@@ -155,7 +158,10 @@ def _square(shape: tuple[int, int], centre: Point, reach: float) -> Box:
 def _stretched_distance(
     box: Box, centre: Point, stretch: float, generator: np.random.Generator
 ) -> Field:
-    """Pixels to `centre`, of an ellipse of random turn and unchanged area."""
+    """Compute the elliptic distance to `centre` in pixels, for a random turn.
+
+    Ellipses of equal distance have the area of a disc of that radius, whatever `stretch` is.
+    """
     angle = generator.uniform(0, math.pi)
     cosine, sine = np.float32(math.cos(angle)), np.float32(math.sin(angle))
     x, y = box.offsets(centre)
@@ -165,7 +171,7 @@ def _stretched_distance(
 
 
 def _signed_distance(filled: NDArray[np.uint8]) -> Field:
-    """Pixels to the edge of what is 1, positive inside."""
+    """Compute the distance in pixels to the edge of the area that is 1, positive inside."""
     inside = cv2.distanceTransform(filled, cv2.DIST_L2, 3)
     outside = cv2.distanceTransform(1 - filled, cv2.DIST_L2, 3)
     return np.asarray(inside - outside, np.float32)

@@ -1,4 +1,4 @@
-"""Thin marks: bending strokes of uneven pressure, and jagged cracks that branch."""
+"""Thin marks: bent strokes of uneven pressure, and jagged cracks with branches."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from anomaly_cli.data.defects.shapes import Box, Field, Point, box_around, log_uniform, pixel_unit
 
-STEPS = 32  # straight pieces of a stroke
+STEPS = 32  # points along a stroke
 SUPERSAMPLING = 4  # strokes are drawn this much larger, for widths between whole pixels
 MIN_BREADTH = 0.8  # pixels
 
@@ -18,7 +18,7 @@ Path = NDArray[np.float64]  # (n, 2) points x, y
 
 
 class Stroke(NamedTuple):
-    """A line of changing width and strength."""
+    """A line of changing width and pressure."""
 
     path: Path
     widths: NDArray[np.float64]  # (n,) pixels
@@ -26,7 +26,7 @@ class Stroke(NamedTuple):
 
 
 class Marks(NamedTuple):
-    """Strokes as a field."""
+    """Strokes drawn into a box of the image."""
 
     box: Box
     strength: Field  # (h, w) of the box, in [0, 1]
@@ -35,12 +35,12 @@ class Marks(NamedTuple):
 def draw_strokes(
     shape: tuple[int, int], centre: Point, count: int, generator: np.random.Generator
 ) -> Marks:
-    """Draw bending strokes of much the same direction near each other.
+    """Draw bent strokes of similar direction near each other.
 
     Args:
         shape: height and width of the image.
-        centre: where they lie.
-        count: how many.
+        centre: place of the strokes.
+        count: number of strokes.
         generator: the only source of randomness.
     """
     side = min(shape)
@@ -54,14 +54,14 @@ def draw_strokes(
         breadth = max(MIN_BREADTH, pixel_unit(shape) * log_uniform(generator, 0.9, 4.0))
         taper = np.sqrt(np.sin(np.linspace(0.05, math.pi - 0.05, STEPS)))
         widths = breadth * taper * (1 + 0.4 * draw_course(generator))
-        gaps = generator.uniform(0.1, 0.9)  # where it skips, the harder the more
+        gaps = generator.uniform(0.1, 0.9)  # how strongly the pressure varies; gaps where it is low
         pressure = (1 - gaps / 2 + gaps * draw_course(generator)).clip(0, 1)
         strokes.append(Stroke(path, widths, pressure))
     return _rasterise(shape, strokes)
 
 
 def draw_cracks(shape: tuple[int, int], centre: Point, generator: np.random.Generator) -> Marks:
-    """Draw a jagged crack with branches, or several that run out from one point of impact."""
+    """Draw one or two jagged cracks with branches, or several that start from a point of impact."""
     side, unit = min(shape), pixel_unit(shape)
     breadth = max(MIN_BREADTH, unit * log_uniform(generator, 0.8, 3.5))
     is_impact = generator.random() < 0.3
@@ -86,7 +86,7 @@ def draw_cracks(shape: tuple[int, int], centre: Point, generator: np.random.Gene
 def draw_path(
     centre: Point, length: float, generator: np.random.Generator, *, heading: float | None = None
 ) -> Path:
-    """A smoothly bending line of `length` pixels about `centre`, (32, 2)."""
+    """Draw a smoothly bent line of `length` pixels around `centre`, (32, 2)."""
     if heading is None:
         heading = generator.uniform(0, math.tau)
     directions = heading + generator.uniform(0, 0.9) * draw_course(generator)
@@ -96,7 +96,7 @@ def draw_path(
 
 
 def draw_course(generator: np.random.Generator) -> NDArray[np.float64]:
-    """Smooth random course along a stroke, in [-1, 1], (32,)."""
+    """Draw a smooth random curve along a stroke, (32,) in [-1, 1]."""
     knots = generator.uniform(-1, 1, (1, 5))
     course = cv2.resize(knots, (STEPS, 1), interpolation=cv2.INTER_CUBIC)[0]
     return np.asarray(course, np.float64).clip(-1, 1)
@@ -105,7 +105,7 @@ def draw_course(generator: np.random.Generator) -> NDArray[np.float64]:
 def _draw_jagged(
     start: Point, heading: float, length: float, generator: np.random.Generator
 ) -> Path:
-    """Straight pieces with kinks; sharp turns are taken back, so that the crack goes somewhere."""
+    """Draw straight pieces with kinks; each varies around `heading`, so that the crack advances."""
     count = int(generator.integers(5, 12))
     turns = heading + generator.normal(0, generator.uniform(0.2, 0.7), count)
     pieces = generator.uniform(0.4, 1.6, count) * (length / count)
@@ -114,7 +114,7 @@ def _draw_jagged(
 
 
 def _taper(path: Path, breadth: float) -> Stroke:
-    """Widest at its start."""
+    """Build a stroke that is widest and strongest at its start."""
     thinning = np.linspace(1, 0.35, len(path))
     return Stroke(path, breadth * thinning, 0.5 + 0.5 * thinning)
 
@@ -124,7 +124,7 @@ def _rasterise(shape: tuple[int, int], strokes: Sequence[Stroke]) -> Marks:
     border = max(float(stroke.widths.max()) for stroke in strokes) + 3
     low, high = points.min(axis=0) - border, points.max(axis=0) + border
     box = box_around(shape, (float(low[0]), float(low[1])), (float(high[0]), float(high[1])))
-    # The supersampling is for thin lines in small images; a large one shows no steps at 2.
+    # Thin lines in small boxes need the full supersampling; large boxes show no steps at 2.
     scale = SUPERSAMPLING if max(box.shape) <= 200 else 2
     height, width = box.shape
     large = np.zeros((height * scale, width * scale), np.uint8)

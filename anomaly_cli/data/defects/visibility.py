@@ -1,4 +1,4 @@
-"""Mask and change are one: what is too faint to see is undone, pinholes are closed."""
+"""Exact masks of synthetic defects: invisible changes are undone, and pinholes are closed."""
 
 import cv2
 import numpy as np
@@ -10,29 +10,29 @@ from anomaly_cli.files.images import RGBImage
 
 MIN_DIFFERENCE = 4  # grey levels of the most changed channel; fainter changes are undone
 MIN_AREA = 8  # pixels
-CLEAR_DIFFERENCE = 12  # grey levels on calm ground, more by 1.5 times the ground's own roughness
-CLEAR_SHARE = 0.1  # of a defect's pixels differ clearly
+CLEAR_DIFFERENCE = 12  # grey levels; 1.5 times the ground's own roughness is added
+CLEAR_SHARE = 0.1  # least share of a defect's pixels that differ clearly
 
-# Strokes stay as thin as they are; the inside of the others is closed over wider gaps, and specks
-# beside them are undone, as an annotator would.
+# Strokes keep their width. In all other kinds, wider gaps inside are closed and specks beside the
+# defect are undone, as an annotator would do.
 _THIN = frozenset({DefectKind.SCRATCH, DefectKind.CUT})
 
 
 def apply_change(
     image: RGBImage, change: Change, kind: DefectKind, *, is_grey: bool
 ) -> SyntheticDefect | None:
-    """Lay a change into a copy of the image and find exactly where the two differ.
+    """Apply a change to a copy of the image, and find exactly the pixels that differ.
 
-    A pinhole is a pixel inside the defect whose new value happens to be near the old one; an
+    A pinhole is a pixel inside the defect whose new value happens to be near the old one. An
     annotator would not leave it out, so it is changed by the smallest visible difference.
 
     Returns:
-        The defect; None if it is too small or too faint to be told from the ground.
+        The defect; None if it is too small or too faint to be distinguished from the ground.
     """
     drawn = change.drawn
     if is_grey:  # a monochrome camera sees no coloured defect
         drawn = as_colour(np.asarray(cv2.cvtColor(drawn, cv2.COLOR_RGB2GRAY)))
-    # OpenCV rounds, cuts off at 255 and copies by mask many times faster than numpy.
+    # OpenCV rounds, clips at 255 and copies by mask many times faster than numpy.
     changed = np.asarray(cv2.convertScaleAbs(np.maximum(drawn, 0)), np.uint8)
     old = np.asarray(np.ascontiguousarray(change.box.cut(image)), np.uint8)
     visible = _differs(changed, old, MIN_DIFFERENCE)
@@ -50,15 +50,15 @@ def apply_change(
 
 
 def _differs(new: RGBImage, old: RGBImage, by: float) -> NDArray[np.uint8]:
-    """255 where any channel differs by at least `by`, else 0."""
+    """Mark pixels with 255 where any channel differs by at least `by`, else with 0."""
     faint = cv2.inRange(cv2.absdiff(new, old), (0, 0, 0), (by - 1,) * 3)
     return np.asarray(cv2.bitwise_not(faint), np.uint8)
 
 
 def _is_clear(new: RGBImage, old: RGBImage, mask: NDArray[np.uint8], unit: float) -> bool:
-    """Whether a defect is large enough, and part of it stands out from the ground's own grain.
+    """Check whether a defect is large enough and partly exceeds the ground's own grain.
 
-    A change of the order of the grain everywhere would teach a detector to see grain.
+    Defects that nowhere exceed the grain would train a detector to detect grain.
     """
     area = cv2.countNonZero(mask)
     if area < MIN_AREA:
@@ -85,9 +85,9 @@ def _morph(mask: NDArray[np.uint8], operation: int, radius: int) -> NDArray[np.u
 
 
 def is_monochrome(image: RGBImage) -> bool:
-    """Whether the three channels are equal everywhere."""
+    """Check whether the three channels are equal everywhere."""
     if not _has_equal_channels(image[::8, ::8]):
-        return False  # seen at a glance
+        return False  # a few pixels suffice for most colour images
     return _has_equal_channels(image)
 
 

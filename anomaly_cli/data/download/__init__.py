@@ -1,1 +1,1 @@
-"""Data sets and weights from the network: where they are, how they come, how they are unpacked."""
+"""Download of data sets and weights: their sources, transfer, unpacking and installation."""

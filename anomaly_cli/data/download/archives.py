@@ -1,4 +1,4 @@
-"""Archives -> folders, member by member; what would leave the folder is refused."""
+"""Unpacking of archives, member by member; members that would leave the folder are refused."""
 
 import gzip
 import lzma
@@ -20,7 +20,7 @@ _DAMAGED = (
     gzip.BadGzipFile,
     lzma.LZMAError,
     zlib.error,
-    RuntimeError,  # a zip that needs a password, or a compression that Python does not know
+    RuntimeError,  # a zip with a password, or with a compression that Python lacks
     ValueError,
 )
 
@@ -29,11 +29,11 @@ def unpack(archive: Path, folder: Path) -> Iterator[int]:
     """Unpack a tar (plain, gz, bz2, xz) or a zip into `folder`.
 
     Yields:
-        Bytes of the archive that have been read, after each member.
+        Bytes of the archive read so far, after each member.
 
     Raises:
-        DataError: it is damaged or of another kind, or a member is absolute, points or links
-            outside `folder`, or is a device.
+        DataError: the archive is damaged or of another kind, or a member has an absolute path,
+            points or links outside `folder`, or is a device.
         OutputError: the disk is full, or `folder` cannot be written to.
     """
     with _explained(archive, folder):
@@ -46,10 +46,10 @@ def unpack(archive: Path, folder: Path) -> Iterator[int]:
 
 
 def decompress(archive: Path, destination: Path) -> None:
-    """Write what a gzip file holds, and check its checksum.
+    """Decompress a gzip file into `destination` and verify its checksum.
 
     Raises:
-        DataError: it is damaged or no gzip file.
+        DataError: the archive is damaged or not a gzip file.
         OutputError: `destination` cannot be written.
     """
     with _explained(archive, destination.parent):
@@ -59,16 +59,16 @@ def decompress(archive: Path, destination: Path) -> None:
 
 
 def _unpack_tar(archive: Path, folder: Path) -> Iterator[int]:
-    # Without the filter, which came with 3.11.4, a member may be written anywhere.
+    # Without the filter, which was added in 3.11.4, a member may be written anywhere.
     if not hasattr(tarfile, "data_filter"):
         raise DataError("this Python cannot unpack tar archives safely; 3.11.4 or newer can")
     with archive.open("rb") as stream, tarfile.open(fileobj=stream) as tar:
         for member in tar:
-            # The filter would make an absolute name relative; no honest data set has one.
+            # The filter would make an absolute name relative, but no honest data set has one.
             _check_name(archive, member.name)
             tar.extract(member, folder, filter="data")
             yield stream.tell()
-        # A tar ends before its gz or xz does; the checksum of all stands in what is left.
+        # A tar ends before its gz or xz stream, whose checksum is only verified at the end.
         while tar.fileobj is not None and tar.fileobj.read(1 << 20):
             pass
 
@@ -77,7 +77,7 @@ def _unpack_zip(archive: Path, folder: Path) -> Iterator[int]:
     with zipfile.ZipFile(archive) as file:
         for member in file.infolist():
             _check_name(archive, member.filename)
-            kind = stat.S_IFMT(member.external_attr >> 16)  # 0 where it was not made on Unix
+            kind = stat.S_IFMT(member.external_attr >> 16)  # 0 if not made on Unix
             if kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
                 raise _refusal(archive, f"{member.filename!r} is a link or a device")
         read = 0

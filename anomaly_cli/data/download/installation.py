@@ -1,4 +1,4 @@
-"""Fetched files -> the data set at its place: whole, or not at all."""
+"""Installation of downloaded files as a data set, complete or not at all."""
 
 import shutil
 from collections.abc import Generator, Iterator
@@ -12,10 +12,10 @@ from anomaly_cli.files.atomic import PARTIAL
 
 
 def is_installed(source: Source, files: tuple[RemoteFile, ...], target: Path) -> bool:
-    """Whether the whole data set is at its place.
+    """Check whether the complete data set is at its place.
 
     Raises:
-        OutputError: something else is there.
+        OutputError: `target` contains something else, or only a part of the data set.
     """
     if source.kind == "file":
         is_there = target.is_file() and has_checksum(target, files[0].checksum)
@@ -33,23 +33,23 @@ def is_installed(source: Source, files: tuple[RemoteFile, ...], target: Path) ->
 def install(
     source: Source, paths: list[Path], target: Path
 ) -> Generator[tuple[Path, int], None, None]:
-    """Make the folder or file `target` from the files that were fetched.
+    """Make the folder or file `target` from the downloaded files.
 
-    It is filled beside its place and renamed. Where a folder is there already, files of the same
-    name are replaced and the others stay.
+    A folder is filled beside `target` and then renamed. If `target` exists already, files of the
+    same name are replaced and the others stay.
 
     Args:
-        source: says how.
-        paths: one of each file of the source, in their order; they stay, except a file that is
-            `target` itself.
-        target: the place.
+        source: description of the data set.
+        paths: the downloaded files, in the order of the files of the source. Archives stay; a
+            single file that becomes `target` is moved.
+        target: folder or file to make.
 
     Yields:
-        The archive at work, and how many of its bytes have been unpacked.
+        The current archive, and how many of its bytes have been unpacked.
 
     Raises:
-        DataError: an archive is damaged, unsafe, or holds something else.
-        OutputError: the place cannot be written to.
+        DataError: an archive is damaged, unsafe, or lacks an expected file.
+        OutputError: `target` cannot be written.
     """
     if source.kind == "file":
         _move(paths[0], target)
@@ -81,7 +81,7 @@ def _fill(source: Source, paths: list[Path], folder: Path) -> Iterator[tuple[Pat
 
 
 def _move(path: Path, target: Path) -> None:
-    """Rename; into a folder that holds something, file by file."""
+    """Rename `path` to `target`, or move file by file into a folder that is not empty."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if not (target.is_dir() and any(target.iterdir())):

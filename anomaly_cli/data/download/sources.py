@@ -1,7 +1,7 @@
-"""Where the data sets lie, under which licence, and what their files must be. Loads no torch.
+"""Addresses, licences and checksums of the data sets and the weights. Loads no torch.
 
-Addresses and checksums are constants, so that an address and its checksum always belong together
-whatever torchvision is installed; a test compares those that torchvision knows with torchvision's.
+Addresses and checksums are constants, so that an address and its checksum always belong together,
+whichever torchvision is installed. A test compares those that torchvision has with torchvision's.
 """
 
 from typing import Literal, NamedTuple
@@ -18,32 +18,32 @@ MNIST_MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "http://yann.lecun.com/exdb/mnist/",
 )
-MVTEC_SHARES = (  # MVTec has renewed its share links before; the newest first
+MVTEC_SHARES = (  # newest first; MVTec has renewed its share links before
     "150996/b52ecdcbf521176e9db9c731f2304b27",
     "38536/3830184030e49fe74747669442f0f283",
 )
 
 
 class RemoteFile(NamedTuple):
-    """One file to fetch."""
+    """One file to download."""
 
-    name: str  # on disk
+    name: str  # of the file on disk
     checksum: str  # hexadecimal: MD5 of 32 digits or SHA-256 of 64; empty: not checked
-    urls: tuple[str, ...]  # mirrors, the first is tried first
+    urls: tuple[str, ...]  # mirrors, in the order they are tried
 
 
 class Source(NamedTuple):
-    """One data set, or the weights."""
+    """A data set or the weights: licence, files and location on disk."""
 
     title: str
     licence: str
-    terms: str  # where it can be read
+    terms: str  # address of the text of the licence, or of the publisher
     kind: Kind  # archive: tar or zip that becomes a folder; gzip: files of a folder; file: as it is
     files: tuple[RemoteFile, ...]
-    target: str  # what is made, under the output folder
-    expected: tuple[str, ...] = ()  # globs in the folder; each must match once it is complete
-    expansion: float = 0.0  # estimated bytes on disk per byte that is fetched, beside that byte
-    next_command: str = ""  # with {output} for the output folder
+    target: str  # folder or file that is made, below the output folder
+    expected: tuple[str, ...] = ()  # globs in `target`; each matches if it is complete
+    expansion: float = 0.0  # estimated unpacked bytes per downloaded byte, beside the download
+    next_command: str = ""  # {output} stands for the output folder
 
 
 def _mnist_file(name: str, md5: str) -> RemoteFile:
@@ -69,7 +69,7 @@ SOURCES: dict[str, Source] = {
             "raw/t10k-images-idx3-ubyte",
             "raw/t10k-labels-idx1-ubyte",
         ),
-        expansion=5.0,  # 55 MB of 11.6 MB
+        expansion=5.0,  # 55 MB from 11.6 MB
         next_command="anomaly-cli train --dataset mnist --data {output} --category 3",
     ),
     "ucsd": Source(
@@ -112,7 +112,7 @@ SOURCES: dict[str, Source] = {
         ),
         target="mvtec",
         expected=tuple(f"{category}/train/good/*" for category in MVTEC_CATEGORIES),
-        expansion=1.05,  # PNG files shrink no further
+        expansion=1.05,  # PNG files are compressed already
         next_command="anomaly-cli train --data {output}/mvtec --category bottle",
     ),
     "dsprites": Source(
@@ -154,7 +154,7 @@ SOURCES: dict[str, Source] = {
 
 
 def files_of(config: DownloadConfig, name: str) -> tuple[RemoteFile, ...]:
-    """List the files of a data set, at `url` and with `checksum` where these are given.
+    """List the files of a data set, with the `url` and `checksum` of the settings if given.
 
     Raises:
         ConfigError: one checksum is given for several files.

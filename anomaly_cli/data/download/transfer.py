@@ -1,8 +1,8 @@
-"""One file over HTTP: goes on where it stopped, tries again, falls back on mirrors.
+"""Download of one file over HTTP that resumes, retries, and falls back on mirrors.
 
-What has come lies in `<name>.part`; beside it, `<name>.part.version` holds the ETag or date by
-which the server recognises the file, so that two versions of it are never joined. torchvision's
-`download_url` does not serve here: after every break it starts from zero.
+The received bytes lie in `<name>.part`. Beside it, `<name>.part.version` contains the ETag or date
+by which the server identifies the file, so that two versions of it are never joined. torchvision's
+`download_url` is not used, because it starts from zero after every interruption.
 """
 
 import time
@@ -18,7 +18,7 @@ from urllib.request import Request, urlopen
 from anomaly_cli.errors import DataError, OutputError
 
 TIMEOUT = 30.0  # seconds without a byte
-WAITS = (1.0, 2.0, 4.0)  # seconds before another try; from the start again once bytes have come
+WAITS = (1.0, 2.0, 4.0)  # seconds before each retry; the first again once more bytes have come
 _CHUNK = 1 << 18  # bytes
 _PASSING = {
     HTTPStatus.REQUEST_TIMEOUT,
@@ -26,19 +26,19 @@ _PASSING = {
     HTTPStatus.TOO_MANY_REQUESTS,
 }
 
-Reserve = Callable[[int, int], None]  # bytes still to come, bytes of the file; raises if too many
+Reserve = Callable[[int, int], None]  # bytes to come, bytes of the file; raises if too many
 
 
 class Progress(NamedTuple):
-    """How far it is."""
+    """Progress of a download."""
 
     received: int  # bytes on disk
-    total: int | None = None
-    note: str = ""  # what the user should know
+    total: int | None = None  # bytes of the file, if known
+    note: str = ""  # message for the user
 
 
 class _BrokenError(Exception):
-    """The connection failed in a way that may pass."""
+    """Failure of the connection that may be temporary."""
 
 
 class _Answer(NamedTuple):
@@ -53,15 +53,15 @@ class _Answer(NamedTuple):
 def fetch(
     urls: tuple[str, ...], part: Path, *, reserve: Reserve
 ) -> Generator[Progress, None, None]:
-    """Download the file at the first of `urls` that has it, yielding as bytes arrive.
+    """Download the file from the first of `urls` that has it, and yield progress as bytes arrive.
 
     Args:
         urls: mirrors of one file.
-        part: where it comes to lie; what is already there is kept if the server can go on from it.
-        reserve: called before the first byte of an answer whose length is known.
+        part: file for the bytes; those already there are kept if the server can resume.
+        reserve: called before the first byte of a response whose length is known.
 
     Raises:
-        DataError: no mirror has it, or the connection fails again and again; `part` stays.
+        DataError: no mirror has the file, or the connection fails repeatedly; `part` stays.
         OutputError: `part` cannot be written.
     """
     *others, last = urls
@@ -76,23 +76,23 @@ def fetch(
 
 
 def is_resumable(part: Path) -> bool:
-    """Whether a later command can go on from what has come."""
+    """Check whether a later command can resume the download."""
     return bool(_size(part) and _read_version(part))
 
 
 def keeping_note(part: Path) -> str:
-    """What is left after a break, in words."""
+    """State in words that the received bytes are kept after an interruption."""
     return f"{part} is kept, and the same command goes on from there"
 
 
 def discard(part: Path) -> None:
-    """Remove what has come, so that nothing goes on from it."""
+    """Remove the received bytes, so that no download resumes from them."""
     part.unlink(missing_ok=True)
     _version_file(part).unlink(missing_ok=True)
 
 
 def release(part: Path, destination: Path) -> None:
-    """Give a file that is complete its name."""
+    """Rename a complete file to its final name."""
     part.replace(destination)
     _version_file(part).unlink(missing_ok=True)
 
@@ -107,7 +107,7 @@ def _fetch_url(url: str, part: Path, reserve: Reserve) -> Iterator[Progress]:
             reason = str(error)
         else:
             return
-        # A server that cannot resume and always breaks at one place makes no headway.
+        # A server that cannot resume and always breaks at one place makes no progress.
         if _size(part) > most:
             most, waits = _size(part), iter(WAITS)
         wait = next(waits, None)
@@ -119,10 +119,10 @@ def _fetch_url(url: str, part: Path, reserve: Reserve) -> Iterator[Progress]:
 
 
 def _attempt(url: str, part: Path, reserve: Reserve) -> Iterator[Progress]:
-    """One request, and a second from byte 0 where the server has another file than before."""
+    """Download the missing bytes; restart at byte 0 if the server has another version now."""
     offset, version = _size(part), _read_version(part)
     answer = _ask(url, offset if version else 0, version)
-    if answer is None:  # nothing is missing
+    if answer is None:  # the file is complete
         reserve(0, offset)
         yield Progress(offset, offset)
         return
@@ -136,11 +136,11 @@ def _attempt(url: str, part: Path, reserve: Reserve) -> Iterator[Progress]:
 
 
 def _ask(url: str, offset: int, version: str) -> _Answer | None:
-    """Open `url` at `offset`; None if the file ends there.
+    """Open `url` at byte `offset`; return None if the file ends there.
 
     Raises:
-        DataError: the server refuses for good.
-        _BrokenError: it may answer later.
+        DataError: the server refuses permanently.
+        _BrokenError: the server may answer later.
     """
     headers = {"User-Agent": "anomaly-cli", "Accept-Encoding": "identity"}
     if offset:
@@ -158,7 +158,7 @@ def _ask(url: str, offset: int, version: str) -> _Answer | None:
             raise DataError(
                 f"cannot fetch {url}: {_status(error)}; give another address with --url"
             ) from error
-    # Among them URLError, timeouts, and answers that are no HTTP.
+    # These include URLError, timeouts, and responses that are not HTTP.
     except (OSError, HTTPException, ValueError) as error:
         raise _BrokenError(_reason(error)) from error
     return _read_headers(url, response, offset)

@@ -1,0 +1,1 @@
+"""A trained model: its file, its anomaly maps and its thresholds."""

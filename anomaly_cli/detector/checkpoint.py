@@ -1,0 +1,206 @@
+"""The model file that `train` writes: tensors and JSON in safetensors, never a pickle."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from torch import Tensor
+
+from anomaly_cli.config.names import MODEL_FILE, Scores
+from anomaly_cli.config.values import ThresholdRule, parse_rule
+from anomaly_cli.detector.calibration import MapCalibration
+from anomaly_cli.detector.encoding import (
+    calibration_tensors,
+    fusion_tensors,
+    read_calibration,
+    read_fusion,
+    read_network,
+    read_statistics,
+    read_weights,
+    statistics_tensors,
+    write_network,
+)
+from anomaly_cli.detector.fusion import MapSettings
+from anomaly_cli.detector.maps import MapSpec
+from anomaly_cli.detector.normal.statistics import NormalStatistics
+from anomaly_cli.errors import CheckpointError
+from anomaly_cli.files.atomic import hash_file
+from anomaly_cli.files.tensors import read_tensor_file, write_tensor_file
+from models.build import one_class_vae
+from models.config import OneClassConfig
+from models.vae import VAE
+
+FORMAT_VERSION = 11
+CALIBRATIONS_FILE = "calibrations.safetensors"  # of further maps, beside a model file
+_KIND = "anomaly_cli"
+_CALIBRATIONS_KIND = "anomaly_cli_calibrations"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRecord:
+    """Contents of a model file besides the weights."""
+
+    category: str
+    model: OneClassConfig
+    statistics: NormalStatistics  # of the normal images that the model was fitted to
+    calibrations: Mapping[str, MapCalibration]  # by name of the map, see `maps.MapSpec`
+    default_map: str
+    default_threshold: ThresholdRule
+    default_scores: Scores
+    settings: MapSettings  # smoothing, and the scales of fused maps
+    latent_kinds: tuple[str, ...]  # kind of synthetic defect that each latent responds to most
+    training: Mapping[str, Any]  # settings, seed, best epoch, versions; plain JSON values
+    data: Mapping[str, Any]  # fingerprint and numbers of images; plain JSON values
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """A model file in memory, with the network in eval mode on the CPU."""
+
+    path: Path
+    sha256: str  # of the file
+    vae: VAE
+    record: ModelRecord
+
+
+class NotCalibratedError(CheckpointError):
+    """Raised for a model without a calibration of a map; `training.calibrate` computes it."""
+
+    def __init__(self, loaded: LoadedModel, spec: MapSpec) -> None:
+        super().__init__(
+            f"{loaded.path} is not calibrated for {spec}; evaluate or localize it by command with "
+            f"this map once, beside its training images"
+        )
+        self.loaded = loaded
+        self.spec = spec
+
+
+def save_model(path: Path, weights: Mapping[str, Tensor], record: ModelRecord) -> None:
+    """Write a model file.
+
+    The file holds no time and no path, so the same content gives the same bytes.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    tensors = {f"vae.{name}": tensor for name, tensor in weights.items()}
+    tensors |= statistics_tensors(record.statistics)
+    for name, calibration in record.calibrations.items():
+        tensors |= calibration_tensors(f"calibration.{name}", calibration)
+    for name, fusion in record.settings.fusions.items():
+        tensors |= fusion_tensors(f"fusion.{name}", fusion)
+    header = {
+        "format_version": FORMAT_VERSION,
+        "category": record.category,
+        "model": write_network(record.model),
+        "maps": sorted(record.calibrations),
+        "default_map": record.default_map,
+        "default_threshold": str(record.default_threshold),
+        "default_scores": record.default_scores,
+        "smoothing": record.settings.smoothing,
+        "fusions": sorted(record.settings.fusions),
+        "trusts": {
+            name: list(weights.values()) for name, weights in record.settings.weights.items()
+        },
+        "latent_kinds": list(record.latent_kinds),
+        "training": dict(record.training),
+        "data": dict(record.data),
+    }
+    write_tensor_file(path, tensors, header, kind=_KIND)
+
+
+def load_model(path: Path) -> LoadedModel:
+    """Read a model file, or the `model.safetensors` of a run's folder.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, no model file, or of another version.
+    """
+    path = path / MODEL_FILE if path.is_dir() else path
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist; expected a {MODEL_FILE} that train wrote")
+    try:
+        header, tensors = read_tensor_file(path, kind=_KIND)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is not a model file, or is damaged ({error}); train writes {MODEL_FILE}"
+        ) from error
+    _check_version(path, header)
+    try:
+        record = _read_record(header, tensors)
+        vae = one_class_vae(record.model)
+        prefix = "vae."
+        vae.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        )
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{path} is damaged or incomplete: {reason[:300]}") from error
+    return LoadedModel(path=path, sha256=hash_file(path), vae=vae.eval(), record=record)
+
+
+def _check_version(path: Path, header: Any) -> None:
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{path} was not written by anomaly-cli train")
+    version = header.get("format_version")
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} has format version {version}; this anomaly-cli reads {FORMAT_VERSION}"
+        )
+
+
+def _read_record(header: dict[str, Any], tensors: dict[str, Tensor]) -> ModelRecord:
+    model = read_network(header["model"])
+    calibrations = {name: read_calibration(name, tensors) for name in header["maps"]}
+    if header["default_map"] not in calibrations:
+        raise KeyError(f"calibration of {header['default_map']}")
+    return ModelRecord(
+        category=header["category"],
+        model=model,
+        statistics=read_statistics(model, tensors),
+        calibrations=calibrations,
+        default_map=header["default_map"],
+        default_threshold=parse_rule(header["default_threshold"]),
+        default_scores=header["default_scores"],
+        settings=MapSettings(
+            header["smoothing"],
+            {name: read_fusion(name, tensors) for name in header["fusions"]},
+            {name: read_weights(parts) for name, parts in header["trusts"].items()},
+        ),
+        latent_kinds=tuple(header["latent_kinds"]),
+        training=header["training"],
+        data=header["data"],
+    )
+
+
+def save_calibrations(loaded: LoadedModel, calibrations: Mapping[str, MapCalibration]) -> None:
+    """Write calibrations of more maps beside a model file, which stays as it is.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    tensors: dict[str, Tensor] = {}
+    for name, calibration in calibrations.items():
+        tensors |= calibration_tensors(f"calibration.{name}", calibration)
+    header = {"model_sha256": loaded.sha256, "maps": sorted(calibrations)}
+    path = loaded.path.with_name(CALIBRATIONS_FILE)
+    write_tensor_file(path, tensors, header, kind=_CALIBRATIONS_KIND)
+
+
+def load_calibrations(loaded: LoadedModel) -> dict[str, MapCalibration]:
+    """Read the calibrations beside a model file, by name of the map.
+
+    The result is empty if their file is missing, damaged, or belongs to another model.
+    """
+    path = loaded.path.with_name(CALIBRATIONS_FILE)
+    if not path.is_file():
+        return {}
+    try:
+        header, tensors = read_tensor_file(path, kind=_CALIBRATIONS_KIND)
+        if header["model_sha256"] != loaded.sha256:
+            return {}
+        return {name: read_calibration(name, tensors) for name in header["maps"]}
+    # Calibrations can be computed again, so a damaged file counts as a missing one.
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        return {}

@@ -1,0 +1,203 @@
+"""Conversion of a model to the named tensors and JSON values of its file, and back."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from anomaly_cli.detector.calibration import EXCEEDANCE, Calibration, MapCalibration
+from anomaly_cli.detector.fusion import Scales, Weights
+from anomaly_cli.detector.maps import PARTS
+from anomaly_cli.detector.normal.appearance import (
+    KINDS,
+    NEAR,
+    WIDE,
+    NormalAppearance,
+    PlaceAppearance,
+    count_statistics,
+)
+from anomaly_cli.detector.normal.context import GRIDS, NormalContext
+from anomaly_cli.detector.normal.mixture import Mixture
+from anomaly_cli.detector.normal.statistics import NormalStatistics
+from anomaly_cli.detector.scales import ScoreScale
+from models.config import OneClassConfig, OneClassConvConfig, VAEConfig
+from models.statistics import AttentionStatistics, LatentStatistics, LocalStatistics
+
+_CONV = "conv"  # name of the plain convolutional networks
+
+
+def statistics_tensors(statistics: NormalStatistics) -> dict[str, Tensor]:
+    """Convert the statistics of normal images to named tensors."""
+    attention = statistics.attention
+    parts = {f"latent.{name}": part for name, part in attention.latent._asdict().items()}
+    for prefix, own in (
+        ("local", attention.local),
+        ("half", attention.half),
+        ("appearance", statistics.appearance),
+        *((f"context.{own.mean.shape[-1]}", own) for own in statistics.context),
+    ):
+        if own is not None:
+            items = own._asdict().items()
+            parts |= {f"{prefix}.{name}": part for name, part in items if part is not None}
+    return {f"statistics.{name}": part for name, part in parts.items()}
+
+
+def read_statistics(model: OneClassConfig, tensors: Mapping[str, Tensor]) -> NormalStatistics:
+    """Read the statistics of normal images that `statistics_tensors` has named.
+
+    Raises:
+        KeyError: a tensor is missing.
+        ValueError: a tensor does not have the shape that the network needs.
+    """
+    latent = LatentStatistics(
+        *(tensors[f"statistics.latent.{name}"] for name in LatentStatistics._fields)
+    )
+    local, half = (_read_local(model, tensors, f"statistics.{name}") for name in ("local", "half"))
+    moments = [*latent, *(local or ())[:-1], *(half or ())[:-1]]
+    if any(len(part) != model.latent_dim for part in moments):
+        raise ValueError(f"statistics of {model.latent_dim} latents expected")
+    if model.has_scales and half is None:
+        raise KeyError("statistics.half.mean")
+    context = tuple(_read_context(tensors, grid) for grid in GRIDS)
+    attention = AttentionStatistics(latent, local, half)
+    return NormalStatistics(attention, _read_appearance(tensors), context)
+
+
+def _read_context(tensors: Mapping[str, Tensor], grid: int) -> NormalContext:
+    prefix = f"statistics.context.{grid}."
+    seen = NormalContext(*(tensors[prefix + name] for name in NormalContext._fields))
+    shape = (len(KINDS), grid, grid)
+    of_places = (grid, grid, len(KINDS), len(KINDS))
+    shapes = [shape, of_places, (seen.mean.numel(),) * 2, of_places]
+    if [part.shape for part in seen] != shapes:
+        raise ValueError(f"{prefix}: {' x '.join(map(str, shape))} values expected")
+    return seen
+
+
+def _read_appearance(tensors: Mapping[str, Tensor]) -> NormalAppearance:
+    prefix = "statistics.appearance."
+    kind = Mixture if f"{prefix}rarity" in tensors else PlaceAppearance
+    seen = kind(*(tensors[prefix + name] for name in kind._fields))
+    counts = [len(reaches) * len(KINDS) for reaches in (NEAR, WIDE)]
+    grid = tuple(seen.mean.shape[:1] if isinstance(seen, Mixture) else seen.mean.shape[1:])
+    count = count_statistics(seen) if seen.mean.dim() > 1 else 0
+    if count not in counts or seen.whitening.shape != (*grid, count, count):
+        raise ValueError(f"{' or '.join(map(str, counts))} statistics of appearance expected")
+    if isinstance(seen, Mixture) and seen.rarity.shape != grid:
+        raise ValueError(f"a rarity of each of {grid[0]} kinds of places expected")
+    return seen
+
+
+def _read_local(
+    model: OneClassConfig, tensors: Mapping[str, Tensor], prefix: str
+) -> LocalStatistics | None:
+    if f"{prefix}.mean" not in tensors:
+        return None
+    *names, whitening = (f"{prefix}.{name}" for name in LocalStatistics._fields)
+    moments = [tensors[name] for name in names]
+    local = LocalStatistics(*moments, tensors.get(whitening))  # type: ignore[call-arg]
+    square = (*local.mean.shape[1:], model.latent_dim, model.latent_dim)
+    if local.whitening is not None and local.whitening.shape != square:
+        raise ValueError(f"{whitening} of shape {square} expected")
+    return local
+
+
+def calibration_tensors(prefix: str, calibration: MapCalibration) -> dict[str, Tensor]:
+    """Convert the calibration of one map to named tensors."""
+    arrays = _parts(f"{prefix}.raw", calibration.raw, calibration.everywhere)
+    if calibration.position is not None and calibration.position_scores is not None:
+        arrays |= _parts(f"{prefix}.position", calibration.position_scores, calibration.position)
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def _parts(prefix: str, calibration: Calibration, scale: ScoreScale) -> dict[str, np.ndarray]:
+    return {
+        f"{prefix}.maxima": calibration.maxima,
+        f"{prefix}.quantiles": calibration.quantiles,
+        f"{prefix}.outline": np.array([calibration.outline], np.float64),
+        f"{prefix}.mean": scale.mean,
+        f"{prefix}.std": scale.std,
+    }
+
+
+def read_calibration(name: str, tensors: Mapping[str, Tensor]) -> MapCalibration:
+    """Read the calibration of the map `name`, see `calibration_tensors`.
+
+    Raises:
+        KeyError: a tensor is missing.
+        ValueError: a tensor has the wrong size.
+    """
+    raw, everywhere = _read_parts(f"calibration.{name}.raw", tensors)
+    if f"calibration.{name}.position.mean" not in tensors:
+        return MapCalibration(raw, everywhere)
+    position_scores, position = _read_parts(f"calibration.{name}.position", tensors)
+    return MapCalibration(raw, everywhere, position, position_scores)
+
+
+def _read_parts(prefix: str, tensors: Mapping[str, Tensor]) -> tuple[Calibration, ScoreScale]:
+    names = ("maxima", "quantiles", "outline", "mean", "std")
+    maxima, quantiles, outline, mean, std = (tensors[f"{prefix}.{n}"].numpy() for n in names)
+    if not len(maxima) or quantiles.shape != EXCEEDANCE.shape or mean.shape != std.shape:
+        raise ValueError(f"{prefix} has the wrong size")
+    return Calibration(maxima, quantiles, outline.item()), ScoreScale(mean, std)
+
+
+def fusion_tensors(prefix: str, scales: Scales) -> dict[str, Tensor]:
+    """Convert the scales of a fused map to named tensors."""
+    return {
+        f"{prefix}.{part}.{name}": torch.from_numpy(array)
+        for part, scale in scales.items()
+        for name, array in scale._asdict().items()
+    }
+
+
+def read_fusion(name: str, tensors: Mapping[str, Tensor]) -> Scales:
+    """Read the scales of the fused map `name`, see `fusion_tensors`.
+
+    Raises:
+        KeyError: a tensor is missing.
+    """
+    return {
+        part: ScoreScale(
+            *(tensors[f"fusion.{name}.{part}.{field}"].numpy() for field in ScoreScale._fields)
+        )
+        for part in PARTS
+    }
+
+
+def read_weights(values: Sequence[float]) -> Weights:
+    """Read the weights of the parts of a fused map, in the order of `PARTS`.
+
+    Raises:
+        ValueError: there are more or fewer weights than parts.
+    """
+    return dict(zip(PARTS, values, strict=True))
+
+
+def write_network(config: OneClassConfig) -> dict[str, Any]:
+    """Convert the settings of a network to JSON values.
+
+    ResNet18 has no key `network`, because it was once the only network.
+    """
+    values = asdict(config)
+    if isinstance(config, OneClassConvConfig):
+        return {"network": _CONV} | values | {"channels": list(config.channels)}
+    return values
+
+
+def read_network(values: Mapping[str, Any]) -> OneClassConfig:
+    """Read the settings of a network from the JSON values of `write_network`.
+
+    Raises:
+        KeyError, TypeError, ValueError: the values are no settings of a network.
+    """
+    settings = dict(values)
+    network = settings.pop("network", None)
+    if network is None:
+        return VAEConfig(**settings)
+    if network != _CONV:
+        raise ValueError(f"no network {network}")
+    return OneClassConvConfig(**settings | {"channels": tuple(settings["channels"])})

@@ -1,0 +1,261 @@
+"""Anomaly maps of a trained model, computed for a batch of images."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from anomaly_cli.config.names import APPEARANCE, CENTRE_PRIOR, CONTEXT, SSIM
+from anomaly_cli.detector.fusion import MapSettings, add_parts, by_image, finish_parts
+from anomaly_cli.detector.maps import MapSpec, parts_of
+from anomaly_cli.detector.normal.appearance import appearance_maps
+from anomaly_cli.detector.normal.context import context_maps
+from anomaly_cli.detector.normal.statistics import NormalStatistics
+from anomaly_cli.detector.scales import ScoreScale
+from anomaly_cli.files.images import AnomalyMap
+from models.activations import Encoder, activate, activate_layers
+from models.attention import anomaly_maps_of_layers, latent_attention_maps, mean_map
+from models.config import Attention
+from models.vae import VAE, Posterior
+
+OF_KINDS = (APPEARANCE, CONTEXT)  # sources whose map is the mean of one map per `appearance.KINDS`
+PRIOR_WIDTH = 1 / 4  # of `centre_prior`: standard deviation in sides of the image
+
+Maps = NDArray[np.float32]  # (B, S, S)
+
+
+class LatentMaps(NamedTuple):
+    """Anomaly maps of a batch and what they are made of, on the CPU."""
+
+    anomaly_maps: Maps  # (B, S, S)
+    latent_maps: Tensor  # (B, D, h, w) float32; their mean is the attention, before it is smoothed
+    posterior: Posterior
+    parts: tuple[Maps, ...] = ()  # of a fused map, which is their sum, (B, S, S) each
+    # Of a fused map, by source of the part: (B, 6, g, g), one for each of `appearance.KINDS`.
+    kind_maps: Mapping[str, Tensor] = {}
+
+
+class AnomalyMapper:
+    """Mapper from images to anomaly maps, with one model on one device.
+
+    Args:
+        vae: trained on normal images; put into eval mode here.
+        statistics: of the normal images.
+        size: side of the network's input in pixels.
+        device: where to compute.
+        settings: smoothing, scales and weights of fused maps.
+        scale: turns the values of every map into scores; None leaves them as they are.
+    """
+
+    def __init__(
+        self,
+        vae: VAE,
+        statistics: NormalStatistics,
+        size: int,
+        device: torch.device,
+        *,
+        settings: MapSettings | None = None,
+        scale: ScoreScale | None = None,
+    ) -> None:
+        self.vae = vae.to(device).eval()
+        self.encoder: Encoder = vae.encoder  # type: ignore[assignment]
+        self.statistics = statistics.to(device)
+        self.size = size
+        self.device = device
+        self.settings = settings or MapSettings()
+        self.scale = scale
+
+    def __call__(self, images: Tensor, specs: Sequence[MapSpec]) -> dict[MapSpec, Maps]:
+        """Compute finished maps (B, S, S) for images (B, 3, S, S) in [0, 1].
+
+        All definitions share the pass through the encoder, and their gradients.
+        """
+        computed = self.components(images, specs)
+        return {spec: self._score(self._finish(computed, spec)) for spec in specs}
+
+    def components(self, images: Tensor, specs: Sequence[MapSpec]) -> dict[MapSpec, Tensor]:
+        """Compute the raw maps that `specs` are made of, neither smoothed nor scaled.
+
+        The reconstruction is decoded from the latents that attention has encoded, if there is
+        attention among the parts.
+
+        Args:
+            images: shape (B, 3, S, S) in [0, 1].
+            specs: fused maps, or others.
+
+        Returns:
+            Maps (B, S, S) float32 on the CPU, by part.
+        """
+        images = images.to(self.device, non_blocking=True)
+        parts = parts_of(specs)
+        maps, latents = self._attention(images, [part for part in parts if part.layer])
+        for part in parts:
+            if part.layer is None:
+                maps[part] = self._baseline(part, images, latents)
+        return {part: maps[part].detach().float().cpu() for part in parts}
+
+    def _attention(
+        self, images: Tensor, parts: Sequence[MapSpec]
+    ) -> tuple[dict[MapSpec, Tensor], Tensor | None]:
+        """Compute maps of attention and the posterior means (B, D); None without such parts."""
+        if not parts:
+            return {}, None
+        layers = {part.layer for part in parts if part.layer}
+        with_half = any(part.source == Attention.EXACT_SCALES for part in parts)
+        activations = activate_layers(self.encoder, images, layers, with_half=with_half)
+        chosen = [
+            {Attention(part.source): part for part in parts if part.layer == layer}
+            for layer in activations
+        ]
+        computed = anomaly_maps_of_layers(
+            list(zip(activations.values(), chosen, strict=True)),
+            self.statistics.attention,
+            (self.size, self.size),
+        )
+        maps = {
+            spec: of_layer[attention]
+            for specs, of_layer in zip(chosen, computed, strict=True)
+            for attention, spec in specs.items()
+        }
+        return maps, next(iter(activations.values())).posterior.mu.detach()
+
+    def _baseline(self, spec: MapSpec, images: Tensor, latents: Tensor | None) -> Tensor:
+        if spec.source in OF_KINDS:
+            return mean_map(self._kind_maps(spec.source, images), (self.size, self.size))
+        return baseline_map(spec.source, self.vae, images, latents)
+
+    def _kind_maps(self, source: str, images: Tensor) -> Tensor:
+        """Compute the terms (B, 6, g, g) whose mean is the map of a source of `OF_KINDS`."""
+        appearance, context = self.statistics.appearance, self.statistics.context
+        if source == APPEARANCE and appearance is not None:
+            return appearance_maps(images, appearance)
+        if source == CONTEXT and context:
+            return context_maps(images, context)
+        raise ValueError(f"maps of {source} need the {source} of normal images")
+
+    def _finish(
+        self, computed: Mapping[MapSpec, Tensor], spec: MapSpec
+    ) -> list[tuple[AnomalyMap, ...]]:
+        """Finish the parts of the map of each image."""
+        arrays = {part: computed[part].numpy() for part in spec.parts}
+        return [finish_parts(parts, spec, self.settings) for parts in by_image(arrays, spec)]
+
+    def _score(self, finished: Sequence[tuple[AnomalyMap, ...]]) -> Maps:
+        maps = [add_parts(parts) for parts in finished]
+        if self.scale is not None:
+            maps = [self.scale(anomaly_map) for anomaly_map in maps]
+        return np.stack(maps)
+
+    def with_latents(self, images: Tensor, spec: MapSpec) -> LatentMaps:
+        """Compute the maps of a spec and the map of each latent, in one pass through the encoder.
+
+        For a fused map, the maps of latents are those of its attention part.
+
+        Raises:
+            ValueError: the spec has no map for each latent.
+        """
+        attention = spec.definition.attention
+        if attention is None or spec.layer is None:
+            raise ValueError(f"{spec} has no map for each latent")
+        images = images.to(self.device, non_blocking=True)
+        with_half = attention is Attention.EXACT_SCALES
+        activation = activate(self.encoder, images, spec.layer, with_half=with_half)
+        statistics = self.statistics.attention
+        maps = latent_attention_maps(activation, attention, statistics).detach().float()
+        size = (self.size, self.size)
+        posterior = Posterior(*(part.detach().float() for part in activation.posterior))
+        own = MapSpec(attention.value, spec.layer)
+        computed: dict[MapSpec, Tensor] = {}
+        kinds: dict[str, Tensor] = {}
+        for part in spec.parts:
+            if part == own:
+                computed[part] = mean_map(maps, size).cpu()
+            elif part.source in OF_KINDS:
+                kinds[part.source] = self._kind_maps(part.source, images).cpu()
+                computed[part] = mean_map(kinds[part.source], size)
+            else:
+                computed[part] = self._baseline(part, images, posterior.mu).cpu()
+        finished = self._finish(computed, spec)
+        parts = zip(*finished, strict=True) if spec.is_fused else ()
+        return LatentMaps(
+            self._score(finished),
+            maps.cpu(),
+            Posterior(*(part.cpu() for part in posterior)),
+            tuple(np.stack(part) for part in parts),
+            kinds,
+        )
+
+
+def map_images(
+    compute: Callable[[Tensor, Sequence[MapSpec]], Mapping[MapSpec, Tensor | Maps]],
+    batches: Iterable[Tensor],
+    specs: Sequence[MapSpec],
+) -> defaultdict[MapSpec, list[AnomalyMap]]:
+    """Compute the maps (S, S) of all images.
+
+    Args:
+        compute: an `AnomalyMapper`, or its `components` for the parts that the specs are made of.
+        batches: images (B, 3, S, S) in [0, 1].
+        specs: the maps.
+    """
+    computed: defaultdict[MapSpec, list[AnomalyMap]] = defaultdict(list)
+    for images in batches:
+        for spec, maps in compute(images, specs).items():
+            computed[spec].extend(np.asarray(maps))
+    return computed
+
+
+@torch.no_grad()
+def baseline_map(source: str, vae: VAE, images: Tensor, latents: Tensor | None = None) -> Tensor:
+    """Compute the map of a baseline of the VAE.
+
+    `reconstruction` is |x - x^|, mean over channels, the baseline of the paper. `ssim` is 1 - SSIM
+    of x and x^ in Gaussian windows of 1.5 pixels (Wang et al. 2004; the residual of AE-SSIM,
+    Bergmann et al. 2019), in [0, 2]. `centre_prior` is a Gaussian in the middle, the same for all
+    images. It uses nothing but the place where defects often are.
+
+    x is the input of the network: the grey of the images, if it has one channel. If the decoder
+    makes smaller images than these, x is shrunk to their size and the map enlarged.
+
+    Args:
+        source: `reconstruction`, `ssim` or `centre_prior`.
+        vae: in eval mode.
+        images: shape (B, 3, H, W) in [0, 1], on the device of the VAE.
+        latents: their posterior means (B, D), if they are known already.
+
+    Returns:
+        Shape (B, H, W).
+    """
+    if source == CENTRE_PRIOR:
+        height, width = images.shape[2:]
+        y, x = (torch.linspace(-0.5, 0.5, side, device=images.device) for side in (height, width))
+        squares = y.square()[:, None] + x.square()
+        return torch.exp(-squares / (2 * PRIOR_WIDTH**2)).expand(len(images), -1, -1)
+    rebuilt = vae.reconstruct(images) if latents is None else vae.decode(latents)
+    seen = vae.targets(images)
+    is_ssim = source == SSIM
+    error = _dissimilarity(seen, rebuilt) if is_ssim else (seen - rebuilt).abs().mean(dim=1)
+    if error.shape[1:] == images.shape[2:]:
+        return error
+    size = (images.shape[2], images.shape[3])
+    return F.interpolate(error[:, None], size, mode="bilinear", align_corners=False)[:, 0]
+
+
+def _dissimilarity(seen: Tensor, rebuilt: Tensor) -> Tensor:
+    """Compute 1 - SSIM of two batches (B, C, H, W), mean over channels: (B, H, W)."""
+    # Slow to import, and only this map needs it.
+    from skimage.metrics import structural_similarity  # noqa: PLC0415
+
+    maps = []
+    for x, y in zip(seen.float().cpu().numpy(), rebuilt.float().cpu().numpy(), strict=True):
+        _mean, similarity = structural_similarity(  # type: ignore[no-untyped-call]
+            x, y, channel_axis=0, data_range=1.0, gaussian_weights=True, sigma=1.5,
+            use_sample_covariance=False, full=True,
+        )  # fmt: skip
+        maps.append(1 - similarity.mean(axis=0))
+    return torch.from_numpy(np.stack(maps)).float().to(seen.device)

@@ -1,0 +1,198 @@
+"""Anomaly maps by name.
+
+All are listed in the table `DEFINITIONS`: a new map is a row there, and a function. The formulas
+of attention are in `models.attention`, those of the other maps in `detector.mapper` and
+`detector.normal`. Parts are fused in `detector.fusion`.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Literal, NamedTuple
+
+from anomaly_cli.config.names import (
+    APPEARANCE,
+    CENTRE_PRIOR,
+    CONTEXT,
+    FUSED,
+    RECONSTRUCTION,
+    SSIM,
+)
+from anomaly_cli.errors import ConfigError
+from models.config import SUMMED, Attention, Layer, OneClassConfig
+
+ATTENTION = "attention"  # name of the part of a fused map that is a map of attention
+Need = Literal["nothing", "pooled", "covariance", "scales"]
+
+
+class Part(NamedTuple):
+    """Constants with which `detector.fusion` brings a part of a fused map to a common scale."""
+
+    floor: float = 1.0  # added before the logarithm; distances are 1 on average in normal images
+    weight: float = 1.0  # factor of the part in standard deviations
+    # Scaled on held-out images, because it predicts the images that it was fitted to too well.
+    is_fitted_on_held_out: bool = False
+
+
+PARTS: Mapping[str, Part] = {
+    # Guidance trains log(1 + M), so the floor of attention is 1.
+    ATTENTION: Part(),
+    APPEARANCE: Part(),
+    CONTEXT: Part(weight=0.5, is_fitted_on_held_out=True),  # docs/decisions/0018
+    # The floor is 2.5 of 255 grey levels: smaller errors are noise. Weight: docs/decisions/0011.
+    RECONSTRUCTION: Part(floor=1e-2, weight=0.5),
+}
+
+
+class Definition(NamedTuple):
+    """One way to compute an anomaly map."""
+
+    needs: Need = "nothing"  # property of the network without which the map does not exist
+    attention: Attention | None = None  # definition of the map, or of its attention part
+    is_fused: bool = False  # a sum of all `PARTS`
+    by_position: frozenset[str] = frozenset()  # parts whose scale differs from place to place
+
+
+def _fused(attention: Attention, needs: Need, *by_position: str) -> Definition:
+    return Definition(needs, attention, is_fused=True, by_position=frozenset(by_position))
+
+
+_NEEDS: Mapping[Attention, Need] = {
+    Attention.EXACT: "pooled",
+    Attention.EXACT_POSITION: "pooled",
+    Attention.EXACT_COVARIANCE: "covariance",
+    Attention.EXACT_SCALES: "scales",
+}
+DEFINITIONS: Mapping[str, Definition] = {
+    **{each.value: Definition(_NEEDS.get(each, "nothing"), each) for each in Attention},
+    APPEARANCE: Definition(),
+    CONTEXT: Definition(),
+    RECONSTRUCTION: Definition(),
+    SSIM: Definition(),
+    CENTRE_PRIOR: Definition(),
+    FUSED: _fused(Attention.EXACT, "pooled"),
+    f"{FUSED}_position": _fused(Attention.EXACT_POSITION, "pooled", ATTENTION, RECONSTRUCTION),
+    # Appearance, context, and attention with covariances are scaled by position already.
+    f"{FUSED}_covariance": _fused(Attention.EXACT_COVARIANCE, "covariance", RECONSTRUCTION),
+    f"{FUSED}_scales": _fused(Attention.EXACT_SCALES, "scales", RECONSTRUCTION),
+}
+
+
+class MapSpec(NamedTuple):
+    """An anomaly map: a row of `DEFINITIONS` and, for attention, a layer of the network."""
+
+    source: str  # a key of `DEFINITIONS`
+    layer: Layer | None = None  # target layer of attention
+
+    def __str__(self) -> str:
+        """Write the name in checkpoints and reports, such as `diff_mahal@layer4`."""
+        return f"{self.source}@{self.layer}" if self.layer else self.source
+
+    @property
+    def definition(self) -> Definition:
+        """Row of `DEFINITIONS`."""
+        return DEFINITIONS[self.source]
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether the map is a sum of parts."""
+        return self.definition.is_fused
+
+    @property
+    def is_halved(self) -> bool:
+        """Whether a region also ends halfway between the normal level and its highest pixel.
+
+        This suits maps in units of logarithms. In a squared distance, half of the height is far
+        inside the region.
+        """
+        return self.is_fused
+
+    @property
+    def has_latents(self) -> bool:
+        """Whether the map, or its attention part, is a mean of one map for each latent."""
+        attention = self.definition.attention
+        return attention is not None and attention not in SUMMED
+
+    @property
+    def parts(self) -> tuple["MapSpec", ...]:
+        """Maps whose sum this one is, in the order of `PARTS`; only itself if it is not fused."""
+        attention = self.definition.attention
+        if not self.is_fused or attention is None:
+            return (self,)
+        own = MapSpec(attention.value, self.layer)
+        return tuple(own if name == ATTENTION else MapSpec(name) for name in PARTS)
+
+
+def parts_of(specs: Iterable[MapSpec]) -> list[MapSpec]:
+    """List the parts of all `specs`, each once."""
+    return list(dict.fromkeys(part for spec in specs for part in spec.parts))
+
+
+def fuse_with(attention: MapSpec) -> MapSpec:
+    """Find the fused map that has the map `attention` as a part.
+
+    Raises:
+        ConfigError: there is none, because only the exact definitions are fused.
+    """
+    fused = {row.attention: source for source, row in DEFINITIONS.items() if row.is_fused}
+    if attention.definition.attention not in fused:
+        names = ", ".join(str(own) for own in fused)
+        raise ConfigError(f"{attention.source} is not fused; use {names}")
+    return MapSpec(fused[attention.definition.attention], attention.layer)
+
+
+def map_specs(config: OneClassConfig) -> list[MapSpec]:
+    """List every map that a network of this shape supports: attention, baselines, fused maps."""
+    *_, last = config.layers
+    has = {
+        "nothing": True,
+        "pooled": config.is_pooled,
+        "covariance": config.has_covariance,
+        "scales": config.has_scales,
+    }
+    rows = [(source, row) for source, row in DEFINITIONS.items() if has[row.needs]]
+    attention = [
+        MapSpec(source, layer)
+        for layer in config.layers
+        for source, row in rows
+        if row.attention and not row.is_fused and (row.needs == "nothing" or layer == last)
+    ]
+    baselines = [MapSpec(source) for source, row in rows if row.attention is None]
+    return [
+        *attention,
+        *baselines,
+        *(MapSpec(source, last) for source, row in rows if row.is_fused),
+    ]
+
+
+def parse_map_spec(text: str, config: OneClassConfig) -> MapSpec:
+    """Find the map of a name, such as `diff_mahal@layer4`.
+
+    Raises:
+        ConfigError: a network of this shape has no such map.
+    """
+    specs = map_specs(config)
+    for spec in specs:
+        if str(spec) == text:
+            return spec
+    raise ConfigError(f"no anomaly map {text}; this model has {', '.join(map(str, specs))}")
+
+
+def candidate_maps(
+    config: OneClassConfig, attention: Attention | None = None, layer: Layer | None = None
+) -> list[MapSpec]:
+    """List the maps of attention with the definition and the layer that the user named.
+
+    Args:
+        config: shape of the network.
+        attention: the definition; None: all.
+        layer: None: the last one.
+
+    Raises:
+        ConfigError: a network of this shape has no such map.
+    """
+    chosen = layer or config.layers[-1]
+    if attention is not None:
+        return [parse_map_spec(str(MapSpec(attention.value, chosen)), config)]
+    specs = [spec for spec in map_specs(config) if spec.layer == chosen and not spec.is_fused]
+    if not specs:
+        raise ConfigError(f"no layer {chosen}; this model has {', '.join(config.layers)}")
+    return specs

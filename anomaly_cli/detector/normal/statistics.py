@@ -1,0 +1,26 @@
+"""All statistics of normal images that a model file holds."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+
+from anomaly_cli.detector.normal.appearance import NormalAppearance
+from anomaly_cli.detector.normal.context import NormalContext
+from models.statistics import AttentionStatistics
+
+
+class NormalStatistics(NamedTuple):
+    """Statistics of the normal images, for every kind of anomaly map."""
+
+    attention: AttentionStatistics
+    appearance: NormalAppearance | None = None  # None: the appearance map is not available
+    context: Sequence[NormalContext] = ()  # one for each grid; empty: no context map
+
+    def to(self, device: torch.device) -> "NormalStatistics":
+        """Copy every tensor to a device."""
+        appearance = self.appearance
+        if appearance is not None:
+            appearance = type(appearance)(*(part.to(device) for part in appearance))
+        context = [NormalContext(*(part.to(device) for part in own)) for own in self.context]
+        return NormalStatistics(self.attention.to(device), appearance, context)

@@ -1,0 +1,283 @@
+"""Predictions for images, which threads decode ahead of the network."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from anomaly_cli.detector.latents import ImageLatents, describe_latents
+from anomaly_cli.detector.mapper import AnomalyMapper
+from anomaly_cli.detector.maps import MapSpec
+from anomaly_cli.detector.masks import anomaly_mask
+from anomaly_cli.detector.threshold import Threshold
+from anomaly_cli.errors import DataError
+from anomaly_cli.files.images import (
+    AnomalyMap,
+    ColourRange,
+    Mask,
+    RGBImage,
+    read_image,
+    resize_image,
+    resize_map,
+    write_png,
+    write_tiff,
+)
+from anomaly_cli.pictures.colours import PALETTE, heat_levels, overlay
+from anomaly_cli.pictures.latents import ExplainedImage
+from anomaly_cli.pictures.layout import fit
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+KINDS = ("maps", "heatmaps", "overlays", "masks")  # of output that `Prediction.save` writes
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prediction:
+    """An image with its anomaly map, score and mask.
+
+    Maps and masks at the size of the image are computed when they are first asked for.
+    """
+
+    image: RGBImage  # (H, W, 3) uint8
+    network_map: AnomalyMap  # (S, S) float32, the anomaly map at the network's size
+    score: float  # image-level anomaly score: the maximum of `network_map`
+    threshold: Threshold
+    colour_range: ColourRange  # map values at the two ends of the colour bar
+    position: int = 0  # index among the images of one call
+    path: Path | None = None  # file that the image was read from; None: an array
+    latents: ImageLatents | None = None  # None: not asked for
+
+    @property
+    def is_anomalous(self) -> bool:
+        """Whether the score exceeds the threshold."""
+        return self.threshold.is_exceeded(self.score)
+
+    @cached_property
+    def anomaly_map(self) -> AnomalyMap:
+        """Anomaly score of each pixel, (H, W) float32; comparable between images of one model."""
+        height, width = self.image.shape[:2]
+        return resize_map(self.network_map, height, width)
+
+    @cached_property
+    def mask(self) -> Mask:
+        """Anomalous regions, (H, W) bool."""
+        return anomaly_mask(self.anomaly_map, self.threshold)
+
+    @cached_property
+    def _levels(self) -> NDArray[np.uint8]:
+        return heat_levels(self.anomaly_map, self.colour_range)
+
+    def save(
+        self,
+        folder: Path | str,
+        name: Path | str | None = None,
+        *,
+        kinds: Sequence[str] = KINDS,
+        map_place: str | None = None,
+    ) -> dict[str, str]:
+        """Write the anomaly map, heatmap, overlay and mask, as `localize` does.
+
+        Each file is complete or absent. Files of the same name are replaced.
+
+        Args:
+            folder: output folder, which is created if it is missing.
+            name: name of the files without a suffix, relative to the folder of their kind. By
+                default it is that of the image's own file.
+            kinds: some of `KINDS`.
+            map_place: path of the anomaly map in `folder`, instead of `maps/<name>.tiff`.
+
+        Returns:
+            Paths relative to `folder`, by `map`, `heatmap`, `overlay` and `mask`.
+
+        Raises:
+            DataError: the image comes from no file, and no name is given.
+            OutputError: a file cannot be written.
+        """
+        if name is None and self.path is None:
+            raise DataError("an image that comes from no file needs a name to be saved under")
+        stem = Path(name) if name is not None else Path((self.path or Path()).stem)
+        root, outputs = Path(folder), dict[str, str]()
+        if "maps" in kinds:
+            outputs["map"] = map_place or place("maps", stem, ".tiff")
+            write_tiff(root / outputs["map"], self.anomaly_map)
+        if "heatmaps" in kinds:
+            outputs["heatmap"] = place("heatmaps", stem, ".png")
+            write_png(root / outputs["heatmap"], self._levels, palette=PALETTE)
+        if "overlays" in kinds:
+            outputs["overlay"] = place("overlays", stem, ".png")
+            picture = overlay(self.image, self._levels, self.mask)
+            write_png(root / outputs["overlay"], picture)
+        if "masks" in kinds:
+            outputs["mask"] = place("masks", stem, ".png")
+            write_png(root / outputs["mask"], self.mask)
+        return outputs
+
+    def record(self, outputs: dict[str, str] | None = None) -> dict[str, Any]:
+        """List score, verdict and size as plain JSON values, as in a line of the manifest."""
+        return {
+            "score": self.score,
+            "is_anomalous": self.is_anomalous,
+            "anomalous_share": float(self.mask.mean()),
+            "height": self.image.shape[0],
+            "width": self.image.shape[1],
+            "outputs": outputs or {},
+        }
+
+
+def explain_prediction(prediction: Prediction, name: str, box: tuple[int, int]) -> ExplainedImage:
+    """Scale an image with its latents to fit a box (height, width), for pictures of latents."""
+    latents = prediction.latents
+    assert latents is not None  # noqa: S101 - it was predicted with them
+    tile = fit(prediction.image, *box)
+    anomaly_map = resize_map(prediction.network_map, *tile.shape[:2])
+    return ExplainedImage(
+        name=name,
+        tile=tile,
+        anomaly_map=anomaly_map,
+        mask=anomaly_mask(anomaly_map, prediction.threshold),
+        side=len(prediction.network_map),
+        score=prediction.score,
+        is_anomalous=prediction.is_anomalous,
+        means=latents.means,
+        deviations=latents.deviations,
+        shares=latents.shares,
+        latent_maps=latents.maps,
+    )
+
+
+def place(kind: str, stem: Path, suffix: str) -> str:
+    """Name the file of one kind of output for an image, relative to the output folder."""
+    return f"{kind}/{stem.as_posix()}{suffix}"
+
+
+class View(NamedTuple):
+    """Settings with which one model computes and colours its predictions."""
+
+    mapper: AnomalyMapper
+    spec: MapSpec
+    threshold: Threshold
+    colour_range: ColourRange
+    batch_size: int
+    workers: int  # threads that decode
+
+
+def predict_files(
+    paths: Sequence[Path],
+    view: View,
+    *,
+    with_latents: bool = False,
+    decode: Callable[[Path], RGBImage] = read_image,
+) -> Iterator[Prediction | DataError]:
+    """Predict image files in their order; a file that cannot be read gives its error.
+
+    Threads decode the next batches while the network works on the current one. At most three
+    batches of decoded images are in memory.
+    """
+
+    def read(position: int) -> "_ReadImage | DataError":
+        try:
+            image = decode(paths[position])
+        except DataError as error:
+            return error
+        return _prepare(image, view, position, paths[position])
+
+    with ThreadPoolExecutor(view.workers) as pool:
+        ahead = ordered_map(pool, read, range(len(paths)), limit=2 * view.batch_size)
+        for results in _batched(ahead, view.batch_size):
+            batch = [result for result in results if isinstance(result, _ReadImage)]
+            predictions = _predict(batch, view, with_latents=with_latents)
+            for result in results:
+                yield result if isinstance(result, DataError) else next(predictions)
+
+
+def predict_image(
+    image: RGBImage, view: View, *, path: Path | None = None, with_latents: bool = False
+) -> Prediction:
+    """Predict one image (H, W, 3)."""
+    return next(_predict([_prepare(image, view, 0, path)], view, with_latents=with_latents))
+
+
+class _ReadImage(NamedTuple):
+    """A decoded image, at its own size and at that of the network."""
+
+    position: int  # index in the input
+    path: Path | None
+    image: RGBImage  # (H, W, 3), at its own size
+    resized: RGBImage  # (S, S, 3)
+
+
+def _prepare(image: RGBImage, view: View, position: int, path: Path | None) -> _ReadImage:
+    side = view.mapper.size
+    return _ReadImage(position, path, image, resize_image(image, side, side))
+
+
+def _predict(batch: list[_ReadImage], view: View, *, with_latents: bool) -> Iterator[Prediction]:
+    if not batch:
+        return
+    mapper = view.mapper
+    images = to_tensor(np.stack([item.resized for item in batch]))
+    latents: Sequence[ImageLatents | None] = [None] * len(batch)
+    if with_latents:
+        computed = mapper.with_latents(images, view.spec)
+        maps = computed.anomaly_maps
+        latents = describe_latents(
+            computed, mapper.statistics.attention.latent, mapper.settings.smoothing
+        )
+    else:
+        maps = mapper(images, [view.spec])[view.spec]
+    for item, network_map, of_image in zip(batch, maps, latents, strict=True):
+        yield Prediction(
+            image=item.image,
+            network_map=network_map,
+            score=float(network_map.max()),
+            threshold=view.threshold,
+            colour_range=view.colour_range,
+            position=item.position,
+            path=item.path,
+            latents=of_image,
+        )
+
+
+def to_tensor(images: NDArray[np.uint8]) -> Tensor:
+    """Convert images (B, H, W, 3) uint8 to (B, 3, H, W) float32 in [0, 1], in channels_last."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2).to(torch.float32).div_(255)
+
+
+def ordered_map(
+    pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], *, limit: int
+) -> Iterator[R]:
+    """Map a function over items in threads, in their order.
+
+    Unlike with `pool.map`, at most `limit` items are in progress, so that memory is bounded.
+    """
+    pending: deque[Future[R]] = deque()
+    try:
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) >= limit:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        for future in pending:
+            future.cancel()
+
+
+def _batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    batch: list[T] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

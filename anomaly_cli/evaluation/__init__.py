@@ -1,0 +1,1 @@
+"""Evaluate anomaly maps on a test split and report their metrics."""

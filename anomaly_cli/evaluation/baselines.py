@@ -1,0 +1,116 @@
+"""Compare the map of each model with simple baseline maps on the test split."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from anomaly_cli.config.commands import EvaluateConfig
+from anomaly_cli.config.names import BASELINES
+from anomaly_cli.evaluation.images import CategorySource, count_images
+from anomaly_cli.evaluation.metric_names import BESIDE_BASELINES, TITLES
+from anomaly_cli.evaluation.results import CategoryMetrics
+from anomaly_cli.evaluation.sources import find_models
+from anomaly_cli.files.atomic import write_text
+from anomaly_cli.files.tables import TABLE_FILES, NumberTable
+from anomaly_cli.metrics.detection import PixelMetrics, image_metrics, pixel_metrics
+from anomaly_cli.metrics.images import rank_pixels
+from anomaly_cli.progress import SILENT, Progress
+
+_BASELINES_IN_WORDS = (
+    "appearance: local brightness, contrast, edges and colour against those of normal images, "
+    "without a network. context: the same against a prediction from the rest of the image. "
+    "reconstruction: |x - x^|. ssim: 1 - structural similarity of x and x^. "
+    "centre_prior: a Gaussian in the middle, the same for all images."
+)
+
+
+class MapMetrics(NamedTuple):
+    """Metrics of one map on one category; NaN where undefined."""
+
+    pixels: PixelMetrics
+    image_auroc: float
+
+
+def measure(
+    source: CategorySource, name: str, config: EvaluateConfig, progress: Progress = SILENT
+) -> MapMetrics:
+    """Compute the metrics of one map on the test split of its category.
+
+    Args:
+        source: the test split and its maps.
+        name: of the map, shown in the progress bar.
+        config: settings of the evaluation.
+        progress: shows a bar with one step per image.
+
+    Raises:
+        DataError: a map, an image or a mask cannot be read, or their sizes differ.
+    """
+    pools, scores = [], []
+    with progress.bar(f"{name} of {source.category}", total=len(source.samples)) as bar:
+        for image in count_images(source, source.samples, config.image_score):
+            pools.append(image.pixels.pixels)
+            scores.append(image.score)
+            bar.advance()
+    labels = np.array([sample.is_anomalous for sample in source.samples])
+    images = image_metrics(np.array(scores), labels)
+    return MapMetrics(pixel_metrics(rank_pixels(pools)), images.image_auroc)
+
+
+def write_baselines(
+    rows: Sequence[CategoryMetrics], config: EvaluateConfig, progress: Progress = SILENT
+) -> None:
+    """Write a table that compares the map of each model with the baselines.
+
+    The files are `baselines.json`, `.csv` and `.md`, as far as `config.formats` names them.
+
+    Args:
+        rows: metrics of the models' own maps.
+        config: settings of the evaluation.
+        progress: shows a bar for each map.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    opened = {}
+    for source in BASELINES:
+        chosen = replace(config.map, source=source, attention=None, layer=None, scores="raw")  # type: ignore[arg-type]
+        opened[source] = find_models(replace(config, map=chosen))
+    table: dict[str, list[float]] = {}
+    for row in rows:
+        measured = {
+            name: measure(opened[name][row.category](), name, config, progress) for name in opened
+        }
+        for metric in BESIDE_BASELINES:
+            of_baselines = [
+                of_map.image_auroc if metric == "image_auroc" else getattr(of_map.pixels, metric)
+                for of_map in measured.values()
+            ]
+            table[f"{row.category}, {TITLES[metric]}"] = [getattr(row, metric), *of_baselines]
+    maps = sorted({row.map for row in rows})
+    numbers = NumberTable(
+        title="The map of the model beside the baselines of the same model",
+        corner="",
+        columns=("the model's map", *BASELINES),
+        rows=table,
+        notes=(f"The model's map: {', '.join(maps)}.", _BASELINES_IN_WORDS),
+    )
+    write_table("baselines", numbers, config)
+
+
+def write_table(stem: str, table: NumberTable, config: EvaluateConfig) -> None:
+    """Write a table as JSON, CSV and Markdown, as far as `config.formats` names them.
+
+    Args:
+        stem: file name without suffix.
+        table: the numbers.
+        config: settings of the evaluation.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    for name in config.formats:
+        if name in TABLE_FILES:
+            suffix, render = TABLE_FILES[name]
+            write_text(config.output / f"{stem}{suffix}", render(table))

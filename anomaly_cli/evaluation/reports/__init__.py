@@ -1,0 +1,1 @@
+"""Reports of `evaluate` as JSON, CSV, Markdown, JUnit XML and HTML."""

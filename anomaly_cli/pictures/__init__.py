@@ -1,0 +1,1 @@
+"""Pictures of maps: heatmaps, overlays, sheets and figures."""

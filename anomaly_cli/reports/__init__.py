@@ -1,1 +1,0 @@
-"""Results of `evaluate` -> JSON, CSV, Markdown, JUnit XML and HTML."""

@@ -1,0 +1,1 @@
+"""Training: from normal images to a calibrated model."""

@@ -1,0 +1,214 @@
+"""Train the model of one category and write its file."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from anomaly_cli.config.names import MODEL_FILE, STATE_FILE
+from anomaly_cli.config.toml import ResolvedSettings, write_settings
+from anomaly_cli.config.train import HALF_SAVES, TrainConfig
+from anomaly_cli.detector.calibration import MIN_IMAGES_PER_POSITION
+from anomaly_cli.detector.checkpoint import LoadedModel, ModelRecord, load_model, save_model
+from anomaly_cli.detector.device import is_fast_in_bfloat16, resolve_device, seed_everything
+from anomaly_cli.errors import ConfigError, TrainingError
+from anomaly_cli.files.atomic import hash_file, write_text
+from anomaly_cli.files.numbers import loss_text
+from anomaly_cli.files.versions import library_versions
+from anomaly_cli.progress import SILENT, Progress
+from anomaly_cli.training.calibrate import describe_model
+from anomaly_cli.training.dataset import TrainingSet, open_training_set, split_training_images
+from anomaly_cli.training.loop import EpochStats, StepStats, Trainer, to_csv
+from anomaly_cli.training.pretrained import load_encoder_weights
+from anomaly_cli.training.progressive import make_objective
+from anomaly_cli.training.resume import resume_training, save_state, training_settings
+from anomaly_cli.training.selection import describe_appearance
+from models.build import one_class_vae
+from models.resnet import ResNet18Encoder
+
+METRICS_FILE = "metrics.csv"
+
+
+def train_category(
+    config: TrainConfig,
+    folder: Path,
+    device: torch.device,
+    resolved: ResolvedSettings | None = None,
+    *,
+    is_resumed: bool = False,
+    progress: Progress = SILENT,
+) -> LoadedModel:
+    """Train one category, calibrate the best weights, and write the model file.
+
+    After an interruption, or where training diverged, the best weights so far are calibrated and
+    written before the error is raised again.
+
+    Args:
+        config: settings, with one category.
+        folder: existing folder that the files are written to.
+        device: where to compute.
+        resolved: settings with their sources, to be written beside the model.
+        is_resumed: whether to go on from the state of an interrupted training in the folder.
+        progress: shows steps, epochs and choices.
+
+    Raises:
+        ConfigError: settings do not fit the images, or the training that is resumed.
+        DataError: there are too few images, or one cannot be read.
+        TrainingError: training diverged.
+        OutputError: a file cannot be written.
+    """
+    images = open_training_set(config)
+    config = settle(config, len(images.fit), device)
+    if config.scores == "position" and len(images.held_out) < MIN_IMAGES_PER_POSITION:
+        raise ConfigError(
+            f"--scores position needs {MIN_IMAGES_PER_POSITION} held-out normal images, got "
+            f"{len(images.held_out)}; raise --held-out, or use --scores global"
+        )
+    trainer = make_trainer(config, images, device)
+    settings = training_settings(config, images.split)
+    history: list[EpochStats] = []
+    if is_resumed:
+        rows = resume_training(folder / STATE_FILE, trainer, settings)
+        history = [EpochStats(*row) for row in rows]
+    write_settings(folder, resolved)
+    interrupted: BaseException | None = None
+    try:
+        _train_epochs(trainer, history, folder, settings, progress)
+    except (TrainingError, KeyboardInterrupt) as error:
+        interrupted = error
+    loaded = None
+    if trainer.best_weights:
+        record = _describe(trainer, images, settings, history, progress)
+        save_model(folder / MODEL_FILE, trainer.best_weights, record)
+        digest = hash_file(folder / MODEL_FILE)
+        loaded = LoadedModel(
+            path=folder / MODEL_FILE, sha256=digest, vae=trainer.vae.cpu().eval(), record=record
+        )
+    if interrupted is not None:
+        raise interrupted
+    (folder / STATE_FILE).unlink(missing_ok=True)
+    assert loaded is not None  # noqa: S101 - the last epoch is always evaluated, and kept
+    return loaded
+
+
+def is_finished(folder: Path) -> bool:
+    """Check whether the training in a folder was finished."""
+    return (folder / MODEL_FILE).is_file() and not (folder / STATE_FILE).exists()
+
+
+def require_same_training(folder: Path, config: TrainConfig) -> None:
+    """Refuse a finished model that was trained with other settings or images.
+
+    Raises:
+        CheckpointError: the model cannot be read.
+        ConfigError: settings or images differ; the message names them.
+        DataError: the images cannot be read.
+    """
+    record = load_model(folder).record
+    split = split_training_images(config)
+    wanted = training_settings(settle(config, len(split.fit), resolve_device(config.device)), split)
+    found = {**record.training, "data": record.data["fingerprint"]}
+    changed = [n for n, value in wanted.items() if n != "model" and found.get(n) != value]
+    changed += ["model"] if record.model != config.network else []
+    if changed:
+        raise ConfigError(
+            f"{folder} was trained with other settings ({', '.join(changed)}); use "
+            f"the same settings, or another --output"
+        )
+
+
+def settle(config: TrainConfig, images: int, device: torch.device) -> TrainConfig:
+    """Settle the number of epochs by the number of training images, and bfloat16 by the device.
+
+    If the settings do not choose it, bfloat16 is used where it is faster, but not in the paper's
+    training.
+    """
+    amp = config.amp
+    if amp is None:
+        amp = config.guidance == "synthetic" and is_fast_in_bfloat16(device)
+    return replace(config, epochs=config.epochs_for(images), amp=amp)
+
+
+def make_trainer(config: TrainConfig, images: TrainingSet, device: torch.device) -> Trainer:
+    """Make a trainer before its first epoch; `config.seed` fixes every random draw."""
+    seed_everything(config.seed)
+    vae = one_class_vae(config.network)
+    if isinstance(vae.encoder, ResNet18Encoder):
+        load_encoder_weights(vae.encoder, config.weights)
+        vae.encoder.freeze(config.freeze)
+    vae = vae.to(device)
+    objective = make_objective(vae, images, config, device)
+    steps = max(1, len(images.fit) // config.batch_size)
+    return Trainer(vae, objective, config, device, steps=steps)
+
+
+def _train_epochs(
+    trainer: Trainer,
+    history: list[EpochStats],
+    folder: Path,
+    settings: dict[str, Any],
+    progress: Progress,
+) -> None:
+    config = trainer.config
+    half = config.half_epochs
+    # Counted in steps at the full image size; a step at half the side costs a quarter.
+    total = trainer.steps * (config.epochs - HALF_SAVES * half)
+    done = trainer.steps * (trainer.epoch - HALF_SAVES * min(trainer.epoch, half))
+    with progress.bar(config.category, total=total, done=done, unit="share") as bar:
+        for stats in trainer.run():
+            if isinstance(stats, StepStats):
+                bar.advance(
+                    (stats.image_size / config.model.image_size) ** 2,
+                    title=f"{config.category} epoch {stats.epoch}/{config.epochs}",
+                    # Short, so that the line fits 80 columns.
+                    status=f"loss {stats.reconstruction + stats.kl:,.0f}, KL {stats.kl:.0f}",
+                )
+            else:
+                bar.advance(0, title=config.category)
+                progress.note(_describe_epoch(stats, config, bar.seconds_left))
+                history.append(stats)
+                write_text(folder / METRICS_FILE, to_csv(history))
+                save_state(folder / STATE_FILE, trainer, settings, history)
+
+
+def _describe_epoch(stats: EpochStats, config: TrainConfig, seconds_left: float | None) -> str:
+    held_out = ""
+    if stats.held_out_loss is not None:
+        held_out = f"held out {loss_text(stats.held_out_loss)}{'*' if stats.is_best else ''}, "
+    left = "" if seconds_left is None else f", ETA {seconds_left / 60:.1f} min"
+    return (
+        f"{config.category} epoch {stats.epoch}/{config.epochs}: "
+        f"reconstruction {stats.reconstruction:,.0f}, KL {stats.kl:.1f}, "
+        f"{held_out}{stats.images_per_second:.1f} images/s{left}"
+    )
+
+
+def _describe(
+    trainer: Trainer,
+    images: TrainingSet,
+    settings: dict[str, Any],
+    history: list[EpochStats],
+    progress: Progress,
+) -> ModelRecord:
+    """Compute statistics, choices and calibrations of the best weights."""
+    config, count = trainer.config, len(images.held_out)
+    progress.note(f"{config.category}: calibrating on {count} held-out normal images")
+    trainer.vae.load_state_dict(trainer.best_weights)
+    best = next(stats for stats in reversed(history) if stats.is_best)
+    training = {name: value for name, value in settings.items() if name not in {"model", "data"}}
+    training |= {
+        "best_epoch": best.epoch,
+        "finished_epochs": trainer.epoch,
+        "held_out_loss": best.held_out_loss,
+        "versions": library_versions(["torchvision"]) | {"torch": torch.__version__},
+    }
+    data = {"fingerprint": settings["data"], "fit": len(images.fit), "held_out": count}
+    data["held_out_parts"] = images.split.held_out_parts
+    record = describe_model(
+        trainer.vae, images, config, trainer.device, training=training, data=data
+    )
+    if scores := record.training["appearance_selection"]:
+        way = describe_appearance(record.training["appearance"], scores)
+        progress.note(f"{config.category}: appearance is compared with {way}")
+    return record
