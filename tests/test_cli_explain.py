@@ -15,15 +15,6 @@ from anomaly_cli.detector.predict import to_tensor
 from anomaly_cli.files.images import write_png
 
 
-@pytest.fixture(scope="module")
-def trained(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """Copy the model, because calibrations of other maps are written beside it."""
-    runs = tmp_path_factory.mktemp("runs")
-    ignore = shutil.ignore_patterns("*.partial")
-    shutil.copytree(trained.runs / "disc", runs / "disc", ignore=ignore)
-    return Trained(trained.data, runs)
-
-
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
     """Three normal parts and two with a hole."""
@@ -201,3 +192,16 @@ def test_bad_input_is_one_line_with_its_code(
         assert outcome.stderr.count("\n") == 1
         assert outcome.stdout == ""
     assert not (tmp_path / "out").exists()
+
+
+def test_a_map_without_latents_is_refused_before_it_is_calibrated(
+    trained: Trained, tmp_path: Path
+) -> None:
+    model = shutil.copy(trained.model, tmp_path)  # without the calibrations of other maps beside it
+    image = trained.data / "disc/test/hole/000.png"
+    for command in (["explain"], ["localize", "--latents", "all"]):
+        outcome = run_cli(*command, model, image, "--attention", "official")
+        assert outcome.code == 2
+        assert "has no map for each latent" in outcome.stderr
+        assert "calibrating" not in outcome.stderr
+    assert not (tmp_path / "calibrations.safetensors").exists()

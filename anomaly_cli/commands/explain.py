@@ -44,7 +44,7 @@ def run(
     An image that cannot be read is reported and skipped.
     """
     files = find_images(config.images, exclude=config.output)
-    detector = open_model(config.model, config.map, progress)
+    detector = open_model(config.model, config.map, progress, latents=config.latents)
     selection = detector.select_latents(config.latents)
     prepare_output_folder(config.output, overwrite=config.overwrite)
     records, rows = _predict(files, detector, config, progress)

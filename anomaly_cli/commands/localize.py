@@ -57,7 +57,7 @@ def run(
     An image that cannot be read is reported and skipped; the others are written.
     """
     named = [] if config.dataset else _find_named(config)
-    detector = open_model(config.model, config.map, progress)
+    detector = open_model(config.model, config.map, progress, latents=config.latents)
     files = named or _find_test_images(config, detector)
     selection = None if config.latents is None else detector.select_latents(config.latents)
     writer = Writer(config, detector, _name_outputs(config, files), selection)

@@ -5,21 +5,33 @@ from pathlib import Path
 from anomaly_cli.config.commands import MapConfig
 from anomaly_cli.detector.checkpoint import NotCalibratedError
 from anomaly_cli.detector.detector import Detector
+from anomaly_cli.detector.latents import select_latents
 from anomaly_cli.progress import Progress
 
 
-def open_model(path: Path, config: MapConfig, progress: Progress) -> Detector:
-    """Load a model; see `training.calibrate.open_detector` for a map that nobody asked for yet.
+def open_model(
+    path: Path, config: MapConfig, progress: Progress, *, latents: str | None = None
+) -> Detector:
+    """Load a model, and calibrate it for the map if it has no calibration for it yet.
+
+    Args:
+        path: the model file, or its folder.
+        config: map, threshold, device.
+        progress: shows that a map is calibrated.
+        latents: choice of latents that will be shown, refused before anything is calibrated.
 
     Raises:
         CheckpointError: the model cannot be read, or the images that it was trained on are gone.
-        ConfigError: no such map.
-        DeviceError: the device is not there.
+        ConfigError: the model has no such map, or the map has no such latents.
+        DeviceError: the device is not available.
     """
     try:
         return Detector.open(path, config)
-    except NotCalibratedError:
-        # Loads what training needs, which takes a second.
-        from anomaly_cli.training.calibrate import open_detector  # noqa: PLC0415
+    except NotCalibratedError as error:
+        loaded, spec = error.loaded, error.spec
+    if latents is not None:
+        select_latents(latents, loaded.record.model.latent_dim, spec)
+    # Loads what training needs, which takes a second.
+    from anomaly_cli.training.calibrate import calibrate_model  # noqa: PLC0415
 
-        return open_detector(path, config, progress=progress)
+    return calibrate_model(loaded, spec, config, progress=progress)

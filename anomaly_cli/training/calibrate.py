@@ -164,7 +164,26 @@ def open_detector(
     try:
         return Detector.open(path, config)
     except NotCalibratedError as error:
-        loaded, spec = error.loaded, error.spec
+        return calibrate_model(error.loaded, error.spec, config, data=data, progress=progress)
+
+
+def calibrate_model(
+    loaded: LoadedModel,
+    spec: MapSpec,
+    config: MapConfig,
+    *,
+    data: Path | None = None,
+    progress: Progress = SILENT,
+) -> Detector:
+    """Calibrate a model that was opened for a map without calibration; see `open_detector`.
+
+    Args:
+        loaded: the model.
+        spec: the map.
+        config: what it was opened with.
+        data: folder to find the training images in first.
+        progress: shows that a map is calibrated.
+    """
     progress.note(f"{loaded.record.category}: calibrating {spec} on the held-out normal images")
     device = resolve_device(config.device)
     more = {
