@@ -12,19 +12,25 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
+from torchvision.models.resnet import BasicBlock, ResNet
 from typer.testing import CliRunner
 
 from anomaly_cli.cli import app
 from anomaly_cli.detector.checkpoint import load_model, save_calibrations
 from anomaly_cli.detector.maps import map_specs
+from anomaly_cli.detector.normal import mixture
 from anomaly_cli.detector.threshold import Threshold
 from anomaly_cli.files.images import Mask, RGBImage, write_png
 from anomaly_cli.training.calibrate import calibrate_late
+from models import resnet
 
 SIZE = 64  # pixels
 
 # The networks of the tests are so small that a second thread costs more than it brings.
 torch.set_num_threads(1)
+
+# Their images are as simple: a sixteenth of the Gaussians describes them, and is fitted sooner.
+mixture.COMPONENTS = 8
 
 
 def draw_part(seed: int) -> RGBImage:
@@ -65,6 +71,32 @@ def mvtec(tmp_path: Path) -> Path:
     root = tmp_path / "mvtec"
     write_category(root, "disc")
     return root
+
+
+class ThinResNet(ResNet):
+    """A ResNet18 whose stages have an eighth of the channels."""
+
+    def __init__(self) -> None:
+        super().__init__(BasicBlock, [2, 2, 2, 2])
+
+    def _make_layer(self, block: Any, planes: int, *arguments: Any, **options: Any) -> Any:
+        return super()._make_layer(block, planes // 8, *arguments, **options)
+
+
+def thin_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Build networks with a fifth of the weights, where a test is not about their width.
+
+    On a few small images, a step is spent on weights: gradients, clipping, Adam and copies.
+    """
+    for name, width in resnet.FEATURES.items():
+        monkeypatch.setitem(resnet.FEATURES, name, width // 8)
+    monkeypatch.setattr(resnet, "resnet18", lambda **_weights: ThinResNet())
+
+
+@pytest.fixture
+def thin_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the network of one test thin."""
+    thin_networks(monkeypatch)
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,11 @@
 """Attention maps against autograd, in float64, over random networks, sizes and heads."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import thin_networks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -27,6 +28,14 @@ from models.vae import PooledHead, Posterior
 
 LATENTS = 3
 KINDS = ["gap", "flatten", "fpn", "conv"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def thin_encoders() -> Iterator[None]:
+    """No formula knows how many channels there are."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        thin_networks(monkeypatch)
+        yield
 
 
 def make_encoder(kind: str, seed: int, size: int = 32) -> Encoder:
@@ -172,7 +181,7 @@ def test_map_of_a_batch_is_the_map_of_each_image(
     kind: str, attention: Attention, place: int
 ) -> None:
     """To 1e-6, for every definition, at the first and at the last layer."""
-    encoder = make_encoder(kind, 1)
+    encoder = make_encoder(kind, 5)
     layer = encoder.layers[place]
     assert attention not in EXACT or isinstance(encoder.closed_head(layer), PooledHead)
     with_half = attention is Attention.EXACT_SCALES

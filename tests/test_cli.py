@@ -11,6 +11,7 @@ from typer.main import get_command
 
 import anomaly_cli
 from anomaly_cli.cli import app
+from anomaly_cli.errors import DataError
 
 ROOT = Path(__file__).parent.parent
 COMMANDS: dict[str, typer.core.TyperCommand] = get_command(app).commands  # type: ignore[attr-defined]
@@ -64,30 +65,45 @@ def test_an_unknown_option_is_a_usage_error() -> None:
     assert outcome.stdout == ""
 
 
-def test_the_installed_script_writes_to_the_right_stream(tmp_path: Path) -> None:
+def test_the_installed_script_writes_to_the_right_stream() -> None:
     """Results on stdout, one line of error on stderr, the documented exit code, no traceback."""
-    good = run_script("sample", tmp_path / "data", "--category", "brick", "--image-size", 32)
+    good = run_script("presets")
     assert good.returncode == 0
+    assert "paper" in good.stdout
+    assert good.stderr == ""
+    bad = run_script("presets", "papr")
+    assert bad.returncode == 2
+    assert bad.stdout == ""
+    assert bad.stderr.count("\n") == 1
+    assert "did you mean paper" in bad.stderr
+
+
+def test_results_and_what_to_do_next_are_streams_of_their_own(tmp_path: Path) -> None:
+    good = run_cli("sample", tmp_path / "data", "--category", "brick", "--image-size", 32)
+    assert good.code == 0
     assert "brick" in good.stdout
     assert "next: anomaly-cli train" in good.stderr
-    bad = run_script("train", "--data", tmp_path / "data", "--category", "steel")
-    assert bad.returncode == 3
+    bad = run_cli("train", "--data", tmp_path / "data", "--category", "steel")
+    assert bad.code == 3
     assert bad.stdout == ""
     assert bad.stderr.count("\n") == 1
     assert "found: brick" in bad.stderr
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
-    outcome = run_script("--debug", "train", "--data", tmp_path / "nowhere")
+    """Of any error: the command does not catch it, and Python prints it."""
+    with pytest.raises(DataError, match="nowhere"):
+        run_cli("--debug", "train", "--data", tmp_path / "nowhere")
+    outcome = run_script("--debug", "presets", "papr")
     assert outcome.returncode == 1
     assert "Traceback" in outcome.stderr
-    assert "DataError" in outcome.stderr
+    assert "ConfigError" in outcome.stderr
 
 
 def test_module_is_the_script() -> None:
     command = [sys.executable, "-P", "-m", "anomaly_cli", "--version"]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert result.stdout == run_script("--version").stdout
+    assert result.stdout == run_cli("--version").stdout
 
 
 def test_data_folder_comes_from_the_environment(

@@ -14,15 +14,6 @@ from sklearn.metrics import roc_auc_score
 from anomaly_cli.detector.masks import anomaly_mask
 
 
-@pytest.fixture(scope="module")
-def trained(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """Copy the model, because calibrations of other maps are written beside it."""
-    runs = tmp_path_factory.mktemp("runs")
-    ignore = shutil.ignore_patterns("*.partial")
-    shutil.copytree(trained.runs / "disc", runs / "disc", ignore=ignore)
-    return Trained(trained.data, runs)
-
-
 @pytest.fixture
 def data(trained: Trained, tmp_path: Path) -> Path:
     """Copy the data set, to be broken."""

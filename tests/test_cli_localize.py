@@ -1,7 +1,6 @@
 """`localize` end to end: the files it writes, what it says, and what a bad image costs."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +21,6 @@ from models.config import Attention
 def manifest(output: Path) -> list[dict[str, Any]]:
     """All lines of a manifest."""
     return [json.loads(line) for line in (output / "manifest.jsonl").read_text().splitlines()]
-
-
-@pytest.fixture(scope="module")
-def trained(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """Copy the model, because calibrations of other maps are written beside it."""
-    runs = tmp_path_factory.mktemp("runs")
-    ignore = shutil.ignore_patterns("*.partial")
-    shutil.copytree(trained.runs / "disc", runs / "disc", ignore=ignore)
-    return Trained(trained.data, runs)
 
 
 @pytest.fixture

@@ -27,8 +27,19 @@ ALL = [
 Codes = NDArray[np.float32]
 
 
-def score(codes: Codes, seed: int = 0) -> DisentanglementScores:
+def score_anew(codes: Codes, seed: int = 0) -> DisentanglementScores:
     return disentanglement_scores(codes, GRID, factor_sizes=SIZES, seed=seed)
+
+
+_SCORED: dict[tuple[tuple[int, ...], bytes], DisentanglementScores] = {}
+
+
+def score(codes: Codes) -> DisentanglementScores:
+    """Score codes, each once; several tests compare others with the same ones."""
+    key = (codes.shape, codes.tobytes())
+    if key not in _SCORED:
+        _SCORED[key] = score_anew(codes)
+    return _SCORED[key]
 
 
 def noise(latents: int, scale: float = 1.0) -> Codes:
@@ -173,8 +184,8 @@ def test_shift_of_a_latent_does_not_matter() -> None:
 
 
 def test_order_of_latents_does_not_matter() -> None:
-    codes = rotated(beside(UNIT, noise(2)))
-    scores, permuted = score(codes), score(codes[:, [6, 2, 0, 5, 1, 4, 3]])
+    codes = rotated(beside(UNIT, noise(3)))
+    scores, permuted = score(codes), score(codes[:, [6, 2, 0, 7, 5, 1, 4, 3]])
     assert permuted.factor_vae == scores.factor_vae
     assert permuted.factor_vae_kim800 == scores.factor_vae_kim800
     assert permuted.sap == scores.sap
@@ -183,9 +194,9 @@ def test_order_of_latents_does_not_matter() -> None:
 
 
 def test_seed_decides_everything() -> None:
-    codes = rotated(beside(UNIT, noise(2)))
+    codes = rotated(beside(UNIT, noise(3)))
     before = codes.copy()
-    first, again, other = (score(codes, seed=seed) for seed in (4, 4, 5))
+    first, again, other = (score_anew(codes, seed=seed) for seed in (4, 4, 5))
     assert first == again
     assert first.factor_vae != other.factor_vae
     assert abs(first.factor_vae - other.factor_vae) < 0.03

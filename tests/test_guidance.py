@@ -3,6 +3,7 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,12 +12,13 @@ from conftest import TRAIN_OPTIONS, run_cli
 from torch import Tensor
 
 from anomaly_cli.commands import train
+from anomaly_cli.config.names import Guidance as GuidanceName
 from anomaly_cli.config.train import TrainConfig
 from anomaly_cli.detector.checkpoint import load_model
 from anomaly_cli.training import fit
 from anomaly_cli.training.dataset import open_training_set
 from anomaly_cli.training.loop import EpochStats, Trainer
-from anomaly_cli.training.objectives import SCALE, GuidedObjective
+from anomaly_cli.training.objectives import SCALE, GuidedObjective, PlainObjective
 from anomaly_cli.training.painted import PAINTED_SHARE, PaintedImages, collate_painted
 from models.config import VAEConfig
 from models.guidance import GradientBalance, Guidance, guidance_loss
@@ -161,6 +163,7 @@ def test_gradients_of_both_losses_reach_the_encoder_and_their_norms_are_balanced
     torch.testing.assert_close(objective.balance.weight, expected, rtol=1e-4, atol=0)
 
 
+@pytest.mark.usefixtures("thin_network")
 def test_bfloat16_trains_to_about_the_same_losses(mvtec: Path) -> None:
     """The norms that balance the losses are kept in float32, whatever the activation is of."""
     losses = {}
@@ -178,24 +181,41 @@ def test_bfloat16_trains_to_about_the_same_losses(mvtec: Path) -> None:
 
 @pytest.mark.parametrize("is_fast", [False, True])
 def test_bfloat16_is_used_where_it_is_faster_but_not_in_the_papers_training(
-    mvtec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_fast: bool
+    monkeypatch: pytest.MonkeyPatch, *, is_fast: bool
 ) -> None:
     monkeypatch.setattr(fit, "is_fast_in_bfloat16", lambda _device: is_fast)
-    used = {}
-    for guidance in ("synthetic", "none"):
-        for given in (None, True, False):
-            config = replace(
-                CONFIG, data=mvtec, epochs=1, output=tmp_path / f"{guidance}{given}",
-                guidance=guidance, amp=given, device="cpu",
-            )  # fmt: skip
-            (trained,) = train.run(config)
-            used[guidance, given] = load_model(trained.model).record.training["amp"]
-    assert [used[g, True] for g in ("synthetic", "none")] == [True, True]
-    assert [used[g, False] for g in ("synthetic", "none")] == [False, False]
-    assert used["synthetic", None] == is_fast
-    assert used["none", None] is False
+
+    def settled(guidance: GuidanceName, given: bool | None) -> bool | None:
+        config = replace(CONFIG, guidance=guidance, amp=given)
+        return fit.settle(config, 8, torch.device("cpu")).amp
+
+    for guidance in get_args(GuidanceName):
+        assert settled(guidance, given=True) is True
+        assert settled(guidance, given=False) is False
+    assert settled("synthetic", given=None) is is_fast
+    assert settled("none", given=None) is False
 
 
+@pytest.mark.usefixtures("thin_network")
+def test_training_uses_bfloat16_where_it_is_faster_and_the_model_remembers_it(
+    mvtec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fit, "is_fast_in_bfloat16", lambda _device: True)
+    used = []
+    autocast = PlainObjective.autocast
+
+    def noted(objective: PlainObjective) -> torch.autocast:
+        used.append(objective.config.amp)
+        return autocast(objective)
+
+    monkeypatch.setattr(PlainObjective, "autocast", noted)
+    config = replace(CONFIG, data=mvtec, epochs=1, output=tmp_path, device="cpu")
+    (trained,) = train.run(config)
+    assert load_model(trained.model).record.training["amp"] is True
+    assert set(used) == {True}
+
+
+@pytest.mark.usefixtures("thin_network")
 def test_guidance_falls_in_training_and_selects_the_epoch(mvtec: Path) -> None:
     _objective, trainer = objective_of(mvtec, epochs=25)
     epochs = [stats for stats in trainer.run() if isinstance(stats, EpochStats)]
@@ -217,6 +237,7 @@ def _watch(event: str, arguments: tuple[object, ...]) -> None:
 sys.addaudithook(_watch)  # cannot be taken away again
 
 
+@pytest.mark.usefixtures("thin_network")
 def test_training_opens_no_test_image_and_no_mask(
     mvtec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

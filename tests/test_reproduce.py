@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import Outcome, run_cli, write_category
+from conftest import Outcome, run_cli, thin_networks, write_category
 from example_datasets import write_mnist, write_ucsd
 from PIL import Image
 
@@ -33,6 +33,8 @@ def shrink(stage: Stage) -> Stage:
     if isinstance(stage, DisentangleConfig):
         return replace(stage, steps=2, batch_size=2)
     stage = replace(stage, epochs=1, batch_size=4)
+    if stage.dataset == "mvtec":
+        return replace(stage, model=replace(stage.model, image_size=32, latent_dim=2))
     if stage.dataset == "mnist":
         return replace(stage, limit=12)
     if stage.dataset == "ucsd":
@@ -42,7 +44,7 @@ def shrink(stage: Stage) -> Stage:
 
 @pytest.fixture(autouse=True, scope="module")
 def tiny() -> Iterator[None]:
-    """Make the trainings of reduced runs tiny."""
+    """Make the trainings of reduced runs tiny, their networks, and the timing before them."""
 
     def tiny_stages(config: ReproduceConfig, target: str) -> list[Stage]:
         stages = stages_of(config, target)
@@ -50,6 +52,9 @@ def tiny() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(command, "stages_of", tiny_stages)
+        thin_networks(patch)
+        patch.setattr(costs, "TIMED", 1)
+        patch.setattr(costs, "BATCH", 32)
         yield
 
 
@@ -254,7 +259,7 @@ def test_cost_of_a_training_counts_how_often_it_evaluates_held_out_images(
     monkeypatch.setattr(costs, "cost_of_epochs", cost)
     stage = TrainConfig.resolve(
         data=root / "mvtec", category="disc", output=tmp_path, guidance=guidance, epochs=60,
-        image_size=64, latent_dim=4, batch_size=4,
+        image_size=32, latent_dim=2, batch_size=4,
     )  # fmt: skip
     config = ReproduceConfig(targets=("figure6",), data=root)
     (row,) = costs.estimate(config, [stage])
@@ -329,8 +334,11 @@ def test_every_target_is_known_and_others_are_refused(root: Path) -> None:
         stages_of(ReproduceConfig(targets=("figure4",), data=root / "none"), "figure4")
 
 
-def test_guided_models_lie_apart(root: Path, output: Path) -> None:
-    outcome = reproduce(root, output, "figure6", "--guided")
+def test_guided_models_lie_apart(tmp_path: Path) -> None:
+    write_category(tmp_path / "mvtec", "bottle", train=6, test=2)
+    outcome = reproduce(tmp_path, tmp_path / "out", "figure6", "--guided")
     assert outcome.code == 0, outcome.stderr
-    assert (output / "reduced/figure6-guided/figure6-guided.png").is_file()
-    assert (output / "reduced/runs/mvtec-guided/bottle/model.safetensors").is_file()
+    reduced = tmp_path / "out/reduced"
+    assert (reduced / "figure6-guided/figure6-guided.png").is_file()
+    assert (reduced / "runs/mvtec-guided/bottle/model.safetensors").is_file()
+    assert not (reduced / "runs/mvtec").exists()

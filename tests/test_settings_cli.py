@@ -295,13 +295,23 @@ def test_the_settings_of_a_run_give_the_same_run(
     assert again == tomllib.loads(text)
 
 
-def test_train_and_evaluate_write_settings_that_repeat_them(
-    trained: Trained, tmp_path: Path
-) -> None:
-    """End to end: the files in the folders of results, the resolved defaults among them."""
+def test_train_writes_settings_that_repeat_it(trained: Trained, resolve: Recorder) -> None:
+    """The file in the folder of the model, with resolved defaults, is that of the command line.
+
+    That such a file gives the same bytes again is tested in test_api.py and test_mnist.py.
+    """
     written = tomllib.loads((trained.runs / "disc/settings.toml").read_text())["train"]
     assert (written["category"], written["image_size"], written["neck"]) == ("disc", 64, "none")
     assert not {"overwrite", "resume", "json", "config", "preset"} & set(written)
+    again = resolve("train", "--config", trained.runs / "disc/settings.toml")
+    assert again == resolve(
+        "train", "--data", trained.data, "--category", "disc", "--output", trained.runs,
+        "--epochs", 6, *TRAIN_OPTIONS, "--guidance", "none",
+    )  # fmt: skip
+
+
+def test_evaluate_writes_settings_that_repeat_it(trained: Trained, tmp_path: Path) -> None:
+    """End to end: the file in the folder of the report, the resolved defaults among them."""
     out = tmp_path / "out"
     options = ["--runs", trained.runs, "--data", trained.data, "--replicates", 0, "--output", out]
     assert run_cli("evaluate", *options, "--format", "json").code == 0
@@ -313,15 +323,3 @@ def test_train_and_evaluate_write_settings_that_repeat_them(
     assert (refused.code, "already holds something" in refused.stderr) == (5, True)
     assert run_cli("evaluate", "--config", settings, "--overwrite").code == 0
     assert (out / "report.json").read_bytes() == before
-    again = trained.runs.parent / "again"
-    file = trained.runs / "disc/settings.toml"
-    assert run_cli("train", "--config", file, "--output", again).code == 0
-    assert (again / "disc/model.safetensors").read_bytes() == trained.model.read_bytes()
-
-
-def test_each_category_has_settings_of_its_own(trained: Trained, tmp_path: Path) -> None:
-    """And another training reads them: `all` is mentioned, but not repeated."""
-    options = ["--data", trained.data, "--output", tmp_path, "--epochs", 1, *TRAIN_OPTIONS]
-    assert run_cli("train", *options).code == 0
-    text = (tmp_path / "disc/settings.toml").read_text()
-    assert 'category = "disc"  # one of all, default\n' in text

@@ -1,12 +1,13 @@
 """The training loop: it learns, repeats itself, resumes exactly, and stops at a NaN."""
 
+import copy
 import csv
 import io
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import pytest
 import torch
@@ -69,9 +70,9 @@ def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor])
 
 
 def test_loss_falls_and_the_best_epoch_is_kept(make_trainer: Make) -> None:
-    trainer = make_trainer(replace(CONFIG, epochs=8))
+    trainer = make_trainer(replace(CONFIG, epochs=5))
     epochs = [stats for stats in trainer.run() if isinstance(stats, EpochStats)]
-    assert [stats.epoch for stats in epochs] == list(range(1, 9))
+    assert [stats.epoch for stats in epochs] == list(range(1, 6))
     assert epochs[-1].reconstruction < 0.95 * epochs[0].reconstruction
     best = min(stats.held_out_loss for stats in epochs)
     assert trainer.best_loss == best
@@ -80,6 +81,7 @@ def test_loss_falls_and_the_best_epoch_is_kept(make_trainer: Make) -> None:
     assert trainer.objective.held_out_losses().selection == pytest.approx(best, rel=1e-6)
 
 
+@pytest.mark.usefixtures("thin_network")
 def test_steps_cover_whole_batches(make_trainer: Make) -> None:
     """Eight images in batches of three: two steps of three, the rest waits for the next epoch."""
     trainer = make_trainer(replace(CONFIG, batch_size=3, epochs=1))
@@ -87,6 +89,7 @@ def test_steps_cover_whole_batches(make_trainer: Make) -> None:
     assert [(stats.step, stats.steps, stats.images) for stats in steps] == [(1, 2, 3), (2, 2, 3)]
 
 
+@pytest.mark.usefixtures("thin_network")
 def test_five_steps_in_all_are_enough(make_trainer: Make) -> None:
     """A fifth of them is one step, over which no learning rate can rise."""
     trainer = make_trainer(replace(CONFIG, epochs=5, batch_size=100))
@@ -94,40 +97,63 @@ def test_five_steps_in_all_are_enough(make_trainer: Make) -> None:
     assert len(list(trainer.run())) == 10  # a step and the end of each epoch
 
 
+@pytest.mark.usefixtures("thin_network")
 @pytest.mark.parametrize("config", [CONFIG, GUIDED], ids=["plain", "guided"])
 def test_same_seed_same_weights_other_seed_others(make_trainer: Make, config: TrainConfig) -> None:
+    config = replace(config, epochs=2)
     first = final_weights(make_trainer(config))
     assert_same(first, final_weights(make_trainer(config)))
     other = final_weights(make_trainer(replace(config, seed=1)))
     assert not torch.equal(first["encoder.mu.weight"], other["encoder.mu.weight"])
 
 
-@pytest.mark.parametrize("last", [1, 2, 3])
+def train_keeping_states(trainer: Trainer, stops: set[int]) -> dict[int, dict[str, Any]]:
+    """Train to the end, and copy the state after some of the epochs."""
+    states = {}
+    for stats in trainer.run():
+        if isinstance(stats, EpochStats) and stats.epoch in stops:
+            states[stats.epoch] = copy.deepcopy(trainer.state_dict())
+    return states
+
+
+def require_exact_resumption(make_trainer: Make, config: TrainConfig, stops: set[int]) -> None:
+    """Take a training up in new trainers after some of its epochs: bit-identical."""
+    undisturbed = make_trainer(config)
+    states = train_keeping_states(undisturbed, stops)
+    assert set(states) == stops
+    for state in states.values():
+        resumed = make_trainer(config)
+        resumed.load_state_dict(copy.deepcopy(state))
+        assert_same(undisturbed.vae.state_dict(), final_weights(resumed))
+        assert resumed.best_loss == undisturbed.best_loss
+        assert_same(undisturbed.best_weights, resumed.best_weights)
+        assert resumed.best_size >= state["best_size"]
+        if resumed.best_size == state["best_size"]:
+            assert resumed.best_loss <= state["best_loss"]
+
+
+@pytest.mark.usefixtures("thin_network")
 @pytest.mark.parametrize(
-    "config",
-    [CONFIG, GUIDED, HALVED, HALVED_GUIDED, replace(HALVED_GUIDED, amp=True)],
+    ("config", "stops"),
+    [
+        (CONFIG, {2}),
+        (GUIDED, {2}),
+        (HALVED, {1, 2, 3}),  # before, at and after the change of size
+        (HALVED_GUIDED, {1, 2, 3}),
+        (replace(HALVED_GUIDED, amp=True), {1, 2, 3}),
+    ],
     ids=["plain", "guided", "half-size", "half-size guided", "half-size guided bfloat16"],
 )
 def test_resumed_training_ends_in_the_same_weights(
-    make_trainer: Make, config: TrainConfig, last: int
+    make_trainer: Make, config: TrainConfig, stops: set[int]
 ) -> None:
-    """Stopped after some of four epochs and taken up in a new process's state: bit-identical."""
-    if last != 2 and not config.half_size:
-        pytest.skip("the epoch of the stop matters where the size changes")
-    undisturbed = make_trainer(config)
-    whole = final_weights(undisturbed)
-    first = make_trainer(config)
-    for stats in first.run():
-        if isinstance(stats, EpochStats) and stats.epoch == last:
-            break
-    second = make_trainer(config)
-    second.load_state_dict(first.state_dict())
-    assert_same(whole, final_weights(second))
-    assert second.best_loss == undisturbed.best_loss
-    assert_same(undisturbed.best_weights, second.best_weights)
-    assert second.best_size >= first.best_size
-    if second.best_size == first.best_size:
-        assert second.best_loss <= first.best_loss
+    require_exact_resumption(make_trainer, config, stops)
+
+
+def test_resumed_training_of_the_whole_network_ends_in_the_same_weights(
+    make_trainer: Make,
+) -> None:
+    require_exact_resumption(make_trainer, replace(HALVED_GUIDED, epochs=2), {1})
 
 
 class Recorder:
@@ -175,6 +201,7 @@ class Recorder:
         raise NotImplementedError
 
 
+@pytest.mark.usefixtures("thin_network")
 @pytest.mark.parametrize("done", [0, 1, 3])
 def test_progress_weighs_steps_by_their_cost_and_ends_at_its_total(
     mvtec: Path, tmp_path: Path, done: int
@@ -198,6 +225,7 @@ def test_progress_weighs_steps_by_their_cost_and_ends_at_its_total(
     assert progress.done == pytest.approx(progress.total)
 
 
+@pytest.mark.usefixtures("thin_network")
 def test_a_resumed_training_keeps_better_weights_of_the_same_size(make_trainer: Make) -> None:
     """No epoch reaches the loss that the state remembers, so none may replace its weights."""
     first = make_trainer(HALVED)
@@ -212,6 +240,7 @@ def test_a_resumed_training_keeps_better_weights_of_the_same_size(make_trainer: 
     assert_same(first.best_weights, second.best_weights)
 
 
+@pytest.mark.usefixtures("thin_network")
 @pytest.mark.parametrize("config", [HALVED, HALVED_GUIDED], ids=["plain", "guided"])
 def test_small_images_come_first_and_never_select_the_model(
     make_trainer: Make, config: TrainConfig
@@ -232,9 +261,10 @@ def test_small_images_come_first_and_never_select_the_model(
         assert selection == pytest.approx(trainer.best_loss, rel=1e-6)
 
 
+@pytest.mark.usefixtures("thin_network")
 def test_guided_training_evaluates_held_out_images_in_some_epochs(make_trainer: Make) -> None:
     """At the first epoch, and at every second of 22 up to the last; the others select nothing."""
-    trainer = make_trainer(replace(GUIDED, epochs=22))
+    trainer = make_trainer(replace(GUIDED, epochs=22, batch_size=8))
     epochs = [stats for stats in trainer.run() if isinstance(stats, EpochStats)]
     evaluated = [stats for stats in epochs if stats.held_out_loss is not None]
     assert [stats.epoch for stats in evaluated] == [1, *range(2, 23, 2)]
@@ -248,22 +278,23 @@ def test_guided_training_evaluates_held_out_images_in_some_epochs(make_trainer: 
     assert [replace(GUIDED, epochs=n).epochs_per_look for n in (1, 20, 41)] == [1, 1, 3]
 
 
+@pytest.mark.usefixtures("thin_network")
 def test_a_training_stopped_between_two_evaluations_keeps_the_model_of_the_last(
-    make_trainer: Make,
+    make_trainer: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = replace(GUIDED, epochs=22)
-    undisturbed, first, second = (make_trainer(config) for _ in range(3))
-    final_weights(undisturbed)
-    for stats in first.run():
-        if isinstance(stats, EpochStats) and stats.epoch == 3:
-            break
-    assert first.best_weights
-    second.load_state_dict(first.state_dict())
+    """Evaluated after the first epoch, the second and the last; stopped after the third of four."""
+    monkeypatch.setattr("anomaly_cli.config.train.LOOKS", 2)
+    assert GUIDED.epochs_per_look == 2
+    undisturbed, second = make_trainer(GUIDED), make_trainer(GUIDED)
+    state = train_keeping_states(undisturbed, {3})[3]
+    assert state["best_weights"]
+    second.load_state_dict(state)
     final_weights(second)
     assert second.best_loss == undisturbed.best_loss
     assert_same(undisturbed.best_weights, second.best_weights)
 
 
+@pytest.mark.usefixtures("thin_network")
 def test_decoder_draws_the_size_that_training_begins_with(make_trainer: Make) -> None:
     """It would have to learn anew what it draws, in the few epochs that see whole images."""
     vae = make_trainer(HALVED).vae
@@ -283,6 +314,7 @@ def test_epochs_at_half_the_size_leave_one_at_the_whole() -> None:
     assert CONFIG.half_epochs == 0
 
 
+@pytest.mark.usefixtures("thin_network")
 def test_divergence_stops_and_keeps_the_last_good_weights(make_trainer: Make) -> None:
     trainer = make_trainer(CONFIG)
     run = trainer.run()
@@ -296,6 +328,7 @@ def test_divergence_stops_and_keeps_the_last_good_weights(make_trainer: Make) ->
     assert all(torch.isfinite(tensor).all() for tensor in trainer.best_weights.values())
 
 
+@pytest.mark.usefixtures("thin_network")
 def test_a_step_that_diverges_moves_no_weight(make_trainer: Make) -> None:
     trainer = make_trainer(CONFIG)
     before = trainer.vae.decoder[0].weight.detach().clone()
@@ -306,6 +339,7 @@ def test_a_step_that_diverges_moves_no_weight(make_trainer: Make) -> None:
     assert torch.equal(trainer.vae.decoder[0].weight, before)
 
 
+@pytest.mark.usefixtures("thin_network")
 def test_gradients_are_clipped(make_trainer: Make) -> None:
     """A norm of 1e-12 leaves Adam's step at the size of its epsilon: the weights hardly move."""
     trainer = make_trainer(replace(CONFIG, gradient_clip=1e-12, epochs=1))
@@ -315,16 +349,8 @@ def test_gradients_are_clipped(make_trainer: Make) -> None:
 
 
 def test_amp_trains_in_bfloat16(make_trainer: Make) -> None:
-    trainer = make_trainer(replace(CONFIG, amp=True, epochs=1))
-    weights = final_weights(trainer)
-    plain = final_weights(make_trainer(replace(CONFIG, epochs=1)))
+    trainer, plain = (make_trainer(replace(CONFIG, amp=amp, epochs=1)) for amp in (True, False))
+    weights, of_plain = final_weights(trainer), final_weights(plain)
     assert weights["encoder.mu.weight"].dtype == torch.float32
-    assert not torch.equal(weights["encoder.mu.weight"], plain["encoder.mu.weight"])
-    assert trainer.best_loss == pytest.approx(make_and_score(make_trainer), rel=0.05)
-
-
-def make_and_score(make_trainer: Make) -> float:
-    """Held-out loss of the same training without autocast."""
-    trainer = make_trainer(replace(CONFIG, epochs=1))
-    final_weights(trainer)
-    return trainer.best_loss
+    assert not torch.equal(weights["encoder.mu.weight"], of_plain["encoder.mu.weight"])
+    assert trainer.best_loss == pytest.approx(plain.best_loss, rel=0.05)
