@@ -11,6 +11,7 @@ Head = Literal["gap", "flatten"]
 Neck = Literal["none", "fpn"]
 Freeze = Literal["none", "stem", "layer1", "layer2", "layer3"]  # up to and including this stage
 Reconstruction = Literal["bce", "mse"]
+Features = Literal["none", "efficientnet-lite0"]  # of a frozen encoder, learned on ImageNet
 GradNorm = Literal["none", "sample", "batch"]
 
 
@@ -70,6 +71,7 @@ class VAEConfig:
     neck_channels: int = 128
     reconstruction: Reconstruction = "bce"
     beta: float = 1.0  # weight of the KL term; 1 is the paper's
+    features: Features = "none"  # frozen encoder of the memory; it has no part in the VAE
     rebuilds_half: bool = False  # the decoder reconstructs images at half their side
 
     def __post_init__(self) -> None:
@@ -83,6 +85,7 @@ class VAEConfig:
         _check_choice("head", self.head, get_args(Head))
         _check_choice("neck", self.neck, get_args(Neck))
         _check_choice("reconstruction", self.reconstruction, get_args(Reconstruction))
+        _check_choice("features", self.features, get_args(Features))
         if self.neck_stride not in {4, 8}:
             raise ValueError(f"neck_stride must be 4 or 8, got {self.neck_stride}")
         if self.neck_channels < 1:
@@ -109,6 +112,11 @@ class VAEConfig:
         """Whether `exact_covariance` is available at the last layer."""
         grid = self.image_size // self.stride(self.layers[-1])
         return self.is_pooled and keeps_covariance(self.latent_dim, grid**2)
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether the model keeps a memory of normal patches."""
+        return self.features != "none"
 
     @property
     def has_scales(self) -> bool:
@@ -174,6 +182,7 @@ class OneClassConvConfig(ConvVAEConfig):
     is_pooled: ClassVar[bool] = False
     has_covariance: ClassVar[bool] = False
     has_scales: ClassVar[bool] = False
+    has_memory: ClassVar[bool] = False
     can_halve: ClassVar[bool] = False
 
     reconstruction: Reconstruction = "bce"

@@ -21,7 +21,7 @@ from anomaly_cli.detector.checkpoint import (
     save_model,
 )
 from anomaly_cli.detector.fusion import MapSettings
-from anomaly_cli.detector.maps import PARTS
+from anomaly_cli.detector.maps import DEFINITIONS
 from anomaly_cli.detector.masks import MarkedMap
 from anomaly_cli.detector.normal.appearance import PlaceAppearance
 from anomaly_cli.detector.normal.context import GRIDS, NormalContext
@@ -39,6 +39,7 @@ CONFIG = VAEConfig(image_size=32, latent_dim=3)
 MAP = "diff_mahal@layer4"
 ONE, TWO = np.ones((1, 1), np.float32), np.full((2, 2), 2, np.float32)
 PAIRS = ((ONE, TWO), (ONE, ONE), (TWO, TWO), (TWO, ONE))
+PARTS = DEFINITIONS["fused"].parts
 SCALES = {name: ScoreScale(*pair) for name, pair in zip(PARTS, PAIRS, strict=True)}
 WEIGHTS = dict(zip(PARTS, (1.0, 0.25, 0.75, 0.5), strict=True))
 

@@ -21,7 +21,7 @@ from anomaly_cli.detector.fusion import (
     scale_parts,
     smooth,
 )
-from anomaly_cli.detector.maps import PARTS, MapSpec, map_specs
+from anomaly_cli.detector.maps import DEFINITIONS, PARTS, MapSpec, map_specs
 from anomaly_cli.detector.normal.appearance import KINDS
 from anomaly_cli.detector.scales import PRIOR_IMAGES, ScoreScale
 from anomaly_cli.training.calibrate import open_detector
@@ -29,17 +29,19 @@ from anomaly_cli.training.scoring import MARGIN
 from anomaly_cli.training.selection import SMOOTHINGS
 from models.config import Attention
 
+NAMES = DEFINITIONS["fused"].parts
 FUSED = [MapSpec("fused", "neck"), MapSpec("fused_position", "neck")]
 DISTANCE_FLOOR, ERROR_FLOOR = 1.0, 0.01
 
 
-def test_distances_have_a_floor_of_one_and_errors_of_a_hundredth() -> None:
+def test_every_part_has_the_floor_that_models_were_made_with() -> None:
     floors = {name: part.floor for name, part in PARTS.items()}
     assert floors == {
         "attention": DISTANCE_FLOOR,
         "appearance": DISTANCE_FLOOR,
         "context": DISTANCE_FLOOR,
         "reconstruction": ERROR_FLOOR,
+        "memory": 0.1,
     }
 
 
@@ -52,7 +54,7 @@ def test_fused_map_is_the_sum_of_four_scores_by_hand() -> None:
     pairs = ((1.0, 2.0), (3.0, 4.0), (0.5, 0.25), (-1.0, 0.5))
     scales = {
         name: ScoreScale(one(mean), one(std))
-        for name, (mean, std) in zip(PARTS, pairs, strict=True)
+        for name, (mean, std) in zip(NAMES, pairs, strict=True)
     }
     values = (np.e, np.e**2, 1.5, 0.5)
     maps = {
@@ -83,7 +85,7 @@ def test_three_parts_that_agree_count_more_than_one_extreme_part() -> None:
 @pytest.mark.parametrize("strong", [0, 1, 2, 3])
 def test_each_part_of_a_fused_map_is_compressed(strong: int) -> None:
     """One part at 30 deviations after its weight, the others at 1 and less."""
-    scales = dict.fromkeys(PARTS, ScoreScale(one(0), one(1)))
+    scales = dict.fromkeys(NAMES, ScoreScale(one(0), one(1)))
     scores, weights = np.ones(4), np.array([1, 1, 0.5, 0.5])
     scores[strong] = 30 / weights[strong]
     floors = (*[DISTANCE_FLOOR] * 3, ERROR_FLOOR)
@@ -140,7 +142,7 @@ def test_with_covariances_only_the_error_is_scaled_by_position() -> None:
 
     images = [torch.zeros(6, 1)]
     scales = fit_fusions(compute, images, images, [spec], [0.0], grid=8)[0.0][spec.source]
-    assert list(scales) == list(PARTS)
+    assert tuple(scales) == NAMES
     *distances, error = (maps[part].astype(float) for part in spec.parts)
     for scale, distance in zip(list(scales.values())[:-1], distances, strict=True):
         assert scale.mean.shape == (1, 1)
@@ -184,7 +186,7 @@ def test_a_guided_model_shows_a_map_chosen_without_a_label(guided: Trained) -> N
     assert len(record.latent_kinds) == record.model.latent_dim
     assert set(record.settings.weights) == {spec.source for spec in fused}
     for weights in record.settings.weights.values():
-        assert list(weights) == list(PARTS)
+        assert tuple(weights) == NAMES
         assert max(weights["attention"], weights["appearance"]) == 1
         assert all(0 <= weight <= 1 for weight in weights.values())
 
@@ -249,7 +251,9 @@ def test_parts_and_latents_add_up_to_the_score(guided: Trained, tmp_path: Path) 
     computed = mapper.with_latents(images, detector.spec)
     plain = mapper(images, [detector.spec])[detector.spec]
     np.testing.assert_allclose(computed.anomaly_maps, plain, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(sum(computed.parts), computed.anomaly_maps, rtol=1.3e-6, atol=1e-5)
+    np.testing.assert_allclose(
+        sum(computed.parts.values()), computed.anomaly_maps, rtol=1.3e-6, atol=1e-5
+    )
     out = tmp_path / "out"
     outcome = run_cli(
         "localize", guided.model, guided.data / "disc/test", "--latents", "all", "--map", "fused",
@@ -258,7 +262,7 @@ def test_parts_and_latents_add_up_to_the_score(guided: Trained, tmp_path: Path) 
     assert outcome.code == 0, outcome.stderr
     for line in (out / "manifest.jsonl").read_text().splitlines():
         record = json.loads(line)
-        total = sum(record["peak"][name] for name in PARTS)
+        total = sum(record["peak"][name] for name in NAMES)
         assert total == pytest.approx(record["score"], rel=1e-4)
         shares = [latent["share_at_peak"] for latent in record["latents"]]
         assert sum(shares) == pytest.approx(1)

@@ -5,7 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import get_args
 
-from anomaly_cli.config.names import BASELINES, DOWNLOADS, FUSED, DatasetName, MapSource
+from anomaly_cli.config.names import BASELINES, DOWNLOADS, FUSED, MEMORY, DatasetName, MapSource
 from anomaly_cli.config.values import FORMATS
 from anomaly_cli.data.datasets import DATASETS
 from anomaly_cli.data.download.sources import SOURCES
@@ -26,14 +26,15 @@ def test_names_of_settings_are_the_keys_of_the_tables() -> None:
     assert tuple(SOURCES) == DOWNLOADS
     assert tuple(FILES) == FORMATS
     assert tuple(TABLE_2) == MVTEC_CATEGORIES
-    assert set(get_args(MapSource)) == {"attention", *BASELINES, FUSED}
+    assert set(get_args(MapSource)) == {"attention", *BASELINES, MEMORY, FUSED}
 
 
 def test_every_map_has_a_row() -> None:
     fused = {source for source, row in DEFINITIONS.items() if row.is_fused}
-    assert set(DEFINITIONS) == {*(a.value for a in Attention), *BASELINES, *fused}
+    assert set(DEFINITIONS) == {*(a.value for a in Attention), *BASELINES, MEMORY, *fused}
     for source in fused:
-        assert DEFINITIONS[source].by_position <= set(PARTS)
+        row = DEFINITIONS[source]
+        assert row.by_position <= set(row.parts) <= set(PARTS)
 
 
 def test_every_metric_is_computed_and_reported() -> None:

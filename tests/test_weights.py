@@ -12,7 +12,7 @@ from anomaly_cli.detector.fusion import (
     finish_map,
     finish_parts,
 )
-from anomaly_cli.detector.maps import PARTS, MapSpec
+from anomaly_cli.detector.maps import DEFINITIONS, PARTS, MapSpec
 from anomaly_cli.detector.scales import ScoreScale
 from anomaly_cli.training.painted import PaintedImage
 from anomaly_cli.training.scoring import score_maps
@@ -22,7 +22,8 @@ SPEC = MapSpec("fused", "neck")
 HALVED = {"context", "reconstruction"}
 IMAGES, SIDE = 24, 16
 ONES = np.ones((1, 1), np.float32)
-SETTINGS = MapSettings(0.0, {"fused": dict.fromkeys(PARTS, ScoreScale(0 * ONES, ONES))})
+NAMES = DEFINITIONS["fused"].parts
+SETTINGS = MapSettings(0.0, {"fused": dict.fromkeys(NAMES, ScoreScale(0 * ONES, ONES))})
 
 
 def validation() -> list[PaintedImage]:
@@ -41,14 +42,14 @@ def make_maps(*shifts: float) -> dict[MapSpec, NDArray[np.float32]]:
     """Make maps of each part whose scores are normal noise, shifted within the defects."""
     masks = np.stack([image.mask for image in validation()])
     maps = {}
-    for place, (name, part, shift) in enumerate(zip(PARTS, SPEC.parts, shifts, strict=True)):
+    for place, (name, part, shift) in enumerate(zip(NAMES, SPEC.parts, shifts, strict=True)):
         scores = np.random.default_rng(place).normal(size=masks.shape) + shift * masks
         maps[part] = (np.exp(scores) - PARTS[name].floor).astype(np.float32)
     return maps
 
 
 def weights_of(*values: float) -> Weights:
-    return dict(zip(PARTS, values, strict=True))
+    return dict(zip(NAMES, values, strict=True))
 
 
 def choose(maps: dict[MapSpec, NDArray[np.float32]]) -> Weights:
@@ -58,7 +59,7 @@ def choose(maps: dict[MapSpec, NDArray[np.float32]]) -> Weights:
 def to_the_power(power: int, maps: dict[MapSpec, NDArray[np.float32]]) -> Weights:
     parts = [finish_parts(each, SPEC, SETTINGS) for each in by_image(maps, SPEC)]
     distances = [score_maps(each, validation()).distance for each in zip(*parts, strict=True)]
-    return weights_by_distance(distances, power)
+    return weights_by_distance(dict(zip(NAMES, distances, strict=True)), power)
 
 
 def test_equally_good_parts_have_equal_weights() -> None:

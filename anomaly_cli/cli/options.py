@@ -77,7 +77,8 @@ Source = Annotated[
         "--map",
         help="Anomaly map: attention, fused (attention, appearance, context and reconstruction), "
         "or a baseline: appearance (local statistics, no network), context (the same, compared "
-        "with the rest of the image), reconstruction (|x - x^|), ssim or centre_prior.",
+        "with the rest of the image), reconstruction (|x - x^|), ssim or centre_prior. memory "
+        "(distance from the nearest normal patch) for models trained with --features.",
         show_default="the model's",
     ),
 ]

@@ -11,6 +11,7 @@ from anomaly_cli.config.names import Guidance
 from anomaly_cli.config.train import TrainConfig, default_options
 from anomaly_cli.config.values import parse_rule
 from models.config import (
+    Features,
     Freeze,
     Head,
     Neck,
@@ -102,6 +103,13 @@ def train(
     beta: Annotated[
         float | None, typer.Option(help="Weight of the KL term.", show_default=_told("beta"))
     ] = None,
+    features: Annotated[
+        Features | None,
+        typer.Option(
+            help="Frozen ImageNet encoder whose nearest normal patches are a part of the map.",
+            show_default=_told("features"),
+        ),
+    ] = None,
     guidance: Annotated[
         Guidance | None,
         typer.Option(
@@ -188,6 +196,7 @@ def train(
         neck_stride=neck_stride,
         reconstruction=reconstruction,
         beta=beta,
+        features=features,
         guidance_ratio=guidance_ratio,
         weights=weights,
         freeze=freeze,

@@ -21,6 +21,7 @@ from anomaly_cli.files.atomic import prepare_output_folder
 from anomaly_cli.progress import SILENT, Progress
 from anomaly_cli.training.augmentation import select_augmentation
 from anomaly_cli.training.fit import is_finished, require_same_training, train_category
+from anomaly_cli.training.pretrained import load_features
 from models.config import VAEConfig
 
 # Fields that no option sets, or that decide how existing files are treated.
@@ -115,6 +116,8 @@ def _check_settings(config: TrainConfig) -> None:
             f"--weights is not supported with --dataset {config.dataset}: "
             f"its network is not a ResNet18"
         )
+    if config.model.has_memory:
+        load_features()  # before hours of training
     select_augmentation(config.augmentation, config.category)
     candidate_maps(config.network, config.attention, config.layer)
 

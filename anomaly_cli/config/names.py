@@ -17,10 +17,18 @@ CHANNELS: Mapping[str, tuple[int, ...]] = {"mnist": (64, 128), "ucsd": (64, 128,
 
 Guidance = Literal["synthetic", "none"]
 MapSource = Literal[
-    "attention", "appearance", "context", "reconstruction", "ssim", "centre_prior", "fused"
+    "attention",
+    "appearance",
+    "context",
+    "memory",
+    "reconstruction",
+    "ssim",
+    "centre_prior",
+    "fused",
 ]
 APPEARANCE = "appearance"  # how unusual brightness, contrast, edges and colour are
 CONTEXT = "context"  # how badly brightness, contrast, edges and colour fit the rest of the image
+MEMORY = "memory"  # distance from the nearest normal patch, in features of ImageNet
 RECONSTRUCTION = "reconstruction"  # |x - x^|, error of the image that the decoder has rebuilt
 SSIM = "ssim"  # 1 - structural similarity of x and x^
 CENTRE_PRIOR = "centre_prior"  # a Gaussian in the middle, the same for all images

@@ -21,6 +21,7 @@ _PAPER: Mapping[str, Any] = {
     "neck": "none",
     "reconstruction": "bce",
     "beta": 1.0,
+    "features": "none",
     "batch_size": 16,
     "epochs": 60,
     "images_seen": 0,
@@ -233,6 +234,7 @@ def _refuse_resnet_options(
     is_given = {
         "head": options.get("head", VAEConfig.head) != VAEConfig.head,
         "neck": options.get("neck", "none") != "none",
+        "features": options.get("features", "none") != "none",
         "fast": fast,
         "guidance": guidance != "none",
     }

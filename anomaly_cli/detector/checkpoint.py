@@ -166,7 +166,7 @@ def _read_record(header: dict[str, Any], tensors: dict[str, Tensor]) -> ModelRec
         settings=MapSettings(
             header["smoothing"],
             {name: read_fusion(name, tensors) for name in header["fusions"]},
-            {name: read_weights(parts) for name, parts in header["trusts"].items()},
+            {name: read_weights(name, parts) for name, parts in header["trusts"].items()},
         ),
         latent_kinds=tuple(header["latent_kinds"]),
         training=header["training"],

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from anomaly_cli.config.commands import MapConfig
-from anomaly_cli.config.names import BASELINES, FUSED, MapSource, Scores
+from anomaly_cli.config.names import BASELINES, FUSED, MEMORY, MapSource, Scores
 from anomaly_cli.config.values import ThresholdRule, parse_threshold
 from anomaly_cli.detector.checkpoint import (
     LoadedModel,
@@ -147,7 +147,15 @@ class Detector:
             record=replace(record, calibrations=stored),
             spec=spec,
             scores=scores,
-            view=View(mapper, spec, threshold, colours, config.batch_size, config.workers),
+            view=View(
+                mapper,
+                spec,
+                threshold,
+                colours,
+                config.batch_size,
+                config.workers,
+                record.data.get("memory_images", ()),
+            ),
             latent_colour_range=latent_colour_range(range_of_map, record.model.latent_dim),
         )
 
@@ -281,10 +289,10 @@ def _choose_map(record: ModelRecord, config: MapConfig) -> MapSpec:
     default = parse_map_spec(record.default_map, record.model)
     if config.source is None and config.attention is None and config.layer is None:
         return default
-    if config.source in BASELINES:
-        return MapSpec(config.source)
+    if config.source is not None and config.source in {*BASELINES, MEMORY}:
+        return parse_map_spec(config.source, record.model)
     attention = default.parts[0]
     chosen = MapSpec(config.attention or attention.source, config.layer or attention.layer)
     if config.source == FUSED:
-        chosen = fuse_with(chosen)
+        chosen = fuse_with(chosen, memory=record.model.has_memory)
     return parse_map_spec(str(chosen), record.model)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from anomaly_cli.detector.calibration import EXCEEDANCE, Calibration, MapCalibration
 from anomaly_cli.detector.fusion import Scales, Weights
-from anomaly_cli.detector.maps import PARTS
+from anomaly_cli.detector.maps import DEFINITIONS
 from anomaly_cli.detector.normal.appearance import (
     KINDS,
     NEAR,
@@ -20,10 +20,12 @@ from anomaly_cli.detector.normal.appearance import (
     count_statistics,
 )
 from anomaly_cli.detector.normal.context import GRIDS, NormalContext
+from anomaly_cli.detector.normal.memory import PatchMemory
 from anomaly_cli.detector.normal.mixture import Mixture
 from anomaly_cli.detector.normal.statistics import NormalStatistics
 from anomaly_cli.detector.scales import ScoreScale
 from models.config import OneClassConfig, OneClassConvConfig, VAEConfig
+from models.efficientnet import EfficientNetLite0
 from models.statistics import AttentionStatistics, LatentStatistics, LocalStatistics
 
 _CONV = "conv"  # name of the plain convolutional networks
@@ -42,6 +44,11 @@ def statistics_tensors(statistics: NormalStatistics) -> dict[str, Tensor]:
         if own is not None:
             items = own._asdict().items()
             parts |= {f"{prefix}.{name}": part for name, part in items if part is not None}
+    if statistics.memory is not None:
+        encoder, *places = statistics.memory
+        names = PatchMemory._fields[1:]
+        parts |= {f"memory.{name}": part for name, part in zip(names, places, strict=True)}
+        parts |= {f"memory.encoder.{name}": part for name, part in encoder.state_dict().items()}
     return {f"statistics.{name}": part for name, part in parts.items()}
 
 
@@ -63,7 +70,23 @@ def read_statistics(model: OneClassConfig, tensors: Mapping[str, Tensor]) -> Nor
         raise KeyError("statistics.half.mean")
     context = tuple(_read_context(tensors, grid) for grid in GRIDS)
     attention = AttentionStatistics(latent, local, half)
-    return NormalStatistics(attention, _read_appearance(tensors), context)
+    memory = _read_memory(tensors) if model.has_memory else None
+    return NormalStatistics(attention, _read_appearance(tensors), context, memory)
+
+
+def _read_memory(tensors: Mapping[str, Tensor]) -> PatchMemory:
+    prefix = "statistics.memory."
+    own = "encoder."
+    encoder = EfficientNetLite0()
+    named = {n.removeprefix(prefix): part for n, part in tensors.items() if n.startswith(prefix)}
+    encoder.load_state_dict(
+        {name.removeprefix(own): part for name, part in named.items() if name.startswith(own)}
+    )
+    memory = PatchMemory(encoder.eval(), *(named[name] for name in PatchMemory._fields[1:]))
+    count = len(memory.patches)
+    if memory.patches.dim() != 2 or any(len(part) != count for part in memory[2:5]) or not count:
+        raise ValueError(f"{prefix}patches: a place of each of the patches expected")
+    return memory
 
 
 def _read_context(tensors: Mapping[str, Tensor], grid: int) -> NormalContext:
@@ -164,17 +187,17 @@ def read_fusion(name: str, tensors: Mapping[str, Tensor]) -> Scales:
         part: ScoreScale(
             *(tensors[f"fusion.{name}.{part}.{field}"].numpy() for field in ScoreScale._fields)
         )
-        for part in PARTS
+        for part in DEFINITIONS[name].parts
     }
 
 
-def read_weights(values: Sequence[float]) -> Weights:
+def read_weights(name: str, values: Sequence[float]) -> Weights:
     """Read the weights of the parts of a fused map, in the order of `PARTS`.
 
     Raises:
         ValueError: there are more or fewer weights than parts.
     """
-    return dict(zip(PARTS, values, strict=True))
+    return dict(zip(DEFINITIONS[name].parts, values, strict=True))
 
 
 def write_network(config: OneClassConfig) -> dict[str, Any]:

@@ -36,7 +36,6 @@ LINEAR_UP_TO = 6.0  # standard deviations, docs/decisions/0014
 
 Scales = Mapping[str, ScoreScale]  # of the logarithms, by name in `PARTS`
 Weights = Mapping[str, float]  # of finished parts, in [0, 1], by name in `PARTS`
-FULL: Weights = dict.fromkeys(PARTS, 1.0)
 
 
 class MapSettings(NamedTuple):
@@ -51,12 +50,12 @@ def scale_parts(maps: Sequence[AnomalyMap], scales: Scales) -> tuple[AnomalyMap,
     """Compute the unweighted terms of a fused map from its smoothed parts.
 
     Args:
-        maps: shape (S, S) each, in the order of `PARTS`.
+        maps: shape (S, S) each, in the order of the scales.
         scales: of the fused map.
     """
     return tuple(
-        compress(np.float32(part.weight) * scales[name](np.log(own + part.floor)))
-        for (name, part), own in zip(PARTS.items(), maps, strict=True)
+        compress(np.float32(PARTS[name].weight) * scales[name](np.log(own + PARTS[name].floor)))
+        for name, own in zip(scales, maps, strict=True)
     )
 
 
@@ -91,12 +90,13 @@ def finish_parts(
     if not spec.is_fused:
         return parts
     scaled = scale_parts(parts, settings.fusions[spec.source])
-    return weigh_parts(scaled, settings.weights.get(spec.source, FULL))
+    full = dict.fromkeys(spec.part_names, 1.0)
+    return weigh_parts(scaled, settings.weights.get(spec.source, full))
 
 
 def weigh_parts(parts: Sequence[AnomalyMap], weights: Weights) -> tuple[AnomalyMap, ...]:
-    """Multiply the parts of a fused map (S, S), in the order of `PARTS`, by their weights."""
-    return tuple(np.float32(weights[name]) * p for name, p in zip(PARTS, parts, strict=True))
+    """Multiply the parts of a fused map (S, S), in the order of the weights, by these."""
+    return tuple(np.float32(w) * p for w, p in zip(weights.values(), parts, strict=True))
 
 
 def add_parts(parts: Sequence[AnomalyMap]) -> AnomalyMap:
@@ -133,7 +133,9 @@ def fit_fusions(
     Returns:
         By smoothing, then by source of the fused map.
     """
-    names = {part: name for spec in specs for name, part in zip(PARTS, spec.parts, strict=True)}
+    names = {
+        part: name for spec in specs for name, part in zip(spec.part_names, spec.parts, strict=True)
+    }
     moments = {(sigma, part): Moments() for sigma in smoothings for part in names}
     parts = parts_of(specs)
     late = [part for part in parts if PARTS[names[part]].is_fitted_on_held_out]
@@ -150,7 +152,7 @@ def fit_fusions(
         sigma: {
             spec.source: {
                 name: _fit_scale(moments[sigma, part], spec, name)
-                for name, part in zip(PARTS, spec.parts, strict=True)
+                for name, part in zip(spec.part_names, spec.parts, strict=True)
             }
             for spec in specs
         }

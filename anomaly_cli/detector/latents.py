@@ -11,7 +11,7 @@ from torch import Tensor
 
 from anomaly_cli.detector.fusion import smooth
 from anomaly_cli.detector.mapper import LatentMaps
-from anomaly_cli.detector.maps import PARTS, MapSpec
+from anomaly_cli.detector.maps import MapSpec
 from anomaly_cli.detector.normal.appearance import KINDS
 from anomaly_cli.errors import ConfigError
 from anomaly_cli.files.images import ColourRange, resize_map
@@ -89,7 +89,7 @@ class Peak(NamedTuple):
 
     row: int  # in pixels of the network's input
     column: int
-    parts: tuple[float, ...]  # in the order of `PARTS`, their sum is the value; () if not fused
+    parts: Mapping[str, float]  # by name, their sum is the value; empty if not fused
     shares: NDArray[np.float64]  # (D,), of each latent in the attention there; sum 1, or NaN
     # Shares (6,) of each of `KINDS` in appearance and in context there; empty if not fused.
     kinds: Mapping[str, NDArray[np.float64]]
@@ -97,7 +97,7 @@ class Peak(NamedTuple):
     def record(self) -> dict[str, Any]:
         """List place, parts and shares of kinds as plain JSON values; undefined is null."""
         place: dict[str, Any] = {"row": self.row, "column": self.column}
-        place |= dict(zip(PARTS, self.parts, strict=False))
+        place |= self.parts
         for source, of_kinds in self.kinds.items():
             shares = map(_finite, of_kinds.tolist())
             place[f"{source}_shares"] = dict(zip(KINDS, shares, strict=True))
@@ -164,7 +164,7 @@ def _find_peak(drawn: LatentMaps, place: int, smoothing: float) -> Peak:
         total = values.sum()
         return values / total if total > 0 else np.full_like(values, np.nan)
 
-    parts = tuple(float(part[place, row, column]) for part in drawn.parts)
+    parts = {name: float(part[place, row, column]) for name, part in drawn.parts.items()}
     kinds = {source: shares(maps[place]) for source, maps in drawn.kind_maps.items()}
     return Peak(row, column, parts, shares(drawn.latent_maps[place]), kinds)
 

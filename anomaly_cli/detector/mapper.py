@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anomaly_cli.config.names import APPEARANCE, CENTRE_PRIOR, CONTEXT, SSIM
+from anomaly_cli.config.names import APPEARANCE, CENTRE_PRIOR, CONTEXT, MEMORY, SSIM
 from anomaly_cli.detector.fusion import MapSettings, add_parts, by_image, finish_parts
 from anomaly_cli.detector.maps import MapSpec, parts_of
 from anomaly_cli.detector.normal.appearance import appearance_maps
 from anomaly_cli.detector.normal.context import context_maps
+from anomaly_cli.detector.normal.memory import Nearest, find_nearest
 from anomaly_cli.detector.normal.statistics import NormalStatistics
 from anomaly_cli.detector.scales import ScoreScale
 from anomaly_cli.files.images import AnomalyMap
@@ -35,9 +36,17 @@ class LatentMaps(NamedTuple):
     anomaly_maps: Maps  # (B, S, S)
     latent_maps: Tensor  # (B, D, h, w) float32; their mean is the attention, before it is smoothed
     posterior: Posterior
-    parts: tuple[Maps, ...] = ()  # of a fused map, which is their sum, (B, S, S) each
+    parts: Mapping[str, Maps] = {}  # by name, of a fused map, which is their sum, (B, S, S) each
     # Of a fused map, by source of the part: (B, 6, g, g), one for each of `appearance.KINDS`.
     kind_maps: Mapping[str, Tensor] = {}
+    nearest: Nearest | None = None  # of a map with a memory, (B, h, w)
+
+
+class MappedBatch(NamedTuple):
+    """Anomaly maps of a batch and the nearest normal patches, on the CPU."""
+
+    anomaly_maps: Maps  # (B, S, S)
+    nearest: Nearest | None  # of a map with a memory, (B, h, w)
 
 
 class AnomalyMapper:
@@ -78,6 +87,11 @@ class AnomalyMapper:
         computed = self.components(images, specs)
         return {spec: self._score(self._finish(computed, spec)) for spec in specs}
 
+    def map_batch(self, images: Tensor, spec: MapSpec) -> MappedBatch:
+        """Compute the finished maps of images (B, 3, S, S) in [0, 1], with the nearest patches."""
+        computed, nearest = self._compute(images, [spec])
+        return MappedBatch(self._score(self._finish(computed, spec)), nearest)
+
     def components(self, images: Tensor, specs: Sequence[MapSpec]) -> dict[MapSpec, Tensor]:
         """Compute the raw maps that `specs` are made of, neither smoothed nor scaled.
 
@@ -91,13 +105,21 @@ class AnomalyMapper:
         Returns:
             Maps (B, S, S) float32 on the CPU, by part.
         """
+        return self._compute(images, specs)[0]
+
+    def _compute(
+        self, images: Tensor, specs: Sequence[MapSpec]
+    ) -> tuple[dict[MapSpec, Tensor], Nearest | None]:
         images = images.to(self.device, non_blocking=True)
         parts = parts_of(specs)
         maps, latents = self._attention(images, [part for part in parts if part.layer])
+        nearest = None
         for part in parts:
-            if part.layer is None:
+            if part.source == MEMORY:
+                nearest, maps[part] = self._memory(images)
+            elif part.layer is None:
                 maps[part] = self._baseline(part, images, latents)
-        return {part: maps[part].detach().float().cpu() for part in parts}
+        return {part: maps[part].detach().float().cpu() for part in parts}, nearest
 
     def _attention(
         self, images: Tensor, parts: Sequence[MapSpec]
@@ -129,6 +151,14 @@ class AnomalyMapper:
             return mean_map(self._kind_maps(spec.source, images), (self.size, self.size))
         return baseline_map(spec.source, self.vae, images, latents)
 
+    def _memory(self, images: Tensor) -> tuple[Nearest, Tensor]:
+        """Find the nearest normal patches, on the CPU, and their distances as maps (B, S, S)."""
+        if self.statistics.memory is None:
+            raise ValueError(f"maps of {MEMORY} need the patches of normal images")
+        nearest = find_nearest(images, self.statistics.memory)
+        maps = _enlarge(nearest.distance, (self.size, self.size))
+        return Nearest(*(part.cpu() for part in nearest)), maps
+
     def _kind_maps(self, source: str, images: Tensor) -> Tensor:
         """Compute the terms (B, 6, g, g) whose mean is the map of a source of `OF_KINDS`."""
         appearance, context = self.statistics.appearance, self.statistics.context
@@ -144,6 +174,15 @@ class AnomalyMapper:
         """Finish the parts of the map of each image."""
         arrays = {part: computed[part].numpy() for part in spec.parts}
         return [finish_parts(parts, spec, self.settings) for parts in by_image(arrays, spec)]
+
+    def _by_name(
+        self, finished: Sequence[tuple[AnomalyMap, ...]], spec: MapSpec
+    ) -> dict[str, Maps]:
+        """Stack the parts of a fused map, by their names; empty for other maps."""
+        if not spec.is_fused:
+            return {}
+        parts = zip(*finished, strict=True)
+        return {name: np.stack(p) for name, p in zip(spec.part_names, parts, strict=True)}
 
     def _score(self, finished: Sequence[tuple[AnomalyMap, ...]]) -> Maps:
         maps = [add_parts(parts) for parts in finished]
@@ -172,22 +211,26 @@ class AnomalyMapper:
         own = MapSpec(attention.value, spec.layer)
         computed: dict[MapSpec, Tensor] = {}
         kinds: dict[str, Tensor] = {}
+        nearest: Nearest | None = None
         for part in spec.parts:
             if part == own:
                 computed[part] = mean_map(maps, size).cpu()
+            elif part.source == MEMORY:
+                nearest, distances = self._memory(images)
+                computed[part] = distances.cpu()
             elif part.source in OF_KINDS:
                 kinds[part.source] = self._kind_maps(part.source, images).cpu()
                 computed[part] = mean_map(kinds[part.source], size)
             else:
                 computed[part] = self._baseline(part, images, posterior.mu).cpu()
         finished = self._finish(computed, spec)
-        parts = zip(*finished, strict=True) if spec.is_fused else ()
         return LatentMaps(
             self._score(finished),
             maps.cpu(),
             Posterior(*(part.cpu() for part in posterior)),
-            tuple(np.stack(part) for part in parts),
+            self._by_name(finished, spec),
             kinds,
+            nearest,
         )
 
 
@@ -242,8 +285,12 @@ def baseline_map(source: str, vae: VAE, images: Tensor, latents: Tensor | None =
     error = _dissimilarity(seen, rebuilt) if is_ssim else (seen - rebuilt).abs().mean(dim=1)
     if error.shape[1:] == images.shape[2:]:
         return error
-    size = (images.shape[2], images.shape[3])
-    return F.interpolate(error[:, None], size, mode="bilinear", align_corners=False)[:, 0]
+    return _enlarge(error, (images.shape[2], images.shape[3]))
+
+
+def _enlarge(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Enlarge maps (B, h, w) bilinearly."""
+    return F.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0]
 
 
 def _dissimilarity(seen: Tensor, rebuilt: Tensor) -> Tensor:

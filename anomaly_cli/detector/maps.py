@@ -13,6 +13,7 @@ from anomaly_cli.config.names import (
     CENTRE_PRIOR,
     CONTEXT,
     FUSED,
+    MEMORY,
     RECONSTRUCTION,
     SSIM,
 )
@@ -20,7 +21,7 @@ from anomaly_cli.errors import ConfigError
 from models.config import SUMMED, Attention, Layer, OneClassConfig
 
 ATTENTION = "attention"  # name of the part of a fused map that is a map of attention
-Need = Literal["nothing", "pooled", "covariance", "scales"]
+Need = Literal["pooled", "covariance", "scales", "memory"]
 
 
 class Part(NamedTuple):
@@ -39,20 +40,24 @@ PARTS: Mapping[str, Part] = {
     CONTEXT: Part(weight=0.5, is_fitted_on_held_out=True),  # docs/decisions/0018
     # The floor is 2.5 of 255 grey levels: smaller errors are noise. Weight: docs/decisions/0011.
     RECONSTRUCTION: Part(floor=1e-2, weight=0.5),
+    # A tenth of the mean distance: patches of the training images themselves lie at 0.
+    MEMORY: Part(floor=0.1, is_fitted_on_held_out=True),
 }
+_WITHOUT_NETWORK = (APPEARANCE, CONTEXT)
 
 
 class Definition(NamedTuple):
     """One way to compute an anomaly map."""
 
-    needs: Need = "nothing"  # property of the network without which the map does not exist
+    needs: frozenset[Need] = frozenset()  # properties of the model without which it does not exist
     attention: Attention | None = None  # definition of the map, or of its attention part
-    is_fused: bool = False  # a sum of all `PARTS`
+    parts: tuple[str, ...] = ()  # keys of `PARTS` whose sum the map is; empty: it is no sum
     by_position: frozenset[str] = frozenset()  # parts whose scale differs from place to place
 
-
-def _fused(attention: Attention, needs: Need, *by_position: str) -> Definition:
-    return Definition(needs, attention, is_fused=True, by_position=frozenset(by_position))
+    @property
+    def is_fused(self) -> bool:
+        """Whether the map is a sum of others."""
+        return bool(self.parts)
 
 
 _NEEDS: Mapping[Attention, Need] = {
@@ -61,18 +66,34 @@ _NEEDS: Mapping[Attention, Need] = {
     Attention.EXACT_COVARIANCE: "covariance",
     Attention.EXACT_SCALES: "scales",
 }
+
+
+def _attention(attention: Attention) -> Definition:
+    needs = {_NEEDS[attention]} if attention in _NEEDS else set()
+    return Definition(frozenset(needs), attention)
+
+
+def _fused(attention: Attention, *by_position: str, memory: bool = False) -> Definition:
+    parts = (ATTENTION, *_WITHOUT_NETWORK, RECONSTRUCTION, *([MEMORY] if memory else []))
+    needs: set[Need] = {_NEEDS[attention]} | ({"memory"} if memory else set())
+    return Definition(frozenset(needs), attention, parts, frozenset(by_position))
+
+
+# Appearance, context, memory, and attention with covariances are scaled by position already.
 DEFINITIONS: Mapping[str, Definition] = {
-    **{each.value: Definition(_NEEDS.get(each, "nothing"), each) for each in Attention},
+    **{each.value: _attention(each) for each in Attention},
     APPEARANCE: Definition(),
     CONTEXT: Definition(),
+    MEMORY: Definition(frozenset({"memory"})),
     RECONSTRUCTION: Definition(),
     SSIM: Definition(),
     CENTRE_PRIOR: Definition(),
-    FUSED: _fused(Attention.EXACT, "pooled"),
-    f"{FUSED}_position": _fused(Attention.EXACT_POSITION, "pooled", ATTENTION, RECONSTRUCTION),
-    # Appearance, context, and attention with covariances are scaled by position already.
-    f"{FUSED}_covariance": _fused(Attention.EXACT_COVARIANCE, "covariance", RECONSTRUCTION),
-    f"{FUSED}_scales": _fused(Attention.EXACT_SCALES, "scales", RECONSTRUCTION),
+    FUSED: _fused(Attention.EXACT),
+    f"{FUSED}_position": _fused(Attention.EXACT_POSITION, ATTENTION, RECONSTRUCTION),
+    f"{FUSED}_covariance": _fused(Attention.EXACT_COVARIANCE, RECONSTRUCTION),
+    f"{FUSED}_scales": _fused(Attention.EXACT_SCALES, RECONSTRUCTION),
+    f"{FUSED}_memory": _fused(Attention.EXACT_COVARIANCE, RECONSTRUCTION, memory=True),
+    f"{FUSED}_memory_scales": _fused(Attention.EXACT_SCALES, RECONSTRUCTION, memory=True),
 }
 
 
@@ -113,12 +134,17 @@ class MapSpec(NamedTuple):
 
     @property
     def parts(self) -> tuple["MapSpec", ...]:
-        """Maps whose sum this one is, in the order of `PARTS`; only itself if it is not fused."""
+        """Maps whose sum this one is, in the order of `part_names`; only itself if not fused."""
         attention = self.definition.attention
         if not self.is_fused or attention is None:
             return (self,)
         own = MapSpec(attention.value, self.layer)
-        return tuple(own if name == ATTENTION else MapSpec(name) for name in PARTS)
+        return tuple(own if name == ATTENTION else MapSpec(name) for name in self.part_names)
+
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """Keys of `PARTS`, one for each part of a fused map; empty for others."""
+        return self.definition.parts
 
 
 def parts_of(specs: Iterable[MapSpec]) -> list[MapSpec]:
@@ -126,13 +152,20 @@ def parts_of(specs: Iterable[MapSpec]) -> list[MapSpec]:
     return list(dict.fromkeys(part for spec in specs for part in spec.parts))
 
 
-def fuse_with(attention: MapSpec) -> MapSpec:
+def fuse_with(attention: MapSpec, *, memory: bool = False) -> MapSpec:
     """Find the fused map that has the map `attention` as a part.
+
+    Args:
+        attention: the map.
+        memory: whether the memory is a part as well, where there is such a map.
 
     Raises:
         ConfigError: there is none, because only the exact definitions are fused.
     """
-    fused = {row.attention: source for source, row in DEFINITIONS.items() if row.is_fused}
+    rows = [(source, row) for source, row in DEFINITIONS.items() if row.is_fused]
+    fused = {row.attention: source for source, row in rows if MEMORY not in row.parts}
+    if memory:
+        fused |= {row.attention: source for source, row in rows if MEMORY in row.parts}
     if attention.definition.attention not in fused:
         names = ", ".join(str(own) for own in fused)
         raise ConfigError(f"{attention.source} is not fused; use {names}")
@@ -142,18 +175,18 @@ def fuse_with(attention: MapSpec) -> MapSpec:
 def map_specs(config: OneClassConfig) -> list[MapSpec]:
     """List every map that a network of this shape supports: attention, baselines, fused maps."""
     *_, last = config.layers
-    has = {
-        "nothing": True,
+    has: dict[Need, bool] = {
         "pooled": config.is_pooled,
         "covariance": config.has_covariance,
         "scales": config.has_scales,
+        "memory": config.has_memory,
     }
-    rows = [(source, row) for source, row in DEFINITIONS.items() if has[row.needs]]
+    rows = [(source, row) for source, row in DEFINITIONS.items() if all(map(has.get, row.needs))]
     attention = [
         MapSpec(source, layer)
         for layer in config.layers
         for source, row in rows
-        if row.attention and not row.is_fused and (row.needs == "nothing" or layer == last)
+        if row.attention and not row.is_fused and (not row.needs or layer == last)
     ]
     baselines = [MapSpec(source) for source, row in rows if row.attention is None]
     return [

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anomaly_cli.detector.latents import ImageLatents, describe_latents
-from anomaly_cli.detector.mapper import AnomalyMapper
+from anomaly_cli.detector.mapper import AnomalyMapper, LatentMaps, MappedBatch
 from anomaly_cli.detector.maps import MapSpec
 from anomaly_cli.detector.masks import anomaly_mask
+from anomaly_cli.detector.normal.memory import Nearest
 from anomaly_cli.detector.threshold import Threshold
 from anomaly_cli.errors import DataError
 from anomaly_cli.files.images import (
@@ -40,6 +41,18 @@ R = TypeVar("R")
 KINDS = ("maps", "heatmaps", "overlays", "masks")  # of output that `Prediction.save` writes
 
 
+class NearestPatch(NamedTuple):
+    """The normal patch that is nearest to the highest pixel of an anomaly map."""
+
+    image: str  # training image, relative to the folder of the category
+    box: tuple[float, float, float, float]  # left, top, right, bottom, as shares of that image
+    distance: float  # 1 on average for places of normal images
+
+    def record(self) -> dict[str, Any]:
+        """List the fields as plain JSON values."""
+        return self._asdict() | {"box": list(self.box)}
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Prediction:
     """An image with its anomaly map, score and mask.
@@ -54,6 +67,7 @@ class Prediction:
     colour_range: ColourRange  # map values at the two ends of the colour bar
     position: int = 0  # index among the images of one call
     path: Path | None = None  # file that the image was read from; None: an array
+    nearest: NearestPatch | None = None  # of the highest pixel, for maps with a memory
     latents: ImageLatents | None = None  # None: not asked for
 
     @property
@@ -130,6 +144,7 @@ class Prediction:
             "height": self.image.shape[0],
             "width": self.image.shape[1],
             "outputs": outputs or {},
+            **({} if self.nearest is None else {"nearest": self.nearest.record()}),
         }
 
 
@@ -168,6 +183,7 @@ class View(NamedTuple):
     colour_range: ColourRange
     batch_size: int
     workers: int  # threads that decode
+    memory_images: Sequence[str] = ()  # names of the training images, by their number
 
 
 def predict_files(
@@ -226,15 +242,16 @@ def _predict(batch: list[_ReadImage], view: View, *, with_latents: bool) -> Iter
     mapper = view.mapper
     images = to_tensor(np.stack([item.resized for item in batch]))
     latents: Sequence[ImageLatents | None] = [None] * len(batch)
+    computed: LatentMaps | MappedBatch
     if with_latents:
         computed = mapper.with_latents(images, view.spec)
-        maps = computed.anomaly_maps
         latents = describe_latents(
             computed, mapper.statistics.attention.latent, mapper.settings.smoothing
         )
     else:
-        maps = mapper(images, [view.spec])[view.spec]
-    for item, network_map, of_image in zip(batch, maps, latents, strict=True):
+        computed = mapper.map_batch(images, view.spec)
+    maps = computed.anomaly_maps
+    for place, (item, network_map, of_image) in enumerate(zip(batch, maps, latents, strict=True)):
         yield Prediction(
             image=item.image,
             network_map=network_map,
@@ -243,8 +260,29 @@ def _predict(batch: list[_ReadImage], view: View, *, with_latents: bool) -> Iter
             colour_range=view.colour_range,
             position=item.position,
             path=item.path,
+            nearest=_nearest_patch(computed.nearest, place, network_map, view),
             latents=of_image,
         )
+
+
+def _nearest_patch(
+    nearest: Nearest | None, place: int, network_map: AnomalyMap, view: View
+) -> NearestPatch | None:
+    """Find the normal patch that is nearest to the highest pixel of image number `place`."""
+    memory = view.mapper.statistics.memory
+    if nearest is None or memory is None:
+        return None
+    row, column = np.unravel_index(int(network_map.argmax()), network_map.shape)
+    height, width = nearest.patch.shape[1:]
+    side = len(network_map)
+    at = (place, int(row) * height // side, int(column) * width // side)
+    number = int(nearest.patch[at])
+    name = view.memory_images[int(memory.image[number])]
+    # A patch is averaged with its neighbours, so it covers 3 x 3 places.
+    top, left = int(memory.row[number]) - 1, int(memory.column[number]) - 1
+    edges = (left / width, top / height, (left + 3) / width, (top + 3) / height)
+    box = tuple(min(max(edge, 0.0), 1.0) for edge in edges)
+    return NearestPatch(name, box, float(nearest.distance[at]))  # type: ignore[arg-type] # four
 
 
 def to_tensor(images: NDArray[np.uint8]) -> Tensor:

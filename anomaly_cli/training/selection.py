@@ -8,9 +8,9 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import product
 from typing import NamedTuple
 
+from anomaly_cli.config.names import APPEARANCE, MEMORY
 from anomaly_cli.config.train import TrainConfig
 from anomaly_cli.detector.fusion import (
-    FULL,
     MapSettings,
     Weights,
     add_parts,
@@ -44,7 +44,7 @@ from models.config import Attention
 
 SMOOTHINGS = (0.0, 1 / 128, 1 / 64, 1 / 32)  # tried with guidance, as shares of the image's side
 POWERS = (1, 2, 4, 8)  # of distances, tried for the weights of parts
-_REFERENCES = (ATTENTION, "appearance")  # the better of these parts has the weight 1
+_REFERENCES = (ATTENTION, APPEARANCE, MEMORY)  # the better of these parts has the weight 1
 
 
 class AppearanceChoice(NamedTuple):
@@ -127,7 +127,7 @@ def favoured_maps(config: TrainConfig) -> tuple[MapSpec, ...]:
     if config.guidance != "synthetic":
         return ()
     own = Attention.EXACT_SCALES if config.half_size else Attention.EXACT_COVARIANCE
-    return (fuse_with(MapSpec(own.value, config.model.layers[-1])),)
+    return (fuse_with(MapSpec(own.value, config.model.layers[-1]), memory=config.model.has_memory),)
 
 
 def _candidates(config: TrainConfig) -> list[MapSpec]:
@@ -140,7 +140,7 @@ def _candidates(config: TrainConfig) -> list[MapSpec]:
     if config.guidance == "none" or config.attention is not None or config.layer is not None:
         return candidate_maps(config.network, config.attention, config.layer)
     fused = [spec for spec in map_specs(config.network) if spec.is_fused]
-    return [*fused, *(spec.parts[0] for spec in fused)]
+    return list(dict.fromkeys([*fused, *(spec.parts[0] for spec in fused)]))
 
 
 def _settings(mapper: AnomalyMapper, images: TrainingSet, config: TrainConfig) -> list[MapSettings]:
@@ -225,7 +225,8 @@ def choose_weights(
     """
     images = [finish_parts(parts, spec, settings) for parts in by_image(computed, spec)]
     distances = [score_maps(maps, validation).distance for maps in zip(*images, strict=True)]
-    candidates = [weights_by_distance(distances, power) for power in POWERS]
+    own = dict(zip(spec.part_names, distances, strict=True))
+    candidates = [weights_by_distance(own, power) for power in POWERS]
     means = [
         score_maps((add_parts(weigh_parts(parts, each)) for parts in images), validation).mean
         for each in candidates
@@ -234,20 +235,23 @@ def choose_weights(
     return candidates[is_good.index(True)]
 
 
-def weights_by_distance(distances: Sequence[float], power: int) -> Weights:
-    """Compute weights in proportion to a power of distances, which are in the order of `PARTS`.
+def weights_by_distance(distances: Mapping[str, float], power: int) -> Weights:
+    """Compute weights in proportion to a power of the distances of the parts.
 
-    The better one of attention and appearance has the weight 1. Parts with a weight of 1/2 in
-    `PARTS` may count in full, and no more. So their weight is doubled, up to 1, after the power is
-    taken. If the distance were doubled instead, the weight of a much worse part would hardly fall.
+    The best of attention, appearance and memory has the weight 1. Parts with a smaller weight in
+    `PARTS` may count in full, and no more. So their weight is enlarged, up to 1, after the power is
+    taken: before it, a part that counts twice over would hardly be turned down.
+
+    Args:
+        distances: `DefectScore.distance` by name of the part.
+        power: of the distances.
     """
-    own = dict(zip(PARTS, distances, strict=True))
-    best = max(own[name] for name in _REFERENCES)
+    best = max(distances[name] for name in _REFERENCES if name in distances)
     if best == 0:
-        return FULL
+        return dict.fromkeys(distances, 1.0)
     return {
-        name: (own[name] / best) ** power
+        name: (distance / best) ** power
         if name in _REFERENCES
-        else min((own[name] / best) ** power / part.weight, 1.0)
-        for name, part in PARTS.items()
+        else min((distance / best) ** power / PARTS[name].weight, 1.0)
+        for name, distance in distances.items()
     }

@@ -7,6 +7,7 @@ import torch
 
 from anomaly_cli.detector.normal.appearance import NormalAppearance
 from anomaly_cli.detector.normal.context import NormalContext
+from anomaly_cli.detector.normal.memory import PatchMemory
 from models.statistics import AttentionStatistics
 
 
@@ -16,6 +17,7 @@ class NormalStatistics(NamedTuple):
     attention: AttentionStatistics
     appearance: NormalAppearance | None = None  # None: the appearance map is not available
     context: Sequence[NormalContext] = ()  # one for each grid; empty: no context map
+    memory: PatchMemory | None = None  # None: no memory map
 
     def to(self, device: torch.device) -> "NormalStatistics":
         """Copy every tensor to a device."""
@@ -23,4 +25,5 @@ class NormalStatistics(NamedTuple):
         if appearance is not None:
             appearance = type(appearance)(*(part.to(device) for part in appearance))
         context = [NormalContext(*(part.to(device) for part in own)) for own in self.context]
-        return NormalStatistics(self.attention.to(device), appearance, context)
+        memory = None if self.memory is None else self.memory.to(device)
+        return NormalStatistics(self.attention.to(device), appearance, context, memory)
