@@ -425,8 +425,8 @@ def test_altered_copy_is_found_among_different_pictures(tmp_path: Path, how: str
         save(tmp_path / f"{seed}.png", draw_print(seed))
     save(tmp_path / "copy.jpg", alter(draw_print(6), how), quality=50 if how == "jpeg" else 95)
     images, paths = looks_of(tmp_path)
-    looks = describe(images)
-    (pair,) = near_copies(looks, usual=usual_distance(looks.thumbnails))
+    prints = describe(images)
+    (pair,) = near_copies(prints, usual=usual_distance(prints.thumbnails))
     assert pair[:2] == (paths["6"], paths["copy"])
     assert pair.distance <= 12
 
@@ -437,15 +437,15 @@ def test_parts_with_one_fixed_print_are_no_copies_of_each_other(tmp_path: Path) 
     for number, own in enumerate(noise):
         save(tmp_path / f"{number:02}.png", draw_print(0) + own * 0.02)
     images, paths = looks_of(tmp_path)
-    looks = describe(images)
+    prints = describe(images)
     hashes = [perceptual_hash(image.thumbnail) for image in images]
     distances = [int((a != b).sum()) for a in hashes for b in hashes]
     assert max(distances) <= 12
-    assert near_copies(looks, usual=usual_distance(looks.thumbnails)) == []
+    assert near_copies(prints, usual=usual_distance(prints.thumbnails)) == []
     save(tmp_path / "copy.png", alter(draw_print(0) + noise[5] * 0.02, "brighter"))
     images, paths = looks_of(tmp_path)
-    looks = describe(images)
-    (pair,) = near_copies(looks, usual=usual_distance(looks.thumbnails))
+    prints = describe(images)
+    (pair,) = near_copies(prints, usual=usual_distance(prints.thumbnails))
     assert pair[:2] == (paths["05"], paths["copy"])
 
 
@@ -493,10 +493,10 @@ def test_copies_are_found_among_more_images_than_are_compared_at_once() -> None:
 def test_fewer_than_two_images_have_no_copies(count: int) -> None:
     thumbnail = np.eye(64, dtype=np.float32)
     facts = ImageFacts(Path("a"), 9, 9, True, False, 0, 9, "digest", thumbnail)
-    looks = describe([facts] * count)
-    assert usual_distance(looks.thumbnails) == 0
-    assert near_copies(looks, usual=0) == []
-    assert near_copies(looks, describe([]), usual=0) == []
+    prints = describe([facts] * count)
+    assert usual_distance(prints.thumbnails) == 0
+    assert near_copies(prints, usual=0) == []
+    assert near_copies(prints, describe([]), usual=0) == []
 
 
 # Inspection

@@ -239,7 +239,9 @@ def test_costs_of_epochs_are_steps_held_out_images_and_reading() -> None:
     steps, seconds = cost_of_epochs(each, fit=100, held_out=5, batch_size=10, epochs=3, half=2)
     assert steps == 30
     assert seconds == pytest.approx((1 + 2 / 4) * (20 + 0.5) + 1.05)  # half the side, a quarter
-    _, seconds = cost_of_epochs(each, fit=100, held_out=5, batch_size=10, epochs=3, per_look=3)
+    _, seconds = cost_of_epochs(
+        each, fit=100, held_out=5, batch_size=10, epochs=3, per_evaluation=3
+    )
     assert seconds == pytest.approx(60 + 0.5 + 1.05)  # evaluated once
 
 

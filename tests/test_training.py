@@ -274,8 +274,8 @@ def test_guided_training_evaluates_held_out_images_in_some_epochs(make_trainer: 
     assert [row["held_out_kl"] == "" for row in rows] == [
         stats not in evaluated for stats in epochs
     ]
-    assert replace(CONFIG, epochs=21).epochs_per_look == 1  # the paper's
-    assert [replace(GUIDED, epochs=n).epochs_per_look for n in (1, 20, 41)] == [1, 1, 3]
+    assert replace(CONFIG, epochs=21).epochs_per_evaluation == 1  # the paper's
+    assert [replace(GUIDED, epochs=n).epochs_per_evaluation for n in (1, 20, 41)] == [1, 1, 3]
 
 
 @pytest.mark.usefixtures("thin_network")
@@ -283,8 +283,8 @@ def test_a_training_stopped_between_two_evaluations_keeps_the_model_of_the_last(
     make_trainer: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Evaluated after the first epoch, the second and the last; stopped after the third of four."""
-    monkeypatch.setattr("anomaly_cli.config.train.LOOKS", 2)
-    assert GUIDED.epochs_per_look == 2
+    monkeypatch.setattr("anomaly_cli.config.train.EVALUATIONS", 2)
+    assert GUIDED.epochs_per_evaluation == 2
     undisturbed, second = make_trainer(GUIDED), make_trainer(GUIDED)
     state = train_keeping_states(undisturbed, {3})[3]
     assert state["best_weights"]

@@ -11,7 +11,7 @@ from anomaly_cli.config.values import DEFAULT_RULE, ThresholdRule
 from anomaly_cli.errors import ConfigError, require
 from models.config import Attention, Freeze, Layer, OneClassConfig, OneClassConvConfig, VAEConfig
 
-LOOKS = 20  # evaluations of held-out images in a guided training; each costs 1/8 epoch
+EVALUATIONS = 20  # evaluations of held-out images in a guided training; each costs 1/8 epoch
 HALF_SAVES = 0.75  # of the cost of an image: at half its side it has a quarter of its pixels
 _MIN_SIZE_TO_HALVE = 192  # pixels: on fewer than 96 pixels little of a product can be seen
 
@@ -211,13 +211,13 @@ class TrainConfig:
         return min(round(self.half_size * self.epochs), self.epochs - 1)
 
     @property
-    def epochs_per_look(self) -> int:
+    def epochs_per_evaluation(self) -> int:
         """Epochs from one evaluation of the held-out images to the next; the last epoch has one.
 
         The paper's training selects among all of its epochs. A guided training is best near its
         end, where the learning rate is close to 0 and neighbouring epochs are alike.
         """
-        return -(-self.epochs // LOOKS) if self.guidance == "synthetic" else 1
+        return -(-self.epochs // EVALUATIONS) if self.guidance == "synthetic" else 1
 
 
 def _gains_by_half(model: OneClassConfig) -> bool:

@@ -75,8 +75,10 @@ def _curve(run: Run, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64
     """Compute the steps and the smoothed values of a statistic, shape (T,) each."""
     steps = np.array([stats.step for stats in run.history], np.float64)
     values = np.array([getattr(stats, name) for stats in run.history], np.float64)
-    reach = int(_SMOOTH * len(values) / 2)
-    smooth = [values[max(0, i - reach) : i + reach + 1].mean() for i in range(len(values))]
+    half_width = int(_SMOOTH * len(values) / 2)
+    smooth = [
+        values[max(0, i - half_width) : i + half_width + 1].mean() for i in range(len(values))
+    ]
     return steps, np.array(smooth)
 
 

@@ -77,16 +77,16 @@ def paired_difference(
     differences = np.subtract(second, first)
     defined = differences[np.isfinite(differences)]
     mean = float(defined.mean()) if defined.size else math.nan
-    reach = math.nan
+    half_width = math.nan
     if defined.size > 1:
         quantile = stats.t.ppf(0.5 + CONFIDENCE / 2, defined.size - 1)
-        reach = float(quantile * defined.std(ddof=1) / math.sqrt(defined.size))
+        half_width = float(quantile * defined.std(ddof=1) / math.sqrt(defined.size))
     return PairedDifference(
         name=name,
         first=float(np.mean(first)),
         second=float(np.mean(second)),
         differences=tuple(differences.tolist()),
         mean=mean,
-        low=mean - reach,
-        high=mean + reach,
+        low=mean - half_width,
+        high=mean + half_width,
     )

@@ -87,26 +87,26 @@ def best_f1(ranking: Ranking) -> Optimum:
     """Find the highest 2 TP / (2 TP + FP + FN) over all thresholds, in [0, 1]."""
     doubled = 2 * ranking.true_positives
     predicted = ranking.true_positives + ranking.positives
-    reached = doubled / (predicted + ranking.false_positives)
-    reachable = doubled / (predicted + ranking.false_positives_before)
-    return _optimum(ranking, reached, reachable)
+    values = doubled / (predicted + ranking.false_positives)
+    best_values = doubled / (predicted + ranking.false_positives_before)
+    return _optimum(ranking, values, best_values)
 
 
 def best_iou(ranking: Ranking) -> Optimum:
     """Find the highest TP / (P + FP) over all thresholds, of all images together, in [0, 1]."""
-    reached = ranking.true_positives / (ranking.positives + ranking.false_positives)
-    reachable = ranking.true_positives / (ranking.positives + ranking.false_positives_before)
-    return _optimum(ranking, reached, reachable)
+    values = ranking.true_positives / (ranking.positives + ranking.false_positives)
+    best_values = ranking.true_positives / (ranking.positives + ranking.false_positives_before)
+    return _optimum(ranking, values, best_values)
 
 
 def _optimum(
-    ranking: Ranking, reached: NDArray[np.float64], reachable: NDArray[np.float64]
+    ranking: Ranking, values: NDArray[np.float64], best_values: NDArray[np.float64]
 ) -> Optimum:
-    best = int(np.argmax(reached))
+    best = int(np.argmax(values))
     score = ranking.scores[best]
     return Optimum(
-        value=float(reached[best]),
-        bound=float(np.where(ranking.is_tie, reached, reachable).max() - reached[best]),
+        value=float(values[best]),
+        bound=float(np.where(ranking.is_tie, values, best_values).max() - values[best]),
         # The next lower number, so that `score > threshold` includes the score itself.
         threshold=float(np.nextafter(score, score.dtype.type(-np.inf))),
     )

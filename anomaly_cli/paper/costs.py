@@ -82,7 +82,7 @@ def cost_of_epochs(
     batch_size: int,
     epochs: int,
     half: int = 0,
-    per_look: int = 1,
+    per_evaluation: int = 1,
 ) -> tuple[int, float]:
     """Compute the steps and the seconds of a number of epochs.
 
@@ -93,12 +93,12 @@ def cost_of_epochs(
         batch_size: images per step.
         epochs: number of epochs.
         half: how many of the epochs use images of half the side, which cost less.
-        per_look: epochs from one evaluation of the held-out images to the next.
+        per_evaluation: epochs from one evaluation of the held-out images to the next.
     """
     steps = max(1, fit // batch_size)
     whole = epochs - HALF_SAVES * half
     reading = (fit + held_out) * each.image
-    seconds = whole * (steps * each.step + held_out * each.held_out / per_look) + reading
+    seconds = whole * (steps * each.step + held_out * each.held_out / per_evaluation) + reading
     return steps * epochs, seconds
 
 
@@ -242,7 +242,7 @@ def _training_cost(stage: TrainConfig, each: TrainingCost) -> StageCost:
         batch_size=stage.batch_size,
         epochs=stage.epochs - finished,
         half=max(0, stage.half_epochs - finished),
-        per_look=stage.epochs_per_look,
+        per_evaluation=stage.epochs_per_evaluation,
     )
     work = f"{steps:,} steps of {duration_text(each.step)}"
     return StageCost(f"train {name_of(stage)}", work, seconds)

@@ -147,7 +147,7 @@ class Trainer:
         return values
 
     def _finish_epoch(self, steps: list[StepStats], rate: float) -> EpochStats:
-        held_out = self._look() if self._is_looked_at() else None
+        held_out = self._evaluate() if self._is_evaluated() else None
         is_best = held_out is not None and self._keep_if_best(held_out)
         norms = sorted(stats.gradient_norm for stats in steps)
         return EpochStats(
@@ -166,15 +166,15 @@ class Trainer:
             is_best=is_best,
         )
 
-    def _is_looked_at(self) -> bool:
+    def _is_evaluated(self) -> bool:
         """Check whether the held-out images are evaluated after this epoch.
 
         They are after the last epoch, and after the first, so that training can be stopped early.
         """
         left = self.config.epochs - self.epoch
-        return self.epoch == 1 or left % self.config.epochs_per_look == 0
+        return self.epoch == 1 or left % self.config.epochs_per_evaluation == 0
 
-    def _look(self) -> HeldOutLosses:
+    def _evaluate(self) -> HeldOutLosses:
         self.vae.eval()
         return self.objective.held_out_losses()
 

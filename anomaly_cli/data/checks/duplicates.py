@@ -42,7 +42,7 @@ class Pair(NamedTuple):
     distance: int  # bits of the hash, of 255
 
 
-class Looks(NamedTuple):
+class Fingerprints(NamedTuple):
     """Descriptions of N images, ready to be compared by matrix products."""
 
     paths: list[Path]
@@ -59,10 +59,10 @@ def group_equal(images: Sequence[ImageFacts]) -> list[list[ImageFacts]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def describe(images: Sequence[ImageFacts]) -> Looks:
+def describe(images: Sequence[ImageFacts]) -> Fingerprints:
     """Hash and normalise the thumbnails of images."""
     hashes = np.array([perceptual_hash(image.thumbnail) for image in images])
-    return Looks(
+    return Fingerprints(
         [image.path for image in images],
         np.array([image.digest for image in images], np.str_),
         hashes.reshape(-1, HASH_BITS).astype(np.float32) * 2 - 1,
@@ -106,31 +106,33 @@ def usual_distance(thumbnails: NDArray[np.float32]) -> float:
     return float(np.median(_distance(products)))
 
 
-def near_copies(looks: Looks, others: Looks | None = None, *, usual: float) -> list[Pair]:
+def near_copies(
+    prints: Fingerprints, others: Fingerprints | None = None, *, usual: float
+) -> list[Pair]:
     """Find the closest near duplicate of each image that has one; closest pairs first.
 
     Images with equal pixels are left out, because `group_equal` finds them.
 
     Args:
-        looks: images that may be copies.
+        prints: images that may be copies.
         others: images that they may be copies of. With None, each image is compared with those
-            before it in `looks`.
+            before it in `prints`.
         usual: `usual_distance` of the category.
     """
-    originals = looks if others is None else others
+    originals = prints if others is None else others
     pairs = []
-    for start in range(0, len(looks.paths) if originals.paths else 0, _BLOCK):
+    for start in range(0, len(prints.paths) if originals.paths else 0, _BLOCK):
         block = slice(start, start + _BLOCK)
-        bits = (HASH_BITS - looks.hashes[block] @ originals.hashes.T) / 2
-        distance = _distance(looks.thumbnails[block] @ originals.thumbnails.T)
+        bits = (HASH_BITS - prints.hashes[block] @ originals.hashes.T) / 2
+        distance = _distance(prints.thumbnails[block] @ originals.thumbnails.T)
         is_near = (bits <= MAX_HASH_DISTANCE) & (distance <= usual * MAX_SHARE_OF_USUAL)
-        is_near &= looks.digests[block, None] != originals.digests[None]
+        is_near &= prints.digests[block, None] != originals.digests[None]
         if others is None:
             rows, columns = bits.shape
             is_near &= np.tri(rows, columns, start - 1, dtype=bool)
         for row in np.flatnonzero(is_near.any(axis=1)):
             best = int(np.where(is_near[row], distance[row], np.inf).argmin())
-            pair = Pair(originals.paths[best], looks.paths[start + row], round(bits[row, best]))
+            pair = Pair(originals.paths[best], prints.paths[start + row], round(bits[row, best]))
             pairs.append((float(distance[row, best]), pair))
     return [pair for _, pair in sorted(pairs)]
 

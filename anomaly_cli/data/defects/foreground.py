@@ -25,13 +25,13 @@ MIN_SHARE, MAX_SHARE = 0.03, 0.9  # of the image
 MIN_SEPARATION = 0.78  # variance between the groups as a share of all; 0.75 for a ramp of light
 MIN_CONTRAST = 20.0  # grey levels between the means of the groups
 
-LOOKED_AT = 12  # normal images at least, spread over all, that decide whether there is a foreground
+EXAMINED = 12  # normal images at least, spread over all, that decide whether there is a foreground
 MOST = 0.75  # more than this share of them must show an object
 
 
 def has_foreground(normals: Sequence[RGBImage]) -> bool:
     """Check whether most of the normal images (H, W, 3) show an object on a background."""
-    step = max(1, len(normals) // LOOKED_AT)
+    step = max(1, len(normals) // EXAMINED)
     found = [foreground_mask(image) is not None for image in normals[::step]]
     return sum(found) > MOST * len(found)
 
