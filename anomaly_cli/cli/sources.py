@@ -8,8 +8,6 @@ of a run.
 import os
 import re
 from collections.abc import Mapping
-from datetime import date, time
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -181,6 +179,8 @@ def _plain(name: str) -> str:
 
 def _require_known(key: str, known: Any, message: str) -> None:
     if key not in known:
+        from difflib import get_close_matches
+
         close = get_close_matches(key, known, n=1)
         raise ConfigError(message + (f"; did you mean {close[0]}?" if close else ""))
 
@@ -191,6 +191,8 @@ def _as_argument(value: Any, parameter: Any, place: str) -> Any:
     Raises:
         ConfigError: the value has the wrong type.
     """
+    from datetime import date, time
+
     is_flag = getattr(parameter, "is_flag", False)
     is_list = parameter.multiple or parameter.nargs != 1
     kind = bool if is_flag else list if is_list else str | int | float | date | time

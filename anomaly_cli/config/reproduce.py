@@ -1,6 +1,5 @@
 """Settings of `reproduce`, and their defaults, which `cli` reads. Loads no torch."""
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -70,7 +69,9 @@ class ReproduceConfig:
     def __post_init__(self) -> None:
         """Refuse nonsense when built."""
         for name in self.targets:
-            close = difflib.get_close_matches(name, TARGETS, n=1)
+            from difflib import get_close_matches  # noqa: PLC0415 - `--help` needs none
+
+            close = get_close_matches(name, TARGETS, n=1)
             hint = f"did you mean {close[0]}? " if close else ""
             known = ", ".join(TARGETS)
             require(name in TARGETS, f"unknown table or figure {name}; {hint}known: {known}")

@@ -1,6 +1,5 @@
 """Settings that are written as short texts, such as `image-fpr=0.05`, and their parsers."""
 
-import difflib
 import math
 from dataclasses import fields, replace
 from pathlib import Path
@@ -143,7 +142,9 @@ def parse_formats(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     for name in names:
         if name not in FORMATS:
-            close = difflib.get_close_matches(name, FORMATS, n=1)
+            from difflib import get_close_matches  # noqa: PLC0415 - `--help` needs none
+
+            close = get_close_matches(name, FORMATS, n=1)
             hint = f"did you mean {close[0]}? " if close else ""
             raise ConfigError(f"--format {name} is unknown; {hint}known: {', '.join(FORMATS)}")
     if not names:

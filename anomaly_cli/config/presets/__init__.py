@@ -1,7 +1,5 @@
 """Configuration files that come with the package, by name; `--preset` reads them."""
 
-import tomllib
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,8 @@ def preset_text(name: str) -> str:
     """
     names = preset_names()
     if name not in names:
+        from difflib import get_close_matches  # noqa: PLC0415 - `--help` needs none
+
         close = get_close_matches(name, names, n=1)
         hint = f"did you mean {close[0]}? " if close else ""
         raise ConfigError(f"unknown preset {name}; {hint}known: {', '.join(names)}")
@@ -41,4 +41,6 @@ def read_preset(name: str) -> dict[str, Any]:
     Raises:
         ConfigError: there is no such preset.
     """
+    import tomllib  # noqa: PLC0415 - `--help` needs none
+
     return tomllib.loads(preset_text(name))
