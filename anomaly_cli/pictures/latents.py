@@ -41,14 +41,14 @@ CAPTION = 176  # least width of a caption in pixels
 BAR = 320  # width of a colour bar in pixels
 
 FOOTNOTE = (
-    "A latent's picture shows where in the image the map finds it at work; without colour it is "
-    "nothing unusual. Under it stand the latent's value z and how many standard deviations (sd) "
-    "that lies from the mean of the normal images. The same colour means the same in all pictures."
+    "The picture of a latent shows where it differs from normal images; places without colour are "
+    "normal. Below it: the value z of the latent, and its distance from the mean of the normal "
+    "images in standard deviations (sd). A colour has the same meaning in all pictures."
 )
 TRAVERSAL = (
-    "What each latent stands for: how the decoder draws the mean of the normal images when this "
-    "latent alone is moved. The last row shows where its first and last picture differ; black is "
-    "the largest difference of these latents, {largest:.1%} of full brightness."
+    "Meaning of each latent: the image that the decoder makes of the mean of the normal images when "
+    "this latent alone is changed. The last row shows the difference between the first and the "
+    "last image; black is the largest difference of these latents, {largest:.1%} of full brightness."
 )
 
 
