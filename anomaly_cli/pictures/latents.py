@@ -46,9 +46,10 @@ FOOTNOTE = (
     "images in standard deviations (sd). A colour has the same meaning in all pictures."
 )
 TRAVERSAL = (
-    "Meaning of each latent: the image that the decoder makes of the mean of the normal images when "
-    "this latent alone is changed. The last row shows the difference between the first and the "
-    "last image; black is the largest difference of these latents, {largest:.1%} of full brightness."
+    "Meaning of each latent: the image that the decoder makes of the mean of the normal images "
+    "when this latent alone is changed. The last row shows the difference between the first and "
+    "the last image; black is the largest difference of these latents, {largest:.1%} of full "
+    "brightness."
 )
 
 
