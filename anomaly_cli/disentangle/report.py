@@ -1,6 +1,5 @@
 """Write the results of `disentangle`: pictures, comparison.json, one self-contained HTML file."""
 
-import base64
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from anomaly_cli.disentangle.scoring import TITLES
 from anomaly_cli.files.atomic import write_text
 from anomaly_cli.files.images import write_png
 from anomaly_cli.files.numbers import difference, interval_text, number
-from anomaly_cli.files.page import page_template
+from anomaly_cli.files.page import page_template, picture_url
 from anomaly_cli.pictures.layout import below
 
 COMPARISON_FILE, REPORT_FILE = "comparison.json", "report.html"
@@ -103,11 +102,6 @@ def _to_html(
         factors=list(zip(FACTORS, ENTROPIES.tolist(), strict=True)),
         panels=charts.make_panels(runs),
         charts=charts,
-        attention=_picture(folder / ATTENTION_FILE),
-        traversals=_picture(folder / TRAVERSALS_FILE),
+        attention=picture_url((folder / ATTENTION_FILE).read_bytes(), "png"),
+        traversals=picture_url((folder / TRAVERSALS_FILE).read_bytes(), "png"),
     )
-
-
-def _picture(path: Path) -> str:
-    """Convert a PNG file to a data URL."""
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"

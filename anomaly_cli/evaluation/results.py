@@ -175,7 +175,7 @@ class EvaluationReport:
         """Average each metric over textures, objects and all; undefined values are left out."""
         return {
             name: {
-                metric: _mean([getattr(result.metrics, metric) for result in results])
+                metric: mean([getattr(result.metrics, metric) for result in results])
                 for metric in KEYS
             }
             for name, results in self._groups().items()
@@ -222,14 +222,15 @@ class EvaluationReport:
         return {name: results for name, results in groups.items() if results}
 
 
-def _mean(values: Sequence[float]) -> float:
+def mean(values: Sequence[float]) -> float:
+    """Average the values that are finite; NaN if there is none."""
     defined = [value for value in values if math.isfinite(value)]
     return sum(defined) / len(defined) if defined else math.nan
 
 
 def _mean_range(results: Sequence[CategoryResult], metric: str) -> Interval:
     ranges = [result.range(metric) for result in results]
-    return Interval(_mean([ends.low for ends in ranges]), _mean([ends.high for ends in ranges]))
+    return Interval(mean([ends.low for ends in ranges]), mean([ends.high for ends in ranges]))
 
 
 def _mean_replicates(results: Sequence[CategoryResult], metric: str) -> NDArray[np.float64]:

@@ -1,5 +1,6 @@
 """Templates of HTML pages: text is escaped and made visible, and an unknown name is an error."""
 
+import base64
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -30,3 +31,8 @@ def page_template(
     environment.finalize = lambda value: visible(value) if type(value) is str else value
     environment.filters |= filters
     return environment.get_template(name)
+
+
+def picture_url(content: bytes, kind: str) -> str:
+    """Convert an encoded picture, of a kind such as `png`, to a data URL."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"

@@ -12,7 +12,7 @@ from anomaly_cli.data.mnist import DIGITS
 from anomaly_cli.evaluation.baselines import measure, write_table
 from anomaly_cli.evaluation.images import Sources
 from anomaly_cli.evaluation.reports.published import TABLE_1
-from anomaly_cli.evaluation.results import CategoryResult, EvaluationReport
+from anomaly_cli.evaluation.results import CategoryResult, EvaluationReport, mean
 from anomaly_cli.evaluation.sources import find_models
 from anomaly_cli.files.images import write_png
 from anomaly_cli.files.tables import NumberTable
@@ -52,13 +52,13 @@ def digit_matrix(results: Sequence[CategoryResult]) -> NumberTable:
             if row.defect_type in DIGITS:
                 values[place, DIGITS.index(row.defect_type)] = row.image_auroc
     rows = {
-        result.metrics.category: [*of_model, _mean(of_model), result.metrics.image_auroc]
+        result.metrics.category: [*of_model, mean(of_model), result.metrics.image_auroc]
         for result, of_model in zip(results, values.tolist(), strict=True)
     }
     if len(results) > 1:
         against_all = [result.metrics.image_auroc for result in results]
-        means = [_mean(column) for column in values.T.tolist()]
-        rows["mean"] = [*means, _mean(values.ravel().tolist()), _mean(against_all)]
+        means = [mean(column) for column in values.T.tolist()]
+        rows["mean"] = [*means, mean(values.ravel().tolist()), mean(against_all)]
     return NumberTable(
         title="Image AUROC: a model of one digit, another digit as the anomaly",
         corner="model",
@@ -69,11 +69,6 @@ def digit_matrix(results: Sequence[CategoryResult]) -> NumberTable:
             f"Maps: {', '.join(sorted({result.metrics.map for result in results}))}.",
         ),
     )
-
-
-def _mean(values: Sequence[float]) -> float:
-    defined = [value for value in values if math.isfinite(value)]
-    return sum(defined) / len(defined) if defined else math.nan
 
 
 def open_columns(config: EvaluateConfig) -> dict[str, Sources]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from anomaly_cli.data import folder as folder_data
+from anomaly_cli.data.defects.visibility import is_monochrome
 from anomaly_cli.data.mvtec import list_masks
 from anomaly_cli.data.samples import GOOD
 from anomaly_cli.errors import DataError
@@ -203,7 +204,7 @@ def _describe_image(path: Path) -> ImageFacts:
         path,
         width,
         height,
-        is_grey=_is_grey(image),
+        is_grey=is_monochrome(image),
         is_deep=_is_deep(path),
         darkest=int(image.min()),
         brightest=int(image.max()),
@@ -223,11 +224,6 @@ def _describe_mask(path: Path) -> MaskFacts:
     mask = read_mask(path)
     height, width = mask.shape
     return MaskFacts(path, width, height, int(mask.sum()))
-
-
-def _is_grey(image: RGBImage) -> bool:
-    red, green, blue = cv2.split(image)
-    return np.array_equal(red, green) and np.array_equal(green, blue)
 
 
 def _is_deep(path: Path) -> bool:

@@ -1,6 +1,5 @@
 """Reports as one self-contained HTML file: no network, no script, no font."""
 
-import base64
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ from anomaly_cli.evaluation.reports import wording
 from anomaly_cli.evaluation.reports.published import CAVEAT, METHODS, TABLE_2
 from anomaly_cli.evaluation.results import CategoryResult, EvaluationReport
 from anomaly_cli.files import numbers
-from anomaly_cli.files.page import page_template
+from anomaly_cli.files.page import page_template, picture_url
 from anomaly_cli.metrics.curves import Curves
 
 PLOT = 120  # side of a plot in units of its SVG
@@ -30,7 +29,7 @@ class Plot(NamedTuple):
 
 def to_html(report: EvaluationReport) -> str:
     """Format the whole report as HTML, with all names escaped."""
-    filters: dict[str, Callable[..., Any]] = {"number": numbers.number, "picture": _picture}
+    filters: dict[str, Callable[..., Any]] = {"number": numbers.number, "picture": picture_url}
     return page_template("anomaly_cli.evaluation.reports", "report.html.jinja", filters).render(
         report=report,
         version=anomaly_cli.__version__,
@@ -66,11 +65,6 @@ def _paper_means(report: EvaluationReport) -> dict[str, tuple[float, list[float]
         )
         for metric, field in (("pixel_auroc", "pixel_auroc"), ("best_iou", "overlap"))
     }
-
-
-def _picture(content: bytes, kind: str) -> str:
-    """Convert an encoded picture to a data URL."""
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def _plots(result: CategoryResult) -> Sequence[Plot]:
