@@ -49,6 +49,7 @@ def activate(
     *,
     create_graph: bool = False,
     with_half: bool = False,
+    below: list[Tensor] | None = None,
 ) -> Activation:
     """Run the encoder once, and keep the activation of the target layer.
 
@@ -58,12 +59,13 @@ def activate(
         layer: target layer, one of `encoder.layers`.
         create_graph: let gradients flow from the maps into the parameters.
         with_half: also run the encoder on the images at half their side, at a quarter of the cost.
+        below: `features` of the layer below, if they are known; the encoder goes on from there.
 
     Raises:
         ValueError: the encoder is in train mode.
     """
     found = activate_layers(
-        encoder, images, [layer], create_graph=create_graph, with_half=with_half
+        encoder, images, [layer], create_graph=create_graph, with_half=with_half, below=below
     )
     return found[layer]
 
@@ -75,6 +77,7 @@ def activate_layers(
     *,
     create_graph: bool = False,
     with_half: bool = False,
+    below: list[Tensor] | None = None,
 ) -> dict[str, Activation]:
     """Run the encoder once, and keep the activations of several target layers.
 
@@ -87,6 +90,7 @@ def activate_layers(
         layers: target layers, one at least.
         create_graph: let gradients flow from the maps into the parameters.
         with_half: also run the encoder on the images at half their side, for the last layer.
+        below: `features` of the layer below the first target, if they are known.
 
     Returns:
         Activations by layer.
@@ -98,7 +102,8 @@ def activate_layers(
         raise ValueError("attention needs the encoder in eval mode: train mode mixes images")
     first, *rest = encoder.layers[slice(*_span(encoder.layers, layers))]
     with torch.set_grad_enabled(create_graph):
-        stages = list(encoder.features(images, first))
+        known = encoder.features(images, first) if below is None else encoder.ascend(below, first)
+        stages = list(known)
     if not create_graph:
         stages[-1] = stages[-1].detach().requires_grad_()
     features, last = {first: stages[-1]}, first

@@ -4,12 +4,27 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar, Literal, get_args
 
-Layer = Literal["layer1", "layer2", "layer3", "layer4", "neck", "conv1", "conv2", "conv3", "conv4"]
+Layer = Literal[
+    "layer1",
+    "layer2",
+    "layer3",
+    "layer4",
+    "stride4",
+    "stride8",
+    "stride16",
+    "neck",
+    "conv1",
+    "conv2",
+    "conv3",
+    "conv4",
+]
 STAGES: tuple[Layer, ...] = ("layer1", "layer2", "layer3", "layer4")  # strides 4, 8, 16, 32
+LITE_STAGES: tuple[Layer, ...] = ("stride4", "stride8", "stride16")
 CONVS: tuple[Layer, ...] = ("conv1", "conv2", "conv3", "conv4")  # strides 2, 4, 8, 16
 Head = Literal["gap", "flatten"]
 Neck = Literal["none", "fpn"]
 Freeze = Literal["none", "stem", "layer1", "layer2", "layer3"]  # up to and including this stage
+EncoderName = Literal["resnet18", "efficientnet-lite0"]  # the latter is frozen
 Reconstruction = Literal["bce", "mse"]
 Features = Literal["none", "efficientnet-lite0"]  # of a frozen encoder, learned on ImageNet
 GradNorm = Literal["none", "sample", "batch"]
@@ -55,15 +70,21 @@ def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value}")
 
 
+def _check_not_negative(name: str, value: float) -> None:
+    if value < 0:
+        raise ValueError(f"{name} must not be negative, got {value}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class VAEConfig:
-    """Shape and objective of the ResNet18 VAE.
+    """Shape and objective of a VAE of photographs.
 
     Raises:
         ValueError: a value is out of range.
     """
 
     image_size: int = 256  # pixels, square; a multiple of 32
+    encoder: EncoderName = "resnet18"
     latent_dim: int = 32
     head: Head = "gap"  # between the last activation and the posterior: average or flatten
     neck: Neck = "none"  # fpn: the stages are fused top-down into one activation
@@ -80,8 +101,8 @@ class VAEConfig:
             raise ValueError(f"image_size must be a multiple of 32, got {self.image_size}")
         if self.latent_dim < 1:
             raise ValueError(f"latent_dim must be at least 1, got {self.latent_dim}")
-        if self.beta < 0:
-            raise ValueError(f"beta must not be negative, got {self.beta}")
+        _check_not_negative("beta", self.beta)
+        _check_choice("encoder", self.encoder, get_args(EncoderName))
         _check_choice("head", self.head, get_args(Head))
         _check_choice("neck", self.neck, get_args(Neck))
         _check_choice("reconstruction", self.reconstruction, get_args(Reconstruction))
@@ -90,8 +111,10 @@ class VAEConfig:
             raise ValueError(f"neck_stride must be 4 or 8, got {self.neck_stride}")
         if self.neck_channels < 1:
             raise ValueError(f"neck_channels must be at least 1, got {self.neck_channels}")
-        if self.neck == "fpn" and self.head == "flatten":
-            raise ValueError("head must be gap with a neck: the fused activation is averaged")
+        if self.head == "flatten" and (self.neck == "fpn" or self.encoder != "resnet18"):
+            raise ValueError(
+                "head must be gap with a neck or a frozen encoder: their activation is averaged"
+            )
         if self.rebuilds_half and not self.can_halve:
             raise ValueError(
                 "rebuilds_half needs head gap and an image_size that is a multiple of 64"
@@ -100,7 +123,12 @@ class VAEConfig:
     @property
     def layers(self) -> tuple[Layer, ...]:
         """Target layers of the encoder, from the first to the last."""
-        return STAGES if self.neck == "none" else (*STAGES, "neck")
+        return self.stages if self.neck == "none" else (*self.stages, "neck")
+
+    @property
+    def stages(self) -> tuple[Layer, ...]:
+        """Stages of the encoder without the neck, from fine to coarse."""
+        return STAGES if self.encoder == "resnet18" else LITE_STAGES
 
     @property
     def is_pooled(self) -> bool:
@@ -133,9 +161,9 @@ class VAEConfig:
         """Side of the images that the decoder reconstructs, in pixels."""
         return self.image_size // 2 if self.rebuilds_half else self.image_size
 
-    def stride(self, layer: Layer) -> int:
+    def stride(self, layer: str) -> int:
         """Compute the stride of a target layer, in pixels per position."""
-        return self.neck_stride if layer == "neck" else 4 * 2 ** STAGES.index(layer)
+        return self.neck_stride if layer == "neck" else 4 * 2 ** list[str](self.stages).index(layer)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,13 +221,12 @@ class OneClassConvConfig(ConvVAEConfig):
         super().__post_init__()
         if self.latent_dim < 1:
             raise ValueError(f"latent_dim must be at least 1, got {self.latent_dim}")
-        if self.beta < 0:
-            raise ValueError(f"beta must not be negative, got {self.beta}")
+        _check_not_negative("beta", self.beta)
         _check_choice("reconstruction", self.reconstruction, get_args(Reconstruction))
 
-    def stride(self, layer: Layer) -> int:
+    def stride(self, layer: str) -> int:
         """Compute the stride of a target layer, in pixels per position."""
-        return 2 << CONVS.index(layer)
+        return 2 << list[str](CONVS).index(layer)
 
 
 OneClassConfig = VAEConfig | OneClassConvConfig  # the networks that `train` offers

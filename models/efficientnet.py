@@ -94,15 +94,25 @@ class EfficientNetLite0(nn.Module):
         self.blocks = nn.ModuleList(InvertedResidual(block) for block in BLOCKS)
         self.requires_grad_(requires_grad=False)
 
+    def stem_of(self, images: Tensor) -> Tensor:
+        """Compute the input of the first block from images (B, 3, H, W) in [0, 1]."""
+        return F.relu6(self.stem((images - MEAN) / SCALE))
+
+    def run_stage(self, stage: str, below: Tensor) -> Tensor:
+        """Compute a stage from the one below, or the first one from `stem_of`."""
+        names = list(STAGES)
+        place = names.index(stage)
+        start = STAGES[names[place - 1]] + 1 if place else 0
+        for block in self.blocks[start : STAGES[stage] + 1]:
+            below = block(below)
+        return below
+
     @torch.no_grad()
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Compute the stages of images (B, 3, H, W) in [0, 1]: (B, C, H / stride, W / stride)."""
-        features = F.relu6(self.stem((images - MEAN) / SCALE))
-        stages, names = {}, {index: name for name, index in STAGES.items()}
-        for index, block in enumerate(self.blocks):
-            features = block(features)
-            if index in names:
-                stages[names[index]] = features
+        features, stages = self.stem_of(images), {}
+        for name in STAGES:
+            features = stages[name] = self.run_stage(name, features)
         return stages
 
 

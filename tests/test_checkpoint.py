@@ -168,7 +168,7 @@ def rewrite(path: Path, change: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("change", "value", "message"),
     [
-        ("format_version", 99, "format version 99.*reads 11"),
+        ("format_version", 99, "format version 99.*reads 12; train the model anew"),
         ("drop", "vae.encoder.mu.weight", "encoder.mu.weight"),
         ("drop", "statistics.latent.mean", "statistics.latent.mean"),
         ("drop", "statistics.local.variance", "statistics.local.variance"),

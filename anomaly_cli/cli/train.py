@@ -11,6 +11,7 @@ from anomaly_cli.config.names import Guidance
 from anomaly_cli.config.train import TrainConfig, default_options
 from anomaly_cli.config.values import parse_rule
 from models.config import (
+    EncoderName,
     Features,
     Freeze,
     Head,
@@ -81,6 +82,13 @@ def train(
             show_default=_told("image_size"),
         ),
     ] = None,
+    encoder: Annotated[
+        EncoderName,
+        typer.Option(
+            help="resnet18: trained with the VAE, as in the paper. efficientnet-lite0: frozen, "
+            "learned on ImageNet; training takes minutes."
+        ),
+    ] = MODEL.encoder,
     latent_dim: Annotated[int, typer.Option(help="Number of latents.")] = MODEL.latent_dim,
     head: Annotated[
         Head,
@@ -190,6 +198,7 @@ def train(
         learning_rate=learning_rate,
         gradient_clip=gradient_clip,
         image_size=image_size,
+        encoder=encoder,
         latent_dim=latent_dim,
         head=head,
         neck=neck,

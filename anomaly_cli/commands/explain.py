@@ -8,18 +8,19 @@ import numpy as np
 
 from anomaly_cli.commands.models import open_model
 from anomaly_cli.config.commands import ExplainConfig
-from anomaly_cli.config.toml import ResolvedSettings, write_settings
+from anomaly_cli.config.toml import ResolvedSettings, read_settings, write_settings
 from anomaly_cli.detector.detector import Detector
 from anomaly_cli.detector.latents import STEPS
 from anomaly_cli.detector.predict import Prediction, explain_prediction
 from anomaly_cli.errors import DataError
 from anomaly_cli.files.atomic import prepare_output_folder, write_text
-from anomaly_cli.files.images import ImageFile, find_images, write_png
+from anomaly_cli.files.images import ImageFile, find_images, read_image, write_png
 from anomaly_cli.pictures.latents import (
     FIGURE_TILE,
     ExplainedImage,
     explanation_figure,
 )
+from anomaly_cli.pictures.patches import ComparedPatch, crop_around
 from anomaly_cli.progress import SILENT, Progress
 
 SCHEMA_VERSION = 1
@@ -71,7 +72,8 @@ def _predict(
             if isinstance(result, DataError):
                 progress.warn(f"skipped: {result}")
             elif len(rows) < config.rows:
-                rows.append(explain_prediction(result, name, FIGURE_TILE))
+                compared = _compare(result, detector)
+                rows.append(explain_prediction(result, name, FIGURE_TILE, compared))
             records.append({"image": name} | _measure(result))
             bar.advance()
     if not rows:
@@ -85,6 +87,22 @@ def _predict(
     return records, rows
 
 
+def _compare(prediction: Prediction, detector: Detector) -> ComparedPatch | None:
+    """Cut out the most unusual place and the nearest normal patch, if its image is at hand."""
+    nearest, side = prediction.nearest, FIGURE_TILE[0]
+    if nearest is None:
+        return None
+    data = read_settings(detector.path.parent, "train").get("data", "")
+    try:  # an absolute name replaces what stands before it
+        image = read_image(Path(str(data)) / detector.category / nearest.image)
+    except DataError:
+        normal = None
+    else:
+        normal = crop_around(image, nearest.box, side)
+    own = crop_around(prediction.image, nearest.place, side)
+    return ComparedPatch(own, normal, nearest.image, nearest.distance)
+
+
 def _measure(result: Prediction | DataError) -> Record:
     """List the numbers of one image and of all its latents; its maps are not kept."""
     if isinstance(result, DataError):
@@ -93,6 +111,7 @@ def _measure(result: Prediction | DataError) -> Record:
     return {
         "score": result.score,
         "is_anomalous": result.is_anomalous,
+        **({} if result.nearest is None else {"nearest": result.nearest.record()}),
         "latents": [result.latents.record(i) for i in range(len(result.latents.means))],
     }
 

@@ -32,7 +32,7 @@ from models.build import one_class_vae
 from models.config import OneClassConfig
 from models.vae import VAE
 
-FORMAT_VERSION = 11
+FORMAT_VERSION = 12
 CALIBRATIONS_FILE = "calibrations.safetensors"  # of further maps, beside a model file
 _KIND = "anomaly_cli"
 _CALIBRATIONS_KIND = "anomaly_cli_calibrations"
@@ -86,7 +86,7 @@ def save_model(path: Path, weights: Mapping[str, Tensor], record: ModelRecord) -
         OutputError: the file cannot be written.
     """
     tensors = {f"vae.{name}": tensor for name, tensor in weights.items()}
-    tensors |= statistics_tensors(record.statistics)
+    tensors |= statistics_tensors(record.statistics, record.model)
     for name, calibration in record.calibrations.items():
         tensors |= calibration_tensors(f"calibration.{name}", calibration)
     for name, fusion in record.settings.fusions.items():
@@ -146,7 +146,8 @@ def _check_version(path: Path, header: Any) -> None:
     version = header.get("format_version")
     if version != FORMAT_VERSION:
         raise CheckpointError(
-            f"{path} has format version {version}; this anomaly-cli reads {FORMAT_VERSION}"
+            f"{path} has format version {version}, and this anomaly-cli reads {FORMAT_VERSION}; "
+            f"train the model anew"
         )
 
 

@@ -31,8 +31,11 @@ from models.statistics import AttentionStatistics, LatentStatistics, LocalStatis
 _CONV = "conv"  # name of the plain convolutional networks
 
 
-def statistics_tensors(statistics: NormalStatistics) -> dict[str, Tensor]:
-    """Convert the statistics of normal images to named tensors."""
+def statistics_tensors(statistics: NormalStatistics, model: OneClassConfig) -> dict[str, Tensor]:
+    """Convert the statistics of normal images to named tensors.
+
+    The network of a memory is left out where it is the frozen encoder of the VAE.
+    """
     attention = statistics.attention
     parts = {f"latent.{name}": part for name, part in attention.latent._asdict().items()}
     for prefix, own in (
@@ -48,7 +51,8 @@ def statistics_tensors(statistics: NormalStatistics) -> dict[str, Tensor]:
         encoder, *places = statistics.memory
         names = PatchMemory._fields[1:]
         parts |= {f"memory.{name}": part for name, part in zip(names, places, strict=True)}
-        parts |= {f"memory.encoder.{name}": part for name, part in encoder.state_dict().items()}
+        if not _shares_encoder(model):
+            parts |= {f"memory.encoder.{name}": part for name, part in encoder.state_dict().items()}
     return {f"statistics.{name}": part for name, part in parts.items()}
 
 
@@ -70,19 +74,24 @@ def read_statistics(model: OneClassConfig, tensors: Mapping[str, Tensor]) -> Nor
         raise KeyError("statistics.half.mean")
     context = tuple(_read_context(tensors, grid) for grid in GRIDS)
     attention = AttentionStatistics(latent, local, half)
-    memory = _read_memory(tensors) if model.has_memory else None
+    memory = _read_memory(model, tensors) if model.has_memory else None
     return NormalStatistics(attention, _read_appearance(tensors), context, memory)
 
 
-def _read_memory(tensors: Mapping[str, Tensor]) -> PatchMemory:
+def _shares_encoder(model: OneClassConfig) -> bool:
+    return isinstance(model, VAEConfig) and model.encoder != "resnet18"
+
+
+def _read_memory(model: OneClassConfig, tensors: Mapping[str, Tensor]) -> PatchMemory:
     prefix = "statistics.memory."
-    own = "encoder."
+    own = "vae.encoder.backbone." if _shares_encoder(model) else f"{prefix}encoder."
     encoder = EfficientNetLite0()
-    named = {n.removeprefix(prefix): part for n, part in tensors.items() if n.startswith(prefix)}
     encoder.load_state_dict(
-        {name.removeprefix(own): part for name, part in named.items() if name.startswith(own)}
+        {n.removeprefix(own): part for n, part in tensors.items() if n.startswith(own)}
     )
-    memory = PatchMemory(encoder.eval(), *(named[name] for name in PatchMemory._fields[1:]))
+    memory = PatchMemory(
+        encoder.eval(), *(tensors[prefix + name] for name in PatchMemory._fields[1:])
+    )
     count = len(memory.patches)
     if memory.patches.dim() != 2 or any(len(part) != count for part in memory[2:5]) or not count:
         raise ValueError(f"{prefix}patches: a place of each of the patches expected")

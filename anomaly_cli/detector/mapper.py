@@ -15,13 +15,14 @@ from anomaly_cli.detector.fusion import MapSettings, add_parts, by_image, finish
 from anomaly_cli.detector.maps import MapSpec, parts_of
 from anomaly_cli.detector.normal.appearance import appearance_maps
 from anomaly_cli.detector.normal.context import context_maps
-from anomaly_cli.detector.normal.memory import Nearest, find_nearest
+from anomaly_cli.detector.normal.memory import patch_distances, patch_features
 from anomaly_cli.detector.normal.statistics import NormalStatistics
 from anomaly_cli.detector.scales import ScoreScale
 from anomaly_cli.files.images import AnomalyMap
 from models.activations import Encoder, activate, activate_layers
 from models.attention import anomaly_maps_of_layers, latent_attention_maps, mean_map
-from models.config import Attention
+from models.config import LITE_STAGES, Attention
+from models.frozen import FrozenEncoder
 from models.vae import VAE, Posterior
 
 OF_KINDS = (APPEARANCE, CONTEXT)  # sources whose map is the mean of one map per `appearance.KINDS`
@@ -39,14 +40,14 @@ class LatentMaps(NamedTuple):
     parts: Mapping[str, Maps] = {}  # by name, of a fused map, which is their sum, (B, S, S) each
     # Of a fused map, by source of the part: (B, 6, g, g), one for each of `appearance.KINDS`.
     kind_maps: Mapping[str, Tensor] = {}
-    nearest: Nearest | None = None  # of a map with a memory, (B, h, w)
+    patches: Tensor | None = None  # of a map with a memory: features of each place, (B, C, h, w)
 
 
 class MappedBatch(NamedTuple):
-    """Anomaly maps of a batch and the nearest normal patches, on the CPU."""
+    """Anomaly maps of a batch and its patches, on the CPU."""
 
     anomaly_maps: Maps  # (B, S, S)
-    nearest: Nearest | None  # of a map with a memory, (B, h, w)
+    patches: Tensor | None  # of a map with a memory: features of each place, (B, C, h, w)
 
 
 class AnomalyMapper:
@@ -88,9 +89,9 @@ class AnomalyMapper:
         return {spec: self._score(self._finish(computed, spec)) for spec in specs}
 
     def map_batch(self, images: Tensor, spec: MapSpec) -> MappedBatch:
-        """Compute the finished maps of images (B, 3, S, S) in [0, 1], with the nearest patches."""
-        computed, nearest = self._compute(images, [spec])
-        return MappedBatch(self._score(self._finish(computed, spec)), nearest)
+        """Compute the finished maps of images (B, 3, S, S) in [0, 1], and their patches."""
+        computed, patches = self._compute(images, [spec])
+        return MappedBatch(self._score(self._finish(computed, spec)), patches)
 
     def components(self, images: Tensor, specs: Sequence[MapSpec]) -> dict[MapSpec, Tensor]:
         """Compute the raw maps that `specs` are made of, neither smoothed nor scaled.
@@ -109,27 +110,43 @@ class AnomalyMapper:
 
     def _compute(
         self, images: Tensor, specs: Sequence[MapSpec]
-    ) -> tuple[dict[MapSpec, Tensor], Nearest | None]:
+    ) -> tuple[dict[MapSpec, Tensor], Tensor | None]:
         images = images.to(self.device, non_blocking=True)
         parts = parts_of(specs)
-        maps, latents = self._attention(images, [part for part in parts if part.layer])
-        nearest = None
+        stages = self._shared_stages(images, parts)
+        maps, latents = self._attention(images, [part for part in parts if part.layer], stages)
+        patches = None
         for part in parts:
             if part.source == MEMORY:
-                nearest, maps[part] = self._memory(images)
+                patches, maps[part] = self._memory(images, stages)
             elif part.layer is None:
                 maps[part] = self._baseline(part, images, latents)
-        return {part: maps[part].detach().float().cpu() for part in parts}, nearest
+        return {part: maps[part].detach().float().cpu() for part in parts}, patches
+
+    @torch.no_grad()
+    def _shared_stages(self, images: Tensor, parts: Sequence[MapSpec]) -> list[Tensor] | None:
+        """Run the encoder once for memory and attention; None where they do not share it."""
+        memory, encoder = self.statistics.memory, self.encoder
+        has_memory = any(part.source == MEMORY for part in parts)
+        if not (has_memory and memory and isinstance(encoder, FrozenEncoder)):
+            return None
+        return encoder.features(images, LITE_STAGES[-1])
 
     def _attention(
-        self, images: Tensor, parts: Sequence[MapSpec]
+        self, images: Tensor, parts: Sequence[MapSpec], stages: list[Tensor] | None
     ) -> tuple[dict[MapSpec, Tensor], Tensor | None]:
         """Compute maps of attention and the posterior means (B, D); None without such parts."""
         if not parts:
             return {}, None
         layers = {part.layer for part in parts if part.layer}
         with_half = any(part.source == Attention.EXACT_SCALES for part in parts)
-        activations = activate_layers(self.encoder, images, layers, with_half=with_half)
+        activations = activate_layers(
+            self.encoder,
+            images,
+            layers,
+            with_half=with_half,
+            below=stages if layers == {"neck"} else None,
+        )
         chosen = [
             {Attention(part.source): part for part in parts if part.layer == layer}
             for layer in activations
@@ -151,13 +168,25 @@ class AnomalyMapper:
             return mean_map(self._kind_maps(spec.source, images), (self.size, self.size))
         return baseline_map(spec.source, self.vae, images, latents)
 
-    def _memory(self, images: Tensor) -> tuple[Nearest, Tensor]:
-        """Find the nearest normal patches, on the CPU, and their distances as maps (B, S, S)."""
-        if self.statistics.memory is None:
+    @torch.no_grad()
+    def _memory(self, images: Tensor, stages: list[Tensor] | None) -> tuple[Tensor, Tensor]:
+        """Compute the patches of images, on the CPU, and their distances as maps (B, S, S).
+
+        Args:
+            images: shape (B, 3, S, S) in [0, 1].
+            stages: of the frozen encoder, if they are known.
+        """
+        memory = self.statistics.memory
+        if memory is None:
             raise ValueError(f"maps of {MEMORY} need the patches of normal images")
-        nearest = find_nearest(images, self.statistics.memory)
-        maps = _enlarge(nearest.distance, (self.size, self.size))
-        return Nearest(*(part.cpu() for part in nearest)), maps
+        known = (
+            memory.encoder(images)
+            if stages is None
+            else dict(zip(LITE_STAGES, stages, strict=True))
+        )
+        features = patch_features(known)
+        maps = _enlarge(patch_distances(features, memory), (self.size, self.size))
+        return features.cpu(), maps
 
     def _kind_maps(self, source: str, images: Tensor) -> Tensor:
         """Compute the terms (B, 6, g, g) whose mean is the map of a source of `OF_KINDS`."""
@@ -203,7 +232,9 @@ class AnomalyMapper:
             raise ValueError(f"{spec} has no map for each latent")
         images = images.to(self.device, non_blocking=True)
         with_half = attention is Attention.EXACT_SCALES
-        activation = activate(self.encoder, images, spec.layer, with_half=with_half)
+        stages = self._shared_stages(images, spec.parts)
+        below = stages if spec.layer == "neck" else None
+        activation = activate(self.encoder, images, spec.layer, with_half=with_half, below=below)
         statistics = self.statistics.attention
         maps = latent_attention_maps(activation, attention, statistics).detach().float()
         size = (self.size, self.size)
@@ -211,12 +242,12 @@ class AnomalyMapper:
         own = MapSpec(attention.value, spec.layer)
         computed: dict[MapSpec, Tensor] = {}
         kinds: dict[str, Tensor] = {}
-        nearest: Nearest | None = None
+        patches: Tensor | None = None
         for part in spec.parts:
             if part == own:
                 computed[part] = mean_map(maps, size).cpu()
             elif part.source == MEMORY:
-                nearest, distances = self._memory(images)
+                patches, distances = self._memory(images, stages)
                 computed[part] = distances.cpu()
             elif part.source in OF_KINDS:
                 kinds[part.source] = self._kind_maps(part.source, images).cpu()
@@ -230,7 +261,7 @@ class AnomalyMapper:
             Posterior(*(part.cpu() for part in posterior)),
             self._by_name(finished, spec),
             kinds,
-            nearest,
+            patches,
         )
 
 

@@ -17,7 +17,7 @@ from anomaly_cli.detector.latents import ImageLatents, describe_latents
 from anomaly_cli.detector.mapper import AnomalyMapper, LatentMaps, MappedBatch
 from anomaly_cli.detector.maps import MapSpec
 from anomaly_cli.detector.masks import anomaly_mask
-from anomaly_cli.detector.normal.memory import Nearest
+from anomaly_cli.detector.normal.memory import nearest_patch
 from anomaly_cli.detector.threshold import Threshold
 from anomaly_cli.errors import DataError
 from anomaly_cli.files.images import (
@@ -34,6 +34,7 @@ from anomaly_cli.files.images import (
 from anomaly_cli.pictures.colours import PALETTE, heat_levels, overlay
 from anomaly_cli.pictures.latents import ExplainedImage
 from anomaly_cli.pictures.layout import fit
+from anomaly_cli.pictures.patches import Box, ComparedPatch
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -44,13 +45,14 @@ KINDS = ("maps", "heatmaps", "overlays", "masks")  # of output that `Prediction.
 class NearestPatch(NamedTuple):
     """The normal patch that is nearest to the highest pixel of an anomaly map."""
 
+    place: Box  # around that pixel, in the image itself
     image: str  # training image, relative to the folder of the category
-    box: tuple[float, float, float, float]  # left, top, right, bottom, as shares of that image
+    box: Box  # of the patch, in the training image
     distance: float  # 1 on average for places of normal images
 
     def record(self) -> dict[str, Any]:
         """List the fields as plain JSON values."""
-        return self._asdict() | {"box": list(self.box)}
+        return self._asdict() | {"place": list(self.place), "box": list(self.box)}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -148,7 +150,12 @@ class Prediction:
         }
 
 
-def explain_prediction(prediction: Prediction, name: str, box: tuple[int, int]) -> ExplainedImage:
+def explain_prediction(
+    prediction: Prediction,
+    name: str,
+    box: tuple[int, int],
+    compared: ComparedPatch | None = None,
+) -> ExplainedImage:
     """Scale an image with its latents to fit a box (height, width), for pictures of latents."""
     latents = prediction.latents
     assert latents is not None  # noqa: S101 - it was predicted with them
@@ -166,6 +173,7 @@ def explain_prediction(prediction: Prediction, name: str, box: tuple[int, int]) 
         deviations=latents.deviations,
         shares=latents.shares,
         latent_maps=latents.maps,
+        compared=compared,
     )
 
 
@@ -260,29 +268,37 @@ def _predict(batch: list[_ReadImage], view: View, *, with_latents: bool) -> Iter
             colour_range=view.colour_range,
             position=item.position,
             path=item.path,
-            nearest=_nearest_patch(computed.nearest, place, network_map, view),
+            nearest=_find_nearest(computed.patches, place, network_map, view),
             latents=of_image,
         )
 
 
-def _nearest_patch(
-    nearest: Nearest | None, place: int, network_map: AnomalyMap, view: View
+def _find_nearest(
+    patches: Tensor | None, place: int, network_map: AnomalyMap, view: View
 ) -> NearestPatch | None:
     """Find the normal patch that is nearest to the highest pixel of image number `place`."""
     memory = view.mapper.statistics.memory
-    if nearest is None or memory is None:
+    if patches is None or memory is None:
         return None
     row, column = np.unravel_index(int(network_map.argmax()), network_map.shape)
-    height, width = nearest.patch.shape[1:]
+    height, width = patches.shape[2:]
     side = len(network_map)
-    at = (place, int(row) * height // side, int(column) * width // side)
-    number = int(nearest.patch[at])
-    name = view.memory_images[int(memory.image[number])]
-    # A patch is averaged with its neighbours, so it covers 3 x 3 places.
-    top, left = int(memory.row[number]) - 1, int(memory.column[number]) - 1
-    edges = (left / width, top / height, (left + 3) / width, (top + 3) / height)
-    box = tuple(min(max(edge, 0.0), 1.0) for edge in edges)
-    return NearestPatch(name, box, float(nearest.distance[at]))  # type: ignore[arg-type] # four
+    at = (int(row) * height // side, int(column) * width // side)
+    feature = patches[place, :, at[0], at[1]].to(memory.patches.device)
+    number = nearest_patch(feature, memory)
+    return NearestPatch(
+        _box_around(*at, height, width),
+        view.memory_images[int(memory.image[number])],
+        _box_around(int(memory.row[number]), int(memory.column[number]), height, width),
+        float((memory.patches[number] - feature).norm() / memory.scale),
+    )
+
+
+def _box_around(row: int, column: int, height: int, width: int) -> Box:
+    """Find the box of a patch on a grid (height, width); it covers 3 x 3 places."""
+    edges = ((column - 1) / width, (row - 1) / height, (column + 2) / width, (row + 2) / height)
+    left, top, right, bottom = (min(max(edge, 0.0), 1.0) for edge in edges)
+    return left, top, right, bottom
 
 
 def to_tensor(images: NDArray[np.uint8]) -> Tensor:

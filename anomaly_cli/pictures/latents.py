@@ -18,6 +18,7 @@ from anomaly_cli.pictures.colours import heat_levels, overlay
 from anomaly_cli.pictures.layout import (
     GAP,
     HEADING,
+    PAPER,
     SMALL,
     TITLE,
     below,
@@ -32,6 +33,7 @@ from anomaly_cli.pictures.layout import (
     paragraph,
     text_line,
 )
+from anomaly_cli.pictures.patches import ComparedPatch
 
 SHEET_TILE = (256, 384)  # largest height and width of an image on a contact sheet, in pixels
 SHEET_COLUMNS = 6  # largest number of columns of a contact sheet
@@ -44,6 +46,10 @@ FOOTNOTE = (
     "The picture of a latent shows where it differs from normal images; places without colour are "
     "normal. Below it: the value z of the latent, and its distance from the mean of the normal "
     "images in standard deviations (sd). A colour has the same meaning in all pictures."
+)
+COMPARED = (
+    "Between the anomaly map and the latents: the place where the map is highest, and the place of "
+    "a normal training image that resembles it most. A distance of 1 x is usual."
 )
 TRAVERSAL = (
     "Meaning of each latent: the image that the decoder makes of the mean of the normal images "
@@ -80,6 +86,7 @@ class ExplainedImage(NamedTuple):
     deviations: NDArray[np.float32]  # (D,), standard deviations from normal images
     shares: NDArray[np.float64]  # (D,), of the anomaly map's mass
     latent_maps: NDArray[np.float32]  # (D, h, w)
+    compared: ComparedPatch | None = None  # of a map with a memory
 
 
 def latent_overlay(
@@ -128,7 +135,10 @@ def explanation_figure(
         title: of the figure.
         subtitle: line under the title.
     """
-    heads = ["image", "anomaly map", *(f"latent {scale.name(latent)}" for latent in latents)]
+    heads = ["image", "anomaly map"]
+    if images[0].compared is not None:
+        heads += ["most unusual place", "nearest normal place"]
+    heads += [f"latent {scale.name(latent)}" for latent in latents]
     rows = [[text_line(head, HEADING) for head in heads]]
     rows += [figure_row(image, latents, scale) for image in images]
     cell = max(piece.shape[1] for row in rows for piece in row)
@@ -136,11 +146,12 @@ def explanation_figure(
     changes = abs(frames[:, -1].astype(float) - frames[:, 0]).mean(axis=-1) / 255  # (K, S, S)
     traversals = grid(_traversal_rows(frames, changes, steps, like=images[0].tile), cell=cell)
     width = pictures.shape[1]
+    footnote = FOOTNOTE if images[0].compared is None else f"{FOOTNOTE} {COMPARED}"
     parts = [
         below([text_line(title, TITLE), text_line(subtitle, SMALL)], gap=0),
         _legend(scale),
         pictures,
-        paragraph(FOOTNOTE, SMALL, width=width),
+        paragraph(footnote, SMALL, width=width),
         paragraph(TRAVERSAL.format(largest=changes.max()), width=width),
         traversals,
     ]
@@ -148,8 +159,13 @@ def explanation_figure(
 
 
 def figure_row(image: ExplainedImage, latents: Sequence[int], scale: Scale) -> list[RGBImage]:
-    """Draw an image, its anomaly map and the maps of latents, with value and deviation of each."""
+    """Draw an image, its anomaly map and the maps of latents, with value and deviation of each.
+
+    With a memory, the most unusual place and the nearest normal one stand between them.
+    """
     tiles = _image_tiles(image, scale)
+    if image.compared is not None:
+        tiles += _compared_tiles(image.compared)
     for latent in latents:
         mean, deviation = image.means[latent], image.deviations[latent]
         caption = f"z = {mean:+.2f}  ({_in_deviations(deviation)})"
@@ -200,6 +216,17 @@ def _image_tiles(image: ExplainedImage, scale: Scale) -> list[RGBImage]:
     return [
         captioned(image.tile, image.name, width=CAPTION),
         captioned(picture, f"{verdict}: {image.score:.3g}", width=CAPTION),
+    ]
+
+
+def _compared_tiles(compared: ComparedPatch) -> list[RGBImage]:
+    normal, caption = compared.normal, compared.name
+    if normal is None:
+        normal, caption = np.full_like(compared.own, PAPER), f"not found: {compared.name}"
+    distance = f"{compared.distance:.3g} x the usual distance"
+    return [
+        captioned(compared.own, distance, width=CAPTION),
+        captioned(normal, caption, width=CAPTION),
     ]
 
 

@@ -41,6 +41,7 @@ from anomaly_cli.training.pretrained import load_features
 from anomaly_cli.training.resume import fingerprint_images
 from anomaly_cli.training.selection import choose_appearance, choose_map
 from models.config import OneClassConfig
+from models.frozen import FrozenEncoder
 from models.vae import VAE
 
 
@@ -75,7 +76,7 @@ def describe_model(
     )
     appearance = choose_appearance(images, batch_size=batch)
     context = fit_context(images.fit.batches(batch), images.held_out.batches(batch))
-    memory = _fit_memory(images, config, device) if model.has_memory else None
+    memory = _fit_memory(vae, images, config, device) if model.has_memory else None
     statistics = NormalStatistics(attention, appearance.normal, context, memory)
     if memory is not None:
         data = {**data, "memory_images": _names(images.split.fit, config)}
@@ -105,11 +106,14 @@ def describe_model(
     )
 
 
-def _fit_memory(images: TrainingSet, config: TrainConfig, device: torch.device) -> PatchMemory:
-    encoder = load_features().to(device)
+def _fit_memory(
+    vae: VAE, images: TrainingSet, config: TrainConfig, device: torch.device
+) -> PatchMemory:
+    own = vae.encoder
+    encoder = own.backbone if isinstance(own, FrozenEncoder) else load_features().to(device)
     batches = (part.batches(config.batch_size) for part in (images.fit, images.held_out))
     fit, held_out = ((batch.to(device) for batch in of_part) for of_part in batches)
-    return fit_memory(encoder, fit, held_out, seed=config.seed)
+    return fit_memory(encoder, fit, held_out, count=len(images.fit), seed=config.seed)
 
 
 def _names(paths: Sequence[Path], config: TrainConfig) -> list[str]:

@@ -20,11 +20,12 @@ from anomaly_cli.progress import SILENT, Progress
 from anomaly_cli.training.calibrate import describe_model
 from anomaly_cli.training.dataset import TrainingSet, open_training_set, split_training_images
 from anomaly_cli.training.loop import EpochStats, StepStats, Trainer, to_csv
-from anomaly_cli.training.pretrained import load_encoder_weights
+from anomaly_cli.training.pretrained import load_encoder_weights, load_features
 from anomaly_cli.training.progressive import make_objective
 from anomaly_cli.training.resume import resume_training, save_state, training_settings
 from anomaly_cli.training.selection import describe_appearance
 from models.build import one_class_vae
+from models.frozen import FrozenEncoder
 from models.resnet import ResNet18Encoder
 
 METRICS_FILE = "metrics.csv"
@@ -137,6 +138,8 @@ def make_trainer(config: TrainConfig, images: TrainingSet, device: torch.device)
     if isinstance(vae.encoder, ResNet18Encoder):
         load_encoder_weights(vae.encoder, config.weights)
         vae.encoder.freeze(config.freeze)
+    if isinstance(vae.encoder, FrozenEncoder):
+        vae.encoder.backbone.load_state_dict(load_features().state_dict())
     vae = vae.to(device)
     objective = make_objective(vae, images, config, device)
     steps = max(1, len(images.fit) // config.batch_size)

@@ -18,7 +18,7 @@ from anomaly_cli.training.painted import (
 )
 from models.guidance import GradientBalance, Guidance, guidance_loss
 from models.losses import vae_loss_terms
-from models.resnet import ResNet18Encoder
+from models.stages import StagedEncoder
 from models.vae import VAE, PooledHead, Posterior, VAEOutput
 
 
@@ -150,7 +150,7 @@ class GuidedObjective:
     ) -> None:
         self.plain = plain
         self.vae = plain.vae
-        self.encoder: ResNet18Encoder = plain.vae.encoder  # type: ignore[assignment]
+        self.encoder: StagedEncoder = plain.vae.encoder  # type: ignore[assignment]
         self.images = PaintedImages(plain.fit, painter)
         self.validation = validation
         model = plain.config.model

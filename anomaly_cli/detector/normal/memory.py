@@ -6,7 +6,7 @@ coreset keeps those that lie furthest apart. A place far from every normal patch
 wherever parts lie, and the nearest patch shows what it should have looked like.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -20,7 +20,7 @@ STRIDE = 8  # pixels per place of the map
 PATCHES = 4000  # in a memory at most: 2.4 MB of 152 channels
 _CANDIDATES = 100_000  # patches of all images that a coreset is chosen from
 _PROJECTED = 48  # dimensions of the random projection in which it is chosen
-_CHUNK = 4096  # places at once, which bounds the memory of distances
+_CHUNK = 1024  # places at once, whose distances stay in the processor's cache
 
 
 class PatchMemory(NamedTuple):
@@ -39,41 +39,56 @@ class PatchMemory(NamedTuple):
         return PatchMemory(self.encoder.to(device), *tensors)
 
 
-class Nearest(NamedTuple):
-    """The nearest normal patch of each place."""
-
-    distance: Tensor  # (B, h, w), 1 on average in normal images
-    patch: Tensor  # (B, h, w) int64, its number in the memory
-
-
-def patch_features(encoder: EfficientNetLite0, images: Tensor) -> Tensor:
-    """Compute the patches of images (B, 3, H, W) in [0, 1]: (B, C, H / 8, W / 8)."""
-    stages = encoder(images)
+def patch_features(stages: Mapping[str, Tensor]) -> Tensor:
+    """Compute the patches of the `STAGES` (B, C, h, w) of images (B, 3, H, W): (B, C, H/8, W/8)."""
     fine, coarse = (F.avg_pool2d(stages[name], 3, 1, 1) for name in STAGES)
     size = (fine.shape[2], fine.shape[3])
     enlarged = F.interpolate(coarse, size, mode="bilinear", align_corners=False)
     return torch.cat([fine, enlarged], dim=1)
 
 
-def find_nearest(images: Tensor, memory: PatchMemory) -> Nearest:
-    """Find the nearest normal patch of each place of images (B, 3, H, W) in [0, 1].
+def patch_distances(
+    features: Tensor, memory: PatchMemory, *, own: Sequence[int] | None = None
+) -> Tensor:
+    """Compute the distance of each place from the nearest normal patch.
 
-    The squared distance |x - p|^2 is multiplied out, which makes it one product of matrices.
+    Args:
+        features: (B, C, h, w), from `patch_features`.
+        memory: the normal patches.
+        own: numbers of the images, where they are images of the memory; their own patches are left
+            out.
+
+    Returns:
+        (B, h, w), 1 on average in normal images.
     """
-    features = patch_features(memory.encoder, images)
-    batch, channels, height, width = features.shape
-    places = features.permute(0, 2, 3, 1).reshape(-1, channels)
     middle = memory.patches.mean(dim=0)  # float32 is too coarse for squares of large numbers
     patches = memory.patches - middle
-    lengths = patches.square().sum(dim=1)
-    squares, numbers = [], []
-    for part in torch.split(places - middle, _CHUNK):
-        found = torch.addmm(lengths, part, patches.T, alpha=-2).min(dim=1)
-        squares.append((found.values + part.square().sum(dim=1)).clamp_min(0.0))
-        numbers.append(found.indices)
-    shape = (batch, height, width)
-    distance = torch.cat(squares).sqrt().reshape(shape) / memory.scale
-    return Nearest(distance, torch.cat(numbers).reshape(shape))
+    places = features.permute(0, 2, 3, 1) - middle  # (B, h, w, C)
+    if own is None:
+        squares = _least_squares(places.flatten(0, 2), patches)
+    else:
+        others = [patches[memory.image != number] for number in own]
+        squares = torch.cat(
+            [_least_squares(p.flatten(0, 1), kept) for p, kept in zip(places, others, strict=True)]
+        )
+    return squares.sqrt().reshape(places.shape[:3]) / memory.scale
+
+
+def _least_squares(places: Tensor, patches: Tensor) -> Tensor:
+    """Compute the squared distance (N,) of places (N, C) from the nearest of patches (P, C).
+
+    |x - p|^2 is multiplied out, which makes it one product of matrices.
+    """
+    lengths, columns = patches.square().sum(dim=1), patches.T.contiguous()
+    least = [
+        torch.addmm(lengths, part, columns, alpha=-2).amin(dim=1) for part in places.split(_CHUNK)
+    ]
+    return (torch.cat(least) + places.square().sum(dim=1)).clamp_min(0.0)
+
+
+def nearest_patch(feature: Tensor, memory: PatchMemory) -> int:
+    """Find the number of the normal patch that is nearest to one place (C,)."""
+    return int((memory.patches - feature).square().sum(dim=1).argmin())
 
 
 def fit_memory(
@@ -81,6 +96,7 @@ def fit_memory(
     fit: Iterable[Tensor],
     held_out: Iterable[Tensor],
     *,
+    count: int,
     seed: int,
     patches: int = PATCHES,
 ) -> PatchMemory:
@@ -90,25 +106,47 @@ def fit_memory(
         encoder: frozen.
         fit: batches of the normal images that the model is fitted to, (B, 3, S, S) in [0, 1].
         held_out: batches of other normal images; their places have a mean distance of 1.
+        count: number of images in `fit`.
         seed: of the random draws.
         patches: the most that are kept.
     """
     generator = torch.Generator().manual_seed(seed)
-    grids = torch.cat([patch_features(encoder, batch) for batch in fit])  # (N, C, h, w)
-    height, width = grids.shape[2:]
-    values = grids.permute(0, 2, 3, 1).flatten(0, 2)  # (N h w, C)
-    candidates = torch.randperm(len(values), generator=generator)[:_CANDIDATES].sort().values
-    chosen = candidates[_coreset(values[candidates], patches, generator)]
+    values, numbers, (height, width) = _draw_places(encoder, fit, count, generator)
+    chosen = _coreset(values, patches, generator)
+    places = numbers[chosen]
     memory = PatchMemory(
         encoder,
         values[chosen].contiguous(),
-        chosen // (height * width),
-        chosen // width % height,
-        chosen % width,
+        places // (height * width),
+        places // width % height,
+        places % width,
         torch.ones(()),
     )
-    distances = torch.cat([find_nearest(batch, memory).distance for batch in held_out])
+    unseen = (patch_features(encoder(batch)) for batch in held_out)
+    distances = torch.cat([patch_distances(features, memory) for features in unseen])
     return memory._replace(scale=distances.double().mean().float())
+
+
+def _draw_places(
+    encoder: EfficientNetLite0, batches: Iterable[Tensor], count: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor, tuple[int, int]]:
+    """Draw places of every image: patches (N, C), their numbers (N,), and the grid of an image.
+
+    Places are numbered through all images, row by row.
+    """
+    values, numbers, start = [], [], 0
+    grid = (0, 0)
+    for batch in batches:
+        features = patch_features(encoder(batch))
+        grid = (features.shape[2], features.shape[3])
+        of_image = features.permute(0, 2, 3, 1).flatten(1, 2)
+        wanted = min(of_image.shape[1], -(-_CANDIDATES // count))
+        for own in of_image:
+            drawn = torch.randperm(len(own), generator=generator)[:wanted].sort().values
+            values.append(own[drawn])
+            numbers.append(start + drawn)
+            start += len(own)
+    return torch.cat(values), torch.cat(numbers), grid
 
 
 def _coreset(values: Tensor, count: int, generator: torch.Generator) -> Tensor:
