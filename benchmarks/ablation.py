@@ -32,13 +32,15 @@ from anomaly_cli.detector.device import resolve_device
 from anomaly_cli.detector.mapper import AnomalyMapper
 from anomaly_cli.detector.maps import map_specs
 
-FAST = default_options("synthetic", fast=True)
+FAST = default_options("synthetic", speed="fast")
 VARIANTS: dict[str, dict[str, Any]] = {  # options of `train` where they are not the default
     "default": {},
+    "thorough": default_options("synthetic", speed="thorough"),
+    "resnet18": default_options("synthetic", encoder="resnet18"),
     "fast": FAST,
     "fast, no neck": {**FAST, "neck": "none"},
     "fast, no guidance": {**FAST, "guidance": "none"},
-    "paper at 128 px": {**default_options("none", fast=True), "guidance": "none"},
+    "paper at 128 px": {**default_options("none", speed="fast"), "guidance": "none"},
 }
 
 
@@ -136,7 +138,7 @@ def main() -> None:
         names = ", ".join(dict.fromkeys(training.chosen for training in trainings))
         print(row_of(variant, f"chosen: {names}", chosen, minutes), flush=True)
         for name in trainings[0].scores:
-            if name.startswith(("exact", "fused", "appearance", "context", "reconstruction")):
+            if name.startswith(("exact", "fused", "appearance", "memory", "reconstruction")):
                 scores = [training.scores[name] for training in trainings]
                 print(row_of(variant, name, scores, minutes), flush=True)
         called = ", ".join(f"{training.called:.1%}" for training in trainings)

@@ -76,7 +76,7 @@ def random_mapper(loaded: LoadedModel, data: Path, device: torch.device) -> Anom
             vae(batch)
     vae.eval()
     encoder: Encoder = vae.encoder  # type: ignore[assignment]
-    attention = fit_latents(encoder, images.batches(16), with_half=record.model.has_scales)
+    attention = fit_latents(encoder, images.batches(16))
     statistics = record.statistics._replace(attention=attention)
     return AnomalyMapper(vae, statistics, record.model.image_size, device, settings=record.settings)
 

@@ -33,21 +33,23 @@ from anomaly_cli.data.photographs import Split, draw_normal
 from anomaly_cli.detector.calibration import calibrate_map
 from anomaly_cli.detector.checkpoint import ModelRecord, save_model
 from anomaly_cli.detector.device import resolve_device, seed_everything
-from anomaly_cli.detector.fusion import MapSettings, fit_fusions
-from anomaly_cli.detector.mapper import AnomalyMapper
-from anomaly_cli.detector.maps import MapSpec, fuse_with, map_specs
+from anomaly_cli.detector.fusion import MapSettings, fit_scales
+from anomaly_cli.detector.mapper import AnomalyMapper, map_images
+from anomaly_cli.detector.maps import MapSpec, fused_map, map_specs
 from anomaly_cli.detector.normal.appearance import NEAR, fit_places
-from anomaly_cli.detector.normal.context import fit_context
 from anomaly_cli.detector.normal.latents import fit_latents
+from anomaly_cli.detector.normal.memory import PatchMemory, fit_memory
 from anomaly_cli.detector.normal.statistics import NormalStatistics
 from anomaly_cli.files.images import write_png
 from anomaly_cli.training.augmentation import BY_CATEGORY
 from anomaly_cli.training.images import NormalImages
 from anomaly_cli.training.loop import StepStats, Trainer
 from anomaly_cli.training.objectives import PlainObjective
-from models.activations import Encoder, halve
+from anomaly_cli.training.pretrained import load_features
+from models.activations import Encoder
 from models.build import one_class_vae
 from models.config import Attention, OneClassConfig, VAEConfig
+from models.frozen import FrozenEncoder
 from models.losses import vae_loss_terms
 from models.resnet import resnet18_vae
 from models.vae import VAE
@@ -136,19 +138,21 @@ def save_untrained(path: Path, config: OneClassConfig, spec: MapSpec) -> VAE:
     """Write a model with random weights, on which speed does not depend, and return it."""
     seed_everything(0)
     vae = one_class_vae(config).eval()
+    if isinstance(vae.encoder, FrozenEncoder):
+        vae.encoder.backbone.load_state_dict(load_features().state_dict())
     calibration = calibrate_map([np.linspace(0, 1e-3, 64, dtype=np.float32).reshape(8, 8)], 8)
     images = [torch.rand(4, 3, config.image_size, config.image_size)]
     encoder: Encoder = vae.encoder  # type: ignore[assignment]
     statistics = NormalStatistics(
-        attention=fit_latents(encoder, images, with_half=config.has_scales),
+        attention=fit_latents(encoder, images),
         appearance=fit_places(images, NEAR),
-        context=fit_context(images, images),
+        memory=_memory(vae, images) if config.has_memory else None,
     )
     settings = MapSettings()
     if spec.is_fused:
         mapper = AnomalyMapper(vae, statistics, config.image_size, torch.device("cpu"))
-        fusions = fit_fusions(mapper.components, images, images, [spec], [0.0], 64)[0.0]
-        settings = MapSettings(0.0, fusions)
+        computed = map_images(mapper.components, images, [spec])
+        settings = MapSettings(0.0, fit_scales(computed, spec, 0.0))
     record = ModelRecord(
         category="gravel",
         model=config,
@@ -166,15 +170,21 @@ def save_untrained(path: Path, config: OneClassConfig, spec: MapSpec) -> VAE:
     return vae
 
 
+def _memory(vae: VAE, images: list[torch.Tensor]) -> PatchMemory:
+    encoder = vae.encoder.backbone if isinstance(vae.encoder, FrozenEncoder) else load_features()
+    return fit_memory(encoder, images, images, count=len(images[0]), seed=0)
+
+
 def bench_localize(
     folder: Path, device: torch.device, count: int, size: int, repeats: int, *, is_guided: bool
 ) -> None:
     """Images per second of `localize` with all its outputs, against the bare network."""
     model = folder / "model.safetensors"
     config = TrainConfig().network if is_guided else VAEConfig()
-    exact = Attention.EXACT_SCALES if is_guided else Attention.EXACT_POSITION
-    spec = MapSpec(exact.value, config.layers[-1])
-    spec = fuse_with(spec) if is_guided else spec
+    fused = fused_map(config)
+    assert fused is not None  # noqa: S101 - both networks have a pooled activation
+    exact = MapSpec(Attention.EXACT_POSITION.value, config.layers[-1])
+    spec = fused if is_guided else exact
     vae = save_untrained(model, config, spec).to(device)
     write_images(folder / f"images{size}", count, size)
     settings = LocalizeConfig(
@@ -196,10 +206,7 @@ def bench_localize(
     def bare() -> float:
         def loop() -> None:
             for _ in range(-(-count // BATCH)):
-                latents = vae.encode(images).mu
-                if is_guided:
-                    vae.encode(halve(images))
-                    vae.decode(latents)
+                vae.encode(images)
             if device.type == "cuda":
                 torch.cuda.synchronize()
 

@@ -7,7 +7,6 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.vae import ClosedHead, PooledHead, Posterior
@@ -39,7 +38,6 @@ class Activation(NamedTuple):
     features: Tensor  # A (B, K, h, w)
     posterior: Posterior
     head: ClosedHead | None
-    half: "Activation | None" = None  # of the same images at half their side, if asked for
 
 
 def activate(
@@ -48,7 +46,6 @@ def activate(
     layer: str,
     *,
     create_graph: bool = False,
-    with_half: bool = False,
     below: list[Tensor] | None = None,
 ) -> Activation:
     """Run the encoder once, and keep the activation of the target layer.
@@ -58,15 +55,12 @@ def activate(
         images: (B, C, H, W) in [0, 1].
         layer: target layer, one of `encoder.layers`.
         create_graph: let gradients flow from the maps into the parameters.
-        with_half: also run the encoder on the images at half their side, at a quarter of the cost.
         below: `features` of the layer below, if they are known; the encoder goes on from there.
 
     Raises:
         ValueError: the encoder is in train mode.
     """
-    found = activate_layers(
-        encoder, images, [layer], create_graph=create_graph, with_half=with_half, below=below
-    )
+    found = activate_layers(encoder, images, [layer], create_graph=create_graph, below=below)
     return found[layer]
 
 
@@ -76,7 +70,6 @@ def activate_layers(
     layers: Collection[str],
     *,
     create_graph: bool = False,
-    with_half: bool = False,
     below: list[Tensor] | None = None,
 ) -> dict[str, Activation]:
     """Run the encoder once, and keep the activations of several target layers.
@@ -89,7 +82,6 @@ def activate_layers(
         images: (B, C, H, W) in [0, 1].
         layers: target layers, one at least.
         create_graph: let gradients flow from the maps into the parameters.
-        with_half: also run the encoder on the images at half their side, for the last layer.
         below: `features` of the layer below the first target, if they are known.
 
     Returns:
@@ -112,26 +104,17 @@ def activate_layers(
             stages = encoder.ascend(stages, last)
             features[last] = stages[-1]
         posterior = encoder.posterior(stages, last)
-        found = {
+        return {
             layer: Activation(features[layer], posterior, encoder.closed_head(layer))
             for layer in features
             if layer in layers
         }
-    if with_half:
-        half = activate(encoder, halve(images), last, create_graph=create_graph)
-        found[last] = found[last]._replace(half=half)
-    return found
 
 
 def _span(ordered: Sequence[str], chosen: Collection[str]) -> tuple[int, int]:
     """Find the start and stop of the shortest slice of `ordered` that holds all of `chosen`."""
     places = [ordered.index(name) for name in chosen]
     return min(places), max(places) + 1
-
-
-def halve(images: Tensor) -> Tensor:
-    """Shrink images (B, C, H, W) to half their side, (B, C, H/2, W/2), averaging 2 x 2 pixels."""
-    return F.avg_pool2d(images, 2)
 
 
 def local_latents(activation: Activation) -> Tensor:

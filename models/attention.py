@@ -17,7 +17,6 @@ maps into an anomaly map. `docs/method.md` gives the source of each.
 | exact | z_i(p) = sum_k W_ik A_k(p) + b_i; its mean is mu_i | mean_i (z_i - E z_i)^2 / Var z_i |
 | exact_position | as exact | as exact, with E and Var of each position |
 | exact_covariance | u(p) = T(p) (z(p) - E z(p)), decorrelated at each position | mean_i u_i^2 |
-| exact_scales | u(p), and v(p) = u(p) of the image at half its side | mean_i (u_i^2 + v_i^2) / 2 |
 
 T(p) is the symmetric square root of the inverse correlation matrix after scaling to unit variance,
 so that the map is the Mahalanobis distance of z(p) divided by D, and u_i is the decorrelated value
@@ -91,7 +90,7 @@ def latent_attention_maps(
 
     Raises:
         ValueError: the definition has no map for each latent, does not exist at this layer, or
-            needs statistics or an activation at half the size that are not given.
+            needs statistics that are not given.
     """
     if attention in SUMMED:
         raise ValueError(f"{attention} takes one gradient of a sum: it has no map for each latent")
@@ -116,14 +115,6 @@ def _squared_deviation(
         raise ValueError(f"{attention} needs the statistics of local latents")
     if attention is Attention.EXACT_COVARIANCE:
         return _decorrelated(local, statistics).square()
-    if attention is Attention.EXACT_SCALES:
-        if activation.half is None or normal.half is None:
-            raise ValueError(f"{attention} needs activation and statistics at half the size")
-        fine = _decorrelated(local, statistics).square()
-        coarse = _decorrelated(local_latents(activation.half), normal.half).square()
-        size = (fine.shape[2], fine.shape[3])
-        enlarged = F.interpolate(coarse, size, mode="bilinear", align_corners=False)
-        return (fine + enlarged) / 2
     pooled_variance = statistics.pooled_variance[:, None, None]
     if attention is Attention.EXACT:
         return (local - statistics.pooled_mean[:, None, None]).square() / pooled_variance

@@ -23,7 +23,8 @@ LITE_STAGES: tuple[Layer, ...] = ("stride4", "stride8", "stride16")
 CONVS: tuple[Layer, ...] = ("conv1", "conv2", "conv3", "conv4")  # strides 2, 4, 8, 16
 Head = Literal["gap", "flatten"]
 Neck = Literal["none", "fpn"]
-Freeze = Literal["none", "stem", "layer1", "layer2", "layer3"]  # up to and including this stage
+# Up to and including this stage.
+Freeze = Literal["none", "stem", "layer1", "layer2", "layer3", "layer4"]
 EncoderName = Literal["resnet18", "efficientnet-lite0"]  # the latter is frozen
 Reconstruction = Literal["bce", "mse"]
 Features = Literal["none", "efficientnet-lite0"]  # of a frozen encoder, learned on ImageNet
@@ -43,7 +44,6 @@ class Attention(StrEnum):
     EXACT = "exact"
     EXACT_POSITION = "exact_position"
     EXACT_COVARIANCE = "exact_covariance"
-    EXACT_SCALES = "exact_scales"
 
 
 # These need a posterior that is an affine function of the pooled activation.
@@ -52,7 +52,6 @@ EXACT = frozenset(
         Attention.EXACT,
         Attention.EXACT_POSITION,
         Attention.EXACT_COVARIANCE,
-        Attention.EXACT_SCALES,
     }
 )
 SUMMED = frozenset({Attention.OFFICIAL, Attention.DIFF_SAMPLE})  # have no map for each latent
@@ -147,11 +146,6 @@ class VAEConfig:
         return self.features != "none"
 
     @property
-    def has_scales(self) -> bool:
-        """Whether `exact_scales` is available: the network also has to take images of half size."""
-        return self.has_covariance and self.can_halve
-
-    @property
     def can_halve(self) -> bool:
         """Whether the network also takes images of half the side."""
         return self.is_pooled and self.image_size % 64 == 0
@@ -209,7 +203,6 @@ class OneClassConvConfig(ConvVAEConfig):
     # fix the size of the images.
     is_pooled: ClassVar[bool] = False
     has_covariance: ClassVar[bool] = False
-    has_scales: ClassVar[bool] = False
     has_memory: ClassVar[bool] = False
     can_halve: ClassVar[bool] = False
 

@@ -33,10 +33,9 @@ class AttentionStatistics(NamedTuple):
 
     latent: LatentStatistics
     local: LocalStatistics | None = None  # None where the last activation is not pooled
-    half: LocalStatistics | None = None  # of images at half their side; None without `exact_scales`
 
     def to(self, device: torch.device) -> "AttentionStatistics":
         """Copy to a device, as float32."""
         latent = LatentStatistics(*(part.float().to(device) for part in self.latent))
-        local, half = (None if own is None else own.to(device) for own in (self.local, self.half))
-        return AttentionStatistics(latent, local, half)
+        local = None if self.local is None else self.local.to(device)
+        return AttentionStatistics(latent, local)

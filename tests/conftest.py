@@ -4,7 +4,7 @@ import hashlib
 import math
 import os
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -155,9 +155,9 @@ class Trained(NamedTuple):
 TRAIN_OPTIONS = ("--image-size", 64, "--latent-dim", 4, "--batch-size", 5)
 
 
-def train_disc(folder: Path, *options: object) -> Trained:
+def train_disc(folder: Path, *options: object, images: int = 10) -> Trained:
     """Train a model of `disc` by the command line for a few epochs."""
-    write_category(folder / "mvtec", "disc")
+    write_category(folder / "mvtec", "disc", train=images)
     outcome = run_cli(
         "train", "--data", folder / "mvtec", "--category", "disc", "--output", folder / "runs",
         "--epochs", 6, *TRAIN_OPTIONS, *options,
@@ -205,6 +205,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 @pytest.fixture(scope="session")
 def guided(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """Train a model of `disc` with guided attention, the default."""
-    folder = make_once(tmp_path_factory, "guided", train_disc)
+    """Train a model of `disc` with guided attention and a memory, the default.
+
+    From 20 images on, some are held out.
+    """
+    folder = make_once(tmp_path_factory, "guided", partial(train_disc, images=24))
     return Trained(folder / "mvtec", folder / "runs")

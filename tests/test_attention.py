@@ -64,14 +64,12 @@ def draw_images(kind: str, count: int, size: int = 32) -> Tensor:
 
 
 def draw_statistics(encoder: Encoder, images: Tensor, layer: str) -> AttentionStatistics:
-    """Draw random statistics; local ones of a pooled layer, at half the side from 64 pixels on."""
+    """Draw random statistics; local ones of a pooled layer."""
     latent = LatentStatistics(torch.randn(LATENTS).double(), torch.rand(LATENTS).double() + 0.1)
     if not isinstance(encoder.closed_head(layer), PooledHead):
         return AttentionStatistics(latent)
-    with_half = images.shape[-1] >= 64
-    activation = activate(encoder, images, layer, with_half=with_half)
-    half = draw_local(local_latents(activation.half)) if activation.half else None
-    return AttentionStatistics(latent, draw_local(local_latents(activation)), half)
+    activation = activate(encoder, images, layer)
+    return AttentionStatistics(latent, draw_local(local_latents(activation)))
 
 
 def draw_local(latents: Tensor) -> LocalStatistics:
@@ -184,12 +182,11 @@ def test_map_of_a_batch_is_the_map_of_each_image(
     encoder = make_encoder(kind, 5)
     layer = encoder.layers[place]
     assert attention not in EXACT or isinstance(encoder.closed_head(layer), PooledHead)
-    with_half = attention is Attention.EXACT_SCALES
-    images = draw_images(kind, 3, 64 if with_half else 32)
+    images = draw_images(kind, 3)
     statistics = draw_statistics(encoder, images, layer)
 
     def compute(batch: Tensor) -> Tensor:
-        activation = activate(encoder, batch, layer, with_half=with_half)
+        activation = activate(encoder, batch, layer)
         (maps,) = anomaly_maps_of_layers([(activation, [attention])], statistics, (32, 32))
         return maps[attention]
 
@@ -268,21 +265,16 @@ def rotated(local: LocalStatistics, z: Tensor) -> Tensor:
 def test_exact_is_the_squared_deviation_in_units_of_normal(attention: Attention) -> None:
     """(z - E z)^2 / Var z, pooled, or per position with 5% of the pooled variance added.
 
-    With covariances, of the decorrelated deviation; with scales, half of that and half of the one
-    in the image at half its side.
+    With covariances, of the decorrelated deviation.
     """
     encoder = make_encoder("gap", 4, 64)
     images = draw_images("gap", 2, 64)
     statistics = draw_statistics(encoder, images, "layer4")
-    activation = activate(encoder, images, "layer4", with_half=True)
+    activation = activate(encoder, images, "layer4")
     local, z = statistics.local, local_latents(activation)
     pooled = local.pooled_variance.view(LATENTS, 1, 1)
     if attention is Attention.EXACT_COVARIANCE:
         expected = rotated(local, z).square()
-    elif attention is Attention.EXACT_SCALES:
-        small = images.view(2, 3, 32, 2, 32, 2).mean((3, 5))
-        coarse = rotated(statistics.half, local_latents(activate(encoder, small, "layer4")))
-        expected = (rotated(local, z).square() + coarse.square()) / 2  # of the only position
     elif attention is Attention.EXACT:
         expected = (z - local.pooled_mean.view(LATENTS, 1, 1)) ** 2 / pooled
     else:
@@ -319,7 +311,7 @@ def test_maps_carry_gradients_only_where_asked() -> None:
     images = draw_images("gap", 1, 64)
     statistics = draw_statistics(encoder, images, "layer4")
     for create_graph in (False, True):
-        activation = activate(encoder, images, "layer4", create_graph=create_graph, with_half=True)
+        activation = activate(encoder, images, "layer4", create_graph=create_graph)
         for attention in (*PER_LATENT, *EXACT):
             maps = latent_attention_maps(
                 activation, attention, statistics, create_graph=create_graph
@@ -417,9 +409,6 @@ def test_maps_that_do_not_exist_are_refused() -> None:
     pooled = activate(make_encoder("gap", 0), images, "layer4")
     with pytest.raises(ValueError, match="statistics of local latents"):
         latent_attention_maps(pooled, Attention.EXACT, statistics)
-    local = draw_statistics(make_encoder("gap", 0), images, "layer4")
-    with pytest.raises(ValueError, match="at half the size"):
-        latent_attention_maps(pooled, Attention.EXACT_SCALES, local)
     with pytest.raises(ValueError, match="eval mode"):
         activate(make_encoder("gap", 0).train(), images, "layer4")
 

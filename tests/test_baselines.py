@@ -10,7 +10,8 @@ from conftest import Trained, run_cli
 
 from anomaly_cli.config.names import BASELINES
 from anomaly_cli.detector.checkpoint import load_model
-from anomaly_cli.detector.mapper import OF_KINDS, PRIOR_WIDTH, baseline_map
+from anomaly_cli.detector.mapper import PRIOR_WIDTH, baseline_map
+from anomaly_cli.evaluation.baselines import COLUMNS
 from models.config import VAEConfig
 from models.resnet import resnet18_vae
 from models.vae import VAE
@@ -21,7 +22,7 @@ def vae(trained: Trained) -> VAE:
     return load_model(trained.model).vae
 
 
-@pytest.mark.parametrize("source", [name for name in BASELINES if name not in OF_KINDS])
+@pytest.mark.parametrize("source", [name for name in BASELINES if name != "appearance"])
 def test_baseline_maps_have_their_shape_and_range_with_and_without_known_latents(
     vae: VAE, source: str
 ) -> None:
@@ -105,7 +106,7 @@ def test_evaluate_writes_baselines_beside_the_map_of_the_model(
     assert outcome.code == 0, outcome.stderr
     table = json.loads((tmp_path / "out/baselines.json").read_text())
     row = table["rows"]["disc, pixel AUROC"]
-    assert list(row) == ["the model's map", *BASELINES]
+    assert list(row) == ["the model's map", *COLUMNS]
     report = json.loads((tmp_path / "out/report.json").read_text())
     assert row["the model's map"] == pytest.approx(report["categories"][0]["pixel_auroc"])
     alone = run_cli(
@@ -113,6 +114,8 @@ def test_evaluate_writes_baselines_beside_the_map_of_the_model(
     )
     assert alone.code == 0, alone.stderr
     of_ssim = json.loads((tmp_path / "ssim/report.json").read_text())["categories"][0]
+    assert row["attention"] == row["the model's map"]
+    assert row["memory"] is None
     assert row["ssim"] == pytest.approx(of_ssim["pixel_auroc"])
     # The prior is the same for all images.
     assert table["rows"]["disc, image AUROC"]["centre_prior"] == 0.5

@@ -24,7 +24,6 @@ from anomaly_cli.detector.fusion import MapSettings
 from anomaly_cli.detector.maps import DEFINITIONS
 from anomaly_cli.detector.masks import MarkedMap
 from anomaly_cli.detector.normal.appearance import PlaceAppearance
-from anomaly_cli.detector.normal.context import GRIDS, NormalContext
 from anomaly_cli.detector.normal.mixture import Mixture
 from anomaly_cli.detector.normal.statistics import NormalStatistics
 from anomaly_cli.detector.scales import ScoreScale
@@ -38,10 +37,9 @@ from models.vae import VAE
 CONFIG = VAEConfig(image_size=32, latent_dim=3)
 MAP = "diff_mahal@layer4"
 ONE, TWO = np.ones((1, 1), np.float32), np.full((2, 2), 2, np.float32)
-PAIRS = ((ONE, TWO), (ONE, ONE), (TWO, TWO), (TWO, ONE))
+PAIRS = ((ONE, TWO), (TWO, ONE))
 PARTS = DEFINITIONS["fused"].parts
 SCALES = {name: ScoreScale(*pair) for name, pair in zip(PARTS, PAIRS, strict=True)}
-WEIGHTS = dict(zip(PARTS, (1.0, 0.25, 0.75, 0.5), strict=True))
 
 
 @pytest.fixture
@@ -68,21 +66,12 @@ def record() -> ModelRecord:
                 ),
             ),
             appearance=PlaceAppearance(torch.rand(12, 2, 2), torch.rand(2, 2, 12, 12)),
-            context=[
-                NormalContext(
-                    torch.rand(6, grid, grid),
-                    torch.rand(grid, grid, 6, 6),
-                    torch.rand(6 * grid**2, 6 * grid**2),
-                    torch.rand(grid, grid, 6, 6),
-                )
-                for grid in GRIDS
-            ],
         ),
         calibrations={MAP: calibrate_map(maps, 2, [MarkedMap(maps[0], maps[0] > 12)])},
         default_map=MAP,
         default_threshold=ThresholdRule("image-fpr", 0.05),
         default_scores="global",
-        settings=MapSettings(1.5, {"fused": SCALES}, {"fused": WEIGHTS}),
+        settings=MapSettings(1.5, SCALES),
         latent_kinds=("hole", "scratch", "hole"),
         training={"seed": 0, "best_epoch": 3},
         data={"fingerprint": "ab", "fit": 8, "held_out": 2, "held_out_parts": 2},
@@ -113,9 +102,7 @@ def test_everything_comes_back(model_file: Path, vae: VAE, record: ModelRecord) 
         assert torch.equal(written, read)
     calibration = loaded.record.calibrations[MAP]
     np.testing.assert_array_equal(calibration.raw.maxima, [15, 31, 47])
-    assert loaded.record.settings.weights == record.settings.weights
-    assert list(loaded.record.settings.fusions) == ["fused"]
-    scales = loaded.record.settings.fusions["fused"]
+    scales = loaded.record.settings.scales
     assert list(scales) == list(SCALES)
     for name in PARTS:
         for written, read in zip(SCALES[name], scales[name], strict=True):
@@ -173,14 +160,11 @@ def rewrite(path: Path, change: str, value: object) -> None:
         ("drop", "statistics.latent.mean", "statistics.latent.mean"),
         ("drop", "statistics.local.variance", "statistics.local.variance"),
         ("drop", "statistics.appearance.whitening", "statistics.appearance.whitening"),
-        ("drop", "statistics.context.8.expectation", "statistics.context.8.expectation"),
+        ("drop", "fusion.appearance.std", "fusion.appearance.std"),
         ("drop", f"calibration.{MAP}.raw.maxima", "maxima"),
         ("reshape", "vae.encoder.mu.bias", "encoder.mu.bias"),
         ("reshape", "statistics.latent.variance", "3 latents"),
         ("reshape", "statistics.appearance.mean", "12 or 18 statistics of appearance"),
-        ("reshape", "statistics.context.16.mean", "6 x 16 x 16 values"),
-        ("reshape", "statistics.context.8.expectation", "6 x 8 x 8 values"),
-        ("reshape", "statistics.context.8.alone", "6 x 8 x 8 values"),
         ("reshape", f"calibration.{MAP}.raw.quantiles", "wrong size"),
         ("default_map", "gradcam@layer1", "gradcam@layer1"),
         ("model", {"image_size": 31}, "multiple of 32"),
@@ -303,7 +287,7 @@ def test_no_pickle_is_in_the_file(model_file: Path, record: ModelRecord) -> None
     with safe_open(model_file, framework="pt") as stream:
         header = json.loads(stream.metadata()["anomaly_cli"])
     assert header["default_threshold"] == str(record.default_threshold)
-    assert header["trusts"] == {"fused": list(WEIGHTS.values())}
+    assert header["fused_parts"] == list(SCALES)
 
 
 def test_calibrations_beside_a_model_come_back(

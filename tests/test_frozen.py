@@ -87,7 +87,7 @@ def test_attention_is_the_gradient_through_the_frozen_network(
 ) -> None:
     """`hires` by hand: the gradient of each latent with respect to the stage, times the stage."""
     images = draw_images(2)
-    statistics = AttentionStatistics(LatentStatistics(torch.zeros(3), torch.ones(3)), None, None)
+    statistics = AttentionStatistics(LatentStatistics(torch.zeros(3), torch.ones(3)))
     found = latent_attention_maps(activate(encoder, images, layer), Attention.HIRES, statistics)
     stages = [stage.detach() for stage in encoder.features(images, layer)]
     stages[-1].requires_grad_()

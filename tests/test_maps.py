@@ -1,6 +1,7 @@
 """Maps by name, the statistics behind them, and their calibration."""
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,10 @@ from anomaly_cli.detector.predict import to_tensor
 from anomaly_cli.errors import CheckpointError, ConfigError
 from anomaly_cli.training import calibrate
 from anomaly_cli.training.calibrate import calibrate_maps, open_detector
+from anomaly_cli.training.dataset import TrainingSet
 from anomaly_cli.training.images import NormalImages
 from anomaly_cli.training.painted import PaintedImage
-from anomaly_cli.training.split import split_normal
+from anomaly_cli.training.split import NormalSplit, split_normal
 from models.activations import activate, local_latents
 from models.attention import anomaly_maps_of_layers, latent_attention_maps
 from models.config import Attention, VAEConfig
@@ -42,20 +44,25 @@ from models.resnet import resnet18_vae
 CPU = torch.device("cpu")
 
 
+def held_out_set(images: NormalImages, painted: Sequence[PaintedImage] = ()) -> TrainingSet:
+    """Make a training set of which only the held-out images matter."""
+    return TrainingSet(NormalSplit([], images.paths, 1), images, images, None, list(painted))
+
+
 @pytest.mark.parametrize(
     ("settings", "count", "exact"),
-    [({}, 4 * 7 + 4 + 5 + 4, "layer4"), ({"head": "flatten"}, 4 * 7 + 5, None),
-     ({"neck": "fpn"}, 5 * 7 + 4 + 5 + 4, "neck"),
-     ({"image_size": 96}, 4 * 7 + 3 + 5 + 3, "layer4"),
-     ({"neck": "fpn", "latent_dim": 65}, 5 * 7 + 2 + 5 + 2, "neck")],
+    [({}, 4 * 7 + 3 + 4 + 1, "layer4"), ({"head": "flatten"}, 4 * 7 + 4, None),
+     ({"neck": "fpn"}, 5 * 7 + 3 + 4 + 1, "neck"),
+     ({"features": "efficientnet-lite0"}, 4 * 7 + 3 + 5 + 1, "layer4"),
+     ({"encoder": "efficientnet-lite0", "neck": "fpn"}, 4 * 7 + 3 + 4 + 1, "neck"),
+     ({"neck": "fpn", "latent_dim": 65}, 5 * 7 + 2 + 4 + 1, "neck")],
 )  # fmt: skip
 def test_a_shape_has_its_maps_and_their_names_come_back(
     settings: dict[str, Any], count: int, exact: str | None
 ) -> None:
     """Seven definitions at a layer; the exact and the fused at a pooled one; baselines.
 
-    65 x 65 covariances at 64 x 64 positions are too many numbers to keep, and half of 96 pixels is
-    no multiple of 32.
+    65 x 65 covariances at 64 x 64 positions are too many numbers to keep.
     """
     config = VAEConfig(**settings)
     specs = map_specs(config)
@@ -113,19 +120,6 @@ def test_whitening_gives_the_mahalanobis_distance_of_shrunk_covariances() -> Non
     torch.testing.assert_close(maps.detach().double().mean(1), distance, atol=1e-3, rtol=1e-3)
 
 
-def test_statistics_at_half_the_side_are_those_of_smaller_images() -> None:
-    torch.manual_seed(0)
-    vae = resnet18_vae(VAEConfig(image_size=128, latent_dim=3, neck="fpn")).eval()
-    images = torch.rand(5, 3, 128, 128)
-    both = fit_latents(vae.encoder, images.split(2), with_half=True)
-    small = fit_latents(vae.encoder, images.view(5, 3, 64, 2, 64, 2).mean((3, 5)).split(5))
-    assert both.half is not None
-    assert both.half.mean.shape == (3, 16, 16)
-    for ours, theirs in zip(both.half[:-1], small.local[:-1], strict=True):
-        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(both.half.whitening, small.local.whitening, atol=1e-3, rtol=1e-2)
-
-
 def test_whitening_of_a_latent_that_never_moves_is_finite() -> None:
     torch.manual_seed(0)
     vae = resnet18_vae(VAEConfig(image_size=64, latent_dim=3, neck="fpn")).eval()
@@ -150,8 +144,7 @@ def test_maps_are_those_of_the_definitions(trained: Trained) -> None:
         assert maps.dtype == np.float32
         if spec.layer:
             attention = Attention(spec.source)
-            with_half = attention is Attention.EXACT_SCALES
-            activation = activate(mapper.encoder, images, spec.layer, with_half=with_half)
+            activation = activate(mapper.encoder, images, spec.layer)
             statistics = mapper.statistics.attention
             (direct,) = anomaly_maps_of_layers([(activation, [attention])], statistics, (64, 64))
             torch.testing.assert_close(torch.from_numpy(maps), direct[attention].detach())
@@ -175,9 +168,8 @@ def test_calibration_holds_the_maxima_of_held_out_maps(trained: Trained) -> None
         PaintedImage(normal, normal, np.zeros_like(mask)),
     ]
     specs = map_specs(record.model)
-    calibrations = calibrate_maps(
-        mapper, images, specs, record.model, batch_size=2, painted=painted
-    )
+    training = held_out_set(images, painted)
+    calibrations = calibrate_maps(mapper, training, specs, record.model, batch_size=2)
     assert set(calibrations) == set(map(str, specs))
     spec = MapSpec("gradcam", "layer3")
     maps = np.concatenate([mapper(batch, [spec])[spec] for batch in images.batches(1)])
@@ -192,7 +184,7 @@ def test_calibration_holds_the_maxima_of_held_out_maps(trained: Trained) -> None
     for name, calibration in calibrations.items():
         is_cheap = "@" not in name or name.endswith("@layer4")
         assert np.isfinite(calibration.raw.outline) == is_cheap, name
-    plain = calibrate_maps(mapper, images, [spec], record.model, batch_size=2)
+    plain = calibrate_maps(mapper, held_out_set(images), [spec], record.model, batch_size=2)
     assert list(plain) == [str(spec)]
     assert np.isnan(plain[str(spec)].raw.outline)
     np.testing.assert_array_equal(plain[str(spec)].raw.maxima, raw.maxima)
@@ -279,9 +271,9 @@ def test_only_outlines_of_fused_maps_are_fitted_to_halved_regions(
         return calibrate_map(*arguments, is_halved=is_halved)
 
     monkeypatch.setattr(calibrate, "calibrate_map", spy)
-    images = NormalImages(training_images(trained.data, "disc")[:2], 64)
+    training = held_out_set(NormalImages(training_images(trained.data, "disc")[:2], 64))
     specs = map_specs(record.model)
-    calibrations = calibrate_maps(mapper, images, specs, record.model, batch_size=2)
+    calibrations = calibrate_maps(mapper, training, specs, record.model, batch_size=2)
     assert seen == [name.startswith("fused") for name in calibrations]
     assert any(seen)
 
@@ -305,7 +297,8 @@ def test_mapper_with_a_scale_gives_scores(trained: Trained) -> None:
     spec = MapSpec("gradcam", "layer3")
     plain = AnomalyMapper(loaded.vae, loaded.record.statistics, 64, CPU)
     held_out = NormalImages(training_images(trained.data, "disc")[:3], 64)
-    calibrations = calibrate_maps(plain, held_out, [spec], loaded.record.model, batch_size=2)
+    training = held_out_set(held_out)
+    calibrations = calibrate_maps(plain, training, [spec], loaded.record.model, batch_size=2)
     scale, _ = calibrations[str(spec)].select("global")
     assert scale is not None
     scaled = AnomalyMapper(loaded.vae, loaded.record.statistics, 64, CPU, scale=scale)

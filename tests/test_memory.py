@@ -38,11 +38,13 @@ def encoder() -> EfficientNetLite0:
 
 @pytest.fixture(scope="module")
 def with_memory(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """`disc` with a memory, trained once for all workers."""
+    """`disc` with a memory beside a trained encoder, trained once for all workers."""
     folder = make_once(
         tmp_path_factory,
         "memory",
-        lambda path: train_disc(path, "--features", "efficientnet-lite0"),
+        lambda path: train_disc(
+            path, "--encoder", "resnet18", "--features", "efficientnet-lite0", images=24
+        ),
     )
     return Trained(folder / "mvtec", folder / "runs")
 
@@ -167,7 +169,7 @@ def test_what_no_normal_image_has_lies_far_from_the_memory(encoder: EfficientNet
 
 def test_the_memory_is_a_part_of_the_fused_map(with_memory: Trained, tmp_path: Path) -> None:
     record = load_model(with_memory.model).record
-    assert "memory" in record.settings.weights["fused_memory"]
+    assert "memory" in record.settings.scales
     assert record.statistics.memory is not None
     outcome = run_cli(
         "evaluate", "--data", with_memory.data, "--runs", with_memory.runs, "--map", "memory",
@@ -202,11 +204,11 @@ def test_the_manifest_names_the_nearest_normal_patch(with_memory: Trained, tmp_p
     )
 
 
-def test_a_map_without_memory_names_no_patch(guided: Trained) -> None:
-    image = guided.data / "disc/test/hole/000.png"
-    assert "nearest" not in Detector.load(guided.model).predict(image).record()
+def test_a_map_without_memory_names_no_patch(trained: Trained) -> None:
+    image = trained.data / "disc/test/hole/000.png"
+    assert "nearest" not in Detector.load(trained.model).predict(image).record()
     with pytest.raises(ConfigError, match="no anomaly map memory; this model has"):
-        Detector.load(guided.model, map="memory")
+        Detector.load(trained.model, map="memory")
 
 
 def test_a_model_needs_neither_package_nor_weights(
@@ -238,10 +240,12 @@ def test_weights_that_were_changed_are_refused(monkeypatch: pytest.MonkeyPatch) 
         load_features()
 
 
-def test_features_need_resnet18() -> None:
-    with pytest.raises(ConfigError, match="--features is not supported with --dataset mnist"):
-        TrainConfig.resolve(dataset="mnist", features="efficientnet-lite0")
-    assert not TrainConfig().model.has_memory
+@pytest.mark.parametrize("option", ["features", "encoder"])
+def test_other_networks_have_no_memory(option: str) -> None:
+    with pytest.raises(ConfigError, match=f"--{option} is not supported with --dataset mnist"):
+        TrainConfig.resolve(dataset="mnist", **{option: "efficientnet-lite0"})
+    assert TrainConfig().model.has_memory
+    assert not TrainConfig.resolve(guidance="none").model.has_memory
 
 
 def test_a_damaged_memory_is_told_from_a_whole_one(with_memory: Trained, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The map is chosen by synthetic defects in held-out normal images, never by a label."""
 
-from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +8,6 @@ import torch
 from conftest import Trained
 from sklearn.metrics import roc_auc_score
 
-from anomaly_cli.config.names import Guidance
 from anomaly_cli.config.train import TrainConfig
 from anomaly_cli.data.defects import DefectKind, DefectPainter
 from anomaly_cli.data.mvtec import training_images
@@ -19,12 +18,12 @@ from anomaly_cli.detector.maps import MapSpec, candidate_maps
 from anomaly_cli.detector.predict import to_tensor
 from anomaly_cli.metrics.detection import pixel_metrics
 from anomaly_cli.metrics.images import rank_pixels, sort_pixels
-from anomaly_cli.training import selection
 from anomaly_cli.training.dataset import open_training_set
 from anomaly_cli.training.images import NormalImages
 from anomaly_cli.training.painted import MAX_VALIDATION, PaintedImage, draw_validation
-from anomaly_cli.training.selection import choose_map, favoured_maps, select_map
+from anomaly_cli.training.selection import choose_map, select_map
 from anomaly_cli.training.split import split_normal
+from models.config import Attention
 
 
 def held_out_images(trained: Trained) -> NormalImages:
@@ -63,81 +62,48 @@ def test_the_best_map_on_synthetic_defects_is_chosen(trained: Trained) -> None:
     mapper = AnomalyMapper(loaded.vae, record.statistics, 64, torch.device("cpu"))
     validation = validation_of(held_out_images(trained))
     candidates = candidate_maps(record.model)
-    settings = [MapSettings(), MapSettings(2.0)]
-    selected = select_map(mapper, candidates, settings, validation, batch_size=5)
-    chosen = f"{selected.spec}, smoothing {selected.settings.smoothing:g} px"
-    assert len(selected.scores) == 2 * len(candidates)
+    setting = mapper.settings = MapSettings(2.0)
+    selected = select_map(mapper, candidates, setting, validation, batch_size=5)
+    assert set(selected.scores) == {str(spec) for spec in candidates}
     best = max(pixels + images for pixels, images in selected.scores.values())
-    assert sum(selected.scores[chosen]) == best
+    assert sum(selected.scores[str(selected.spec)]) == best
+    assert selected.settings == setting
     spec = MapSpec("gradcam", "layer4")
-    for setting in settings:
-        mapper.settings = setting
-        pools, maxima = [], []
-        for image in validation:
-            anomaly_map = mapper(to_tensor(image.painted[None].copy()), [spec])[spec][0]
-            pools.append(sort_pixels(anomaly_map, image.mask).pixels)
-            maxima.append(float(anomaly_map.max()))
-        labels = [image.mask.any() for image in validation]
-        expected = (pixel_metrics(rank_pixels(pools)).pixel_auroc, roc_auc_score(labels, maxima))
-        name = f"gradcam@layer4, smoothing {setting.smoothing:g} px"
-        np.testing.assert_allclose(selected.scores[name], expected, atol=1e-3)
-
-
-def test_a_favoured_map_is_taken_unless_another_is_clearly_better(trained: Trained) -> None:
-    """With a margin of 0 it has to be the best; with one of 1 it is always taken."""
-    loaded = load_model(trained.model)
-    mapper = AnomalyMapper(loaded.vae, loaded.record.statistics, 64, torch.device("cpu"))
-    validation = validation_of(held_out_images(trained))
-    candidates = candidate_maps(loaded.record.model)
-    settings = [MapSettings(), MapSettings(2.0)]
-    plain = select_map(mapper, candidates, settings, validation, batch_size=5)
-    other = next(spec for spec in candidates if spec.source[:5] != plain.spec.source[:5])
-    for margin, expected in ((0.0, plain.spec), (1.0, other)):
-        chosen = select_map(
-            mapper, candidates, settings, validation, batch_size=5, favoured=[other], margin=margin
-        )
-        assert chosen.spec == expected
-        own = {n: v.mean for n, v in chosen.scores.items() if n.startswith(f"{chosen.spec},")}
-        name = f"{chosen.spec}, smoothing {chosen.settings.smoothing:g} px"
-        assert own[name] == max(own.values())
+    pools, maxima = [], []
+    for image in validation:
+        anomaly_map = mapper(to_tensor(image.painted[None].copy()), [spec])[spec][0]
+        pools.append(sort_pixels(anomaly_map, image.mask).pixels)
+        maxima.append(float(anomaly_map.max()))
+    labels = [image.mask.any() for image in validation]
+    expected = (pixel_metrics(rank_pixels(pools)).pixel_auroc, roc_auc_score(labels, maxima))
+    np.testing.assert_allclose(selected.scores["gradcam@layer4"], expected, atol=1e-3)
 
 
 def test_the_model_file_holds_the_score_of_each_candidate(trained: Trained) -> None:
     record = load_model(trained.model).record
     scores = record.training["map_selection"]
-    names = {f"{spec}, smoothing 0 px" for spec in candidate_maps(record.model)}
-    assert set(scores) == names
-    best = max(scores, key=lambda name: sum(scores[name].values()))
-    assert f"{record.default_map}, smoothing 0 px" == best
+    assert set(scores) == {str(spec) for spec in candidate_maps(record.model)}
+    assert max(scores, key=lambda name: sum(scores[name].values())) == record.default_map
 
 
 @pytest.mark.parametrize(
-    ("guidance", "half_size", "expected"),
+    ("options", "expected"),
     [
-        ("synthetic", 0.5, ["fused_scales@neck"]),
-        ("synthetic", 0.0, ["fused_covariance@neck"]),
-        ("none", 0.0, []),
+        ({}, ["fused_memory@neck"]),
+        ({"attention": Attention.EXACT_POSITION}, ["exact_position@neck"]),
+        ({"layer": "layer2"}, ["gradcam@layer2", "paper@layer2", "official@layer2"]),
     ],
 )
-def test_a_guided_model_favours_the_fused_map_of_the_sizes_that_it_was_trained_on(
-    guided: Trained,
-    monkeypatch: pytest.MonkeyPatch,
-    guidance: Guidance,
-    half_size: float,
-    expected: list[str],
+def test_a_guided_model_takes_the_fused_map_unless_attention_is_named(
+    guided: Trained, options: dict[str, Any], expected: list[str]
 ) -> None:
-    """Attention has learned from synthetic defects, so they flatter it. A wide margin shows."""
     loaded = load_model(guided.model)
     config = TrainConfig(
-        data=guided.data,
-        category="disc",
-        model=loaded.record.model,
-        guidance=guidance,
-        half_size=half_size,
+        data=guided.data, category="disc", model=loaded.record.model, half_size=0.0, **options
     )
-    assert [str(spec) for spec in favoured_maps(config)] == expected
     mapper = AnomalyMapper(loaded.vae, loaded.record.statistics, 64, torch.device("cpu"))
-    monkeypatch.setattr(selection, "select_map", partial(select_map, margin=1.0))
     chosen = choose_map(mapper, open_training_set(config), config)
-    best = max(chosen.scores, key=lambda name: chosen.scores[name].mean)
-    assert str(chosen.spec) == (expected[0] if expected else best.split(",")[0])
+    candidates = list(chosen.scores) or [str(chosen.spec)]
+    assert candidates[: len(expected)] == expected
+    assert str(chosen.spec) in candidates
+    assert chosen.settings.smoothing == 0.5

@@ -33,8 +33,7 @@ def test_every_map_has_a_row() -> None:
     fused = {source for source, row in DEFINITIONS.items() if row.is_fused}
     assert set(DEFINITIONS) == {*(a.value for a in Attention), *BASELINES, MEMORY, *fused}
     for source in fused:
-        row = DEFINITIONS[source]
-        assert row.by_position <= set(row.parts) <= set(PARTS)
+        assert set(DEFINITIONS[source].parts) <= set(PARTS)
 
 
 def test_every_metric_is_computed_and_reported() -> None:

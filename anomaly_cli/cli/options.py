@@ -75,10 +75,9 @@ Source = Annotated[
     MapSource | None,
     typer.Option(
         "--map",
-        help="Anomaly map: attention, fused (attention, appearance, context and reconstruction), "
-        "or a baseline: appearance (local statistics, no network), context (the same, compared "
-        "with the rest of the image), reconstruction (|x - x^|), ssim or centre_prior. memory "
-        "(distance from the nearest normal patch) for models trained with --features.",
+        help="Anomaly map: fused (memory, appearance and attention), one of these (memory: "
+        "distance from the nearest normal patch; appearance: local statistics, no network), or a "
+        "baseline: reconstruction (|x - x^|), ssim or centre_prior.",
         show_default="the model's",
     ),
 ]

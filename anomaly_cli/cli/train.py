@@ -27,13 +27,19 @@ _DERIVED = {*default_options(TRAIN.guidance), "guidance", "attention"}
 
 def _told(name: str) -> str:
     """Describe a default that depends on other options."""
-    guided = default_options("synthetic")[name]
-    plain = default_options("none")[name]
-    fast = default_options("synthetic", fast=True)[name]
-    told = str(guided)
-    if plain != guided:
-        told += f"; {plain} without guidance"
-    return told + (f"; {fast} with --fast" if fast != guided else "")
+    told = default_options("synthetic")[name]
+    others = {
+        "without guidance": default_options("none"),
+        "with efficientnet-lite0": default_options("synthetic", encoder="efficientnet-lite0"),
+        "with --fast": default_options("synthetic", speed="fast"),
+        "with --thorough": default_options("synthetic", speed="thorough"),
+    }
+    differing = [
+        f"{own[name]} {when}"
+        for when, own in others.items()
+        if own[name] != told and name != "encoder"
+    ]
+    return "; ".join([str(told), *differing])
 
 
 def train(
@@ -83,12 +89,13 @@ def train(
         ),
     ] = None,
     encoder: Annotated[
-        EncoderName,
+        EncoderName | None,
         typer.Option(
-            help="resnet18: trained with the VAE, as in the paper. efficientnet-lite0: frozen, "
-            "learned on ImageNet; training takes minutes."
+            help="resnet18: the paper's, trained with the VAE. efficientnet-lite0: frozen, "
+            "learned on ImageNet; its attention is better.",
+            show_default=TRAIN.model.encoder,
         ),
-    ] = MODEL.encoder,
+    ] = None,
     latent_dim: Annotated[int, typer.Option(help="Number of latents.")] = MODEL.latent_dim,
     head: Annotated[
         Head,
@@ -102,8 +109,12 @@ def train(
         ),
     ] = None,
     neck_stride: Annotated[
-        int, typer.Option(help="Stride of the fused activation in pixels: 4 or 8.")
-    ] = MODEL.neck_stride,
+        int | None,
+        typer.Option(
+            help="Stride of the fused activation in pixels: 4 or 8.",
+            show_default=_told("neck_stride"),
+        ),
+    ] = None,
     reconstruction: Annotated[
         Reconstruction | None,
         typer.Option(help="Reconstruction loss.", show_default=_told("reconstruction")),
@@ -133,12 +144,19 @@ def train(
     fast: Annotated[
         bool, typer.Option("--fast", help="Use smaller images and fewer epochs by default.")
     ] = False,
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="Use larger images and more epochs by default.")
+    ] = False,
     weights: Annotated[
         str, typer.Option(help="Initial weights of the encoder: none, imagenet, or a file.")
     ] = TRAIN.weights,
     freeze: Annotated[
-        Freeze, typer.Option(help="Last encoder stage at which --weights are not trained.")
-    ] = TRAIN.freeze,
+        Freeze | None,
+        typer.Option(
+            help="Last encoder stage at which --weights are not trained.",
+            show_default="layer4 with --weights: the whole encoder",
+        ),
+    ] = None,
     augmentation: Annotated[
         str | None,
         typer.Option(
@@ -188,6 +206,7 @@ def train(
         dataset=dataset,
         guidance=guidance,
         fast=fast,
+        thorough=thorough,
         data=data,
         category=category,
         output=output,
@@ -222,7 +241,7 @@ def train(
         resume=resume,
         overwrite=overwrite,
     )
-    values = default_options(config.guidance, dataset=dataset) | config.options()
+    values = default_options(config.guidance, encoder=encoder, dataset=dataset) | config.options()
     derived = {name: value for name, value in values.items() if name in _DERIVED}
     results = command.run(config, resolve_settings(ctx, derived), TerminalProgress())
     if json:

@@ -1,8 +1,10 @@
 """Open the model that a command was given."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from anomaly_cli.config.commands import MapConfig
+from anomaly_cli.config.names import FUSED, MEMORY
 from anomaly_cli.detector.checkpoint import NotCalibratedError
 from anomaly_cli.detector.detector import Detector
 from anomaly_cli.detector.latents import select_latents
@@ -18,7 +20,8 @@ def open_model(
         path: the model file, or its folder.
         config: map, threshold, device.
         progress: shows that a map is calibrated.
-        latents: choice of latents that will be shown, refused before anything is calibrated.
+        latents: choice of latents that will be shown, refused before anything is calibrated. Where
+            the model's own map is a memory, and no other is named, the fused map is taken.
 
     Raises:
         CheckpointError: the model cannot be read, or the images that it was trained on are gone.
@@ -26,6 +29,12 @@ def open_model(
         DeviceError: the device is not available.
     """
     try:
+        detector = Detector.open(path, config)
+        is_named = config.source is not None or config.attention is not None
+        if latents is None or is_named or detector.spec.source != MEMORY:
+            return detector
+        progress.note(f"{detector.spec} has no latents; the map is fused, which has")
+        config = replace(config, source=FUSED)
         return Detector.open(path, config)
     except NotCalibratedError as error:
         loaded, spec = error.loaded, error.spec

@@ -16,24 +16,23 @@ DatasetName = Literal["mvtec", "mnist", "ucsd", "folder"]
 CHANNELS: Mapping[str, tuple[int, ...]] = {"mnist": (64, 128), "ucsd": (64, 128, 256)}
 
 Guidance = Literal["synthetic", "none"]
+Speed = Literal["fast", "default", "thorough"]  # of a training
 MapSource = Literal[
     "attention",
     "appearance",
-    "context",
     "memory",
     "reconstruction",
     "ssim",
     "centre_prior",
     "fused",
 ]
+FUSED: MapSource = "fused"  # memory, appearance and attention, in standard deviations
 APPEARANCE = "appearance"  # how unusual brightness, contrast, edges and colour are
-CONTEXT = "context"  # how badly brightness, contrast, edges and colour fit the rest of the image
 MEMORY = "memory"  # distance from the nearest normal patch, in features of ImageNet
 RECONSTRUCTION = "reconstruction"  # |x - x^|, error of the image that the decoder has rebuilt
 SSIM = "ssim"  # 1 - structural similarity of x and x^
 CENTRE_PRIOR = "centre_prior"  # a Gaussian in the middle, the same for all images
-BASELINES = (APPEARANCE, CONTEXT, RECONSTRUCTION, SSIM, CENTRE_PRIOR)
-FUSED = "fused"  # attention, appearance, context and error, in standard deviations of normal images
+BASELINES = (APPEARANCE, RECONSTRUCTION, SSIM, CENTRE_PRIOR)
 
 Scores = Literal["raw", "global", "position"]
 Layout = Literal["mirror", "mvtec"]

@@ -5,20 +5,31 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from anomaly_cli.config.names import CHANNELS, DatasetName, Guidance, Scores
+from anomaly_cli.config.names import CHANNELS, DatasetName, Guidance, Scores, Speed
 from anomaly_cli.config.presets import read_preset
 from anomaly_cli.config.values import DEFAULT_RULE, ThresholdRule
 from anomaly_cli.errors import ConfigError, require
-from models.config import Attention, Freeze, Layer, OneClassConfig, OneClassConvConfig, VAEConfig
+from models.config import (
+    Attention,
+    EncoderName,
+    Freeze,
+    Layer,
+    OneClassConfig,
+    OneClassConvConfig,
+    VAEConfig,
+)
 
-EVALUATIONS = 20  # evaluations of held-out images in a guided training; each costs 1/8 epoch
+EVALUATIONS = 8  # evaluations of held-out images in a guided training; each maps up to 80
 HALF_SAVES = 0.75  # of the cost of an image: at half its side it has a quarter of its pixels
+_MOST_EPOCHS = 300  # that `images_seen` adds up to
 _MIN_SIZE_TO_HALVE = 192  # pixels: on fewer than 96 pixels little of a product can be seen
 
 # The paper's training: fields of the network and of `TrainConfig` together.
 _PAPER: Mapping[str, Any] = {
+    "encoder": "resnet18",
     "image_size": 256,
     "neck": "none",
+    "neck_stride": 4,
     "reconstruction": "bce",
     "beta": 1.0,
     "features": "none",
@@ -33,33 +44,47 @@ _PAPER: Mapping[str, Any] = {
 # Training with synthetic defects: the values that were better in docs/accuracy.md.
 _GUIDED: Mapping[str, Any] = {
     **_PAPER,
+    "features": "efficientnet-lite0",
+    "image_size": 320,
     "neck": "fpn",
+    "neck_stride": 8,
     "reconstruction": "mse",
     "beta": 0.05,
     "batch_size": 8,
-    "epochs": 40,
-    "images_seen": 16_000,  # 60 images need as many steps as 300 to learn what a defect is
+    "epochs": 5,
+    "images_seen": 4000,  # 60 images need as many steps as 300 to learn what a defect is
     "half_size": 0.75,
     "learning_rate": 2e-3,
     "augmentation": "in-place",
     "held_out": 0.15,  # docs/decisions/0013
 }
-_FAST: Mapping[str, Mapping[str, Any]] = {  # by guidance
-    "none": {"image_size": 128, "epochs": 40},
-    "synthetic": {"image_size": 128, "epochs": 20, "images_seen": 4500, "half_size": 0.0},
+# A frozen encoder costs less and was trained on whole images.
+_FROZEN: Mapping[str, Any] = {"images_seen": 6000, "half_size": 0.0}
+_SPEEDS: Mapping[tuple[str, Speed], Mapping[str, Any]] = {  # by encoder
+    ("resnet18", "fast"): {"image_size": 256, "images_seen": 1500, "half_size": 0.9},
+    ("resnet18", "thorough"): {"image_size": 384, "images_seen": 16_000},
+    ("efficientnet-lite0", "fast"): {"image_size": 256, "images_seen": 1500},
+    ("efficientnet-lite0", "thorough"): {"image_size": 384, "images_seen": 20_000},
 }
+_WHOLE: Freeze = "layer4"  # stages of ResNet18 that stay as they are if they are not trained
+_FAST_PAPER: Mapping[str, Any] = {"image_size": 128, "epochs": 40}
 
 
 def default_options(
-    guidance: Guidance, *, fast: bool = False, dataset: DatasetName = "mvtec"
+    guidance: Guidance,
+    *,
+    speed: Speed = "default",
+    encoder: EncoderName | None = None,
+    dataset: DatasetName = "mvtec",
 ) -> dict[str, Any]:
     """List the defaults of `train` that depend on other options.
 
     Args:
         guidance: whether attention learns from synthetic defects.
-        fast: whether to take smaller images and fewer epochs.
+        speed: `fast` takes smaller images and fewer epochs, `thorough` larger and more.
+        encoder: None is the default one.
         dataset: data sets with a network of their own (`CHANNELS`) take the values of their
-            preset, which are those of the paper's experiment; `fast` changes nothing there.
+            preset, which are those of the paper's experiment; `speed` changes nothing there.
 
     Returns:
         Values by name of the field, of the network or of `TrainConfig`.
@@ -67,8 +92,12 @@ def default_options(
     if dataset in CHANNELS:
         preset = _preset_options(dataset)
         return {**_PAPER, **{name: preset[name] for name in _PAPER if name in preset}}
-    options = dict(_GUIDED if guidance == "synthetic" else _PAPER)
-    return {**options, **_FAST[guidance]} if fast else options
+    if guidance == "none":
+        chosen = {} if encoder is None else {"encoder": encoder}
+        return {**_PAPER, **chosen, **(_FAST_PAPER if speed == "fast" else {})}
+    name: str = encoder or _GUIDED["encoder"]
+    frozen = {} if name == "resnet18" else _FROZEN
+    return {**_GUIDED, **frozen, **_SPEEDS.get((name, speed), {}), "encoder": name}
 
 
 def _preset_options(dataset: DatasetName) -> dict[str, Any]:
@@ -137,6 +166,10 @@ class TrainConfig:
             "--guidance synthetic needs --head gap: it trains the terms of a global average",
         )
         require(
+            self.weights == "none" or getattr(self.model, "encoder", "resnet18") == "resnet18",
+            "--weights are those of --encoder resnet18; efficientnet-lite0 has its own",
+        )
+        require(
             self.freeze == "none" or self.weights != "none",
             f"--freeze {self.freeze} needs --weights: random weights would stay random",
         )
@@ -159,6 +192,7 @@ class TrainConfig:
         dataset: DatasetName = "mvtec",
         guidance: Guidance | None = None,
         fast: bool = False,
+        thorough: bool = False,
         **given: Any,
     ) -> "TrainConfig":
         """Make settings of the values that are given, with the other defaults of the command.
@@ -167,6 +201,7 @@ class TrainConfig:
             dataset: if the paper has an experiment with it, that one decides the defaults.
             guidance: None is the choice of the paper's experiment, or else `synthetic`.
             fast: `--fast`, smaller images and fewer epochs by default.
+            thorough: `--thorough`, larger images and more epochs by default.
             given: fields of this class and of the network's settings, such as `image_size`;
                 None stands for a value that is not given.
 
@@ -179,11 +214,16 @@ class TrainConfig:
         options = {name: value for name, value in given.items() if value is not None}
         if "epochs" in options:
             options.setdefault("images_seen", 0)
+        if options.get("weights", "none") != "none":
+            options.setdefault("freeze", _WHOLE)
         if "attention" in preset:
             options.setdefault("attention", Attention(preset["attention"]))
-        _refuse_resnet_options(dataset, chosen, fast=fast, options=options)
+        require(not (fast and thorough), "--fast and --thorough contradict each other")
+        speed: Speed = "fast" if fast else "thorough" if thorough else "default"
+        _refuse_photograph_options(dataset, chosen, speed, options)
         is_half_given = "half_size" in options
-        options = default_options(chosen, fast=fast, dataset=dataset) | options
+        encoder = options.get("encoder")
+        options = default_options(chosen, speed=speed, encoder=encoder, dataset=dataset) | options
         model = _take_model(dataset, options)
         if not is_half_given and not _gains_by_half(model):
             options["half_size"] = 0.0
@@ -196,14 +236,26 @@ class TrainConfig:
 
     @property
     def network(self) -> OneClassConfig:
-        """Network to train; its decoder makes images of half the side if epochs train on these."""
-        if isinstance(self.model, VAEConfig) and self.half_size:
-            return replace(self.model, rebuilds_half=True)
-        return self.model
+        """Network to train.
+
+        Its decoder makes images of half the side if epochs train on these, or if it would cost more
+        than the frozen encoder.
+        """
+        model = self.model
+        if (
+            isinstance(model, VAEConfig)
+            and model.can_halve
+            and (self.half_size or model.encoder != "resnet18")
+        ):
+            return replace(model, rebuilds_half=True)
+        return model
 
     def epochs_for(self, images: int) -> int:
-        """Compute the number of epochs of a training on this many images."""
-        return max(self.epochs, -(-self.images_seen // images))
+        """Compute the number of epochs of a training on this many images.
+
+        A few images have been seen in every way after `_MOST_EPOCHS`.
+        """
+        return max(self.epochs, min(-(-self.images_seen // images), _MOST_EPOCHS))
 
     @property
     def half_epochs(self) -> int:
@@ -225,17 +277,18 @@ def _gains_by_half(model: OneClassConfig) -> bool:
     return model.can_halve and model.image_size >= _MIN_SIZE_TO_HALVE
 
 
-def _refuse_resnet_options(
-    dataset: DatasetName, guidance: Guidance, *, fast: bool, options: Mapping[str, Any]
+def _refuse_photograph_options(
+    dataset: DatasetName, guidance: Guidance, speed: Speed, options: Mapping[str, Any]
 ) -> None:
-    """Refuse options that only ResNet18 supports if the data set has a network of its own."""
+    """Refuse options of networks for photographs if the data set has a network of its own."""
     if dataset not in CHANNELS:
         return
     is_given = {
+        "encoder": options.get("encoder", VAEConfig.encoder) != VAEConfig.encoder,
         "head": options.get("head", VAEConfig.head) != VAEConfig.head,
         "neck": options.get("neck", "none") != "none",
         "features": options.get("features", "none") != "none",
-        "fast": fast,
+        speed: speed != "default",
         "guidance": guidance != "none",
     }
     for name, is_set in is_given.items():

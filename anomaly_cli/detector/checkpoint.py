@@ -13,12 +13,11 @@ from anomaly_cli.config.values import ThresholdRule, parse_rule
 from anomaly_cli.detector.calibration import MapCalibration
 from anomaly_cli.detector.encoding import (
     calibration_tensors,
-    fusion_tensors,
     read_calibration,
-    read_fusion,
     read_network,
+    read_scales,
     read_statistics,
-    read_weights,
+    scales_tensors,
     statistics_tensors,
     write_network,
 )
@@ -89,8 +88,7 @@ def save_model(path: Path, weights: Mapping[str, Tensor], record: ModelRecord) -
     tensors |= statistics_tensors(record.statistics, record.model)
     for name, calibration in record.calibrations.items():
         tensors |= calibration_tensors(f"calibration.{name}", calibration)
-    for name, fusion in record.settings.fusions.items():
-        tensors |= fusion_tensors(f"fusion.{name}", fusion)
+    tensors |= scales_tensors(record.settings.scales)
     header = {
         "format_version": FORMAT_VERSION,
         "category": record.category,
@@ -100,10 +98,7 @@ def save_model(path: Path, weights: Mapping[str, Tensor], record: ModelRecord) -
         "default_threshold": str(record.default_threshold),
         "default_scores": record.default_scores,
         "smoothing": record.settings.smoothing,
-        "fusions": sorted(record.settings.fusions),
-        "trusts": {
-            name: list(weights.values()) for name, weights in record.settings.weights.items()
-        },
+        "fused_parts": list(record.settings.scales),
         "latent_kinds": list(record.latent_kinds),
         "training": dict(record.training),
         "data": dict(record.data),
@@ -164,11 +159,7 @@ def _read_record(header: dict[str, Any], tensors: dict[str, Tensor]) -> ModelRec
         default_map=header["default_map"],
         default_threshold=parse_rule(header["default_threshold"]),
         default_scores=header["default_scores"],
-        settings=MapSettings(
-            header["smoothing"],
-            {name: read_fusion(name, tensors) for name in header["fusions"]},
-            {name: read_weights(name, parts) for name, parts in header["trusts"].items()},
-        ),
+        settings=MapSettings(header["smoothing"], read_scales(header["fused_parts"], tensors)),
         latent_kinds=tuple(header["latent_kinds"]),
         training=header["training"],
         data=header["data"],

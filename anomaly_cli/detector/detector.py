@@ -29,13 +29,13 @@ from anomaly_cli.detector.latents import (
     traverse,
 )
 from anomaly_cli.detector.mapper import AnomalyMapper
-from anomaly_cli.detector.maps import MapSpec, fuse_with, parse_map_spec
+from anomaly_cli.detector.maps import MapSpec, fused_map, parse_map_spec
 from anomaly_cli.detector.predict import Prediction, View, predict_files, predict_image
 from anomaly_cli.detector.threshold import Threshold
 from anomaly_cli.errors import ConfigError, DataError
 from anomaly_cli.files.images import ColourRange, RGBImage, image_from_array, read_image
 from anomaly_cli.pictures.latents import Scale
-from models.config import OneClassConfig
+from models.config import Attention, OneClassConfig
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,7 +72,7 @@ class Detector:
         Args:
             path: `model.safetensors`, or the folder that holds it.
             device: auto, cpu, cuda, cuda:N or mps.
-            map: attention, fused, appearance, context, reconstruction, ssim or centre_prior; None
+            map: fused, memory, appearance, attention, reconstruction, ssim or centre_prior; None
                 is the map that training chose.
             threshold: a map value, or a rule such as `image-fpr=0.05`; None is the stored rule.
             batch_size: images that the network sees at once.
@@ -291,8 +291,21 @@ def _choose_map(record: ModelRecord, config: MapConfig) -> MapSpec:
         return default
     if config.source is not None and config.source in {*BASELINES, MEMORY}:
         return parse_map_spec(config.source, record.model)
-    attention = default.parts[0]
-    chosen = MapSpec(config.attention or attention.source, config.layer or attention.layer)
     if config.source == FUSED:
-        chosen = fuse_with(chosen, memory=record.model.has_memory)
+        return _choose_fused(record, config)
+    *_, last = record.model.layers
+    own = default.parts[0] if default.layer else MapSpec(Attention.EXACT.value, last)
+    chosen = MapSpec(config.attention or own.source, config.layer or own.layer)
     return parse_map_spec(str(chosen), record.model)
+
+
+def _choose_fused(record: ModelRecord, config: MapConfig) -> MapSpec:
+    fused = fused_map(record.model)
+    if fused is None:
+        raise ConfigError(f"the network of {record.category} has no fused map; use --map attention")
+    if config.attention not in {None, Attention.EXACT} or config.layer not in {None, fused.layer}:
+        raise ConfigError(
+            f"--map fused has the attention {fused.parts[0]} as a part; "
+            f"use --map attention for another one"
+        )
+    return fused

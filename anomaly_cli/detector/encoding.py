@@ -1,6 +1,6 @@
 """Conversion of a model to the named tensors and JSON values of its file, and back."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from anomaly_cli.detector.calibration import EXCEEDANCE, Calibration, MapCalibration
-from anomaly_cli.detector.fusion import Scales, Weights
-from anomaly_cli.detector.maps import DEFINITIONS
+from anomaly_cli.detector.fusion import Scales
 from anomaly_cli.detector.normal.appearance import (
     KINDS,
     NEAR,
@@ -19,7 +18,6 @@ from anomaly_cli.detector.normal.appearance import (
     PlaceAppearance,
     count_statistics,
 )
-from anomaly_cli.detector.normal.context import GRIDS, NormalContext
 from anomaly_cli.detector.normal.memory import PatchMemory
 from anomaly_cli.detector.normal.mixture import Mixture
 from anomaly_cli.detector.normal.statistics import NormalStatistics
@@ -40,9 +38,7 @@ def statistics_tensors(statistics: NormalStatistics, model: OneClassConfig) -> d
     parts = {f"latent.{name}": part for name, part in attention.latent._asdict().items()}
     for prefix, own in (
         ("local", attention.local),
-        ("half", attention.half),
         ("appearance", statistics.appearance),
-        *((f"context.{own.mean.shape[-1]}", own) for own in statistics.context),
     ):
         if own is not None:
             items = own._asdict().items()
@@ -66,16 +62,12 @@ def read_statistics(model: OneClassConfig, tensors: Mapping[str, Tensor]) -> Nor
     latent = LatentStatistics(
         *(tensors[f"statistics.latent.{name}"] for name in LatentStatistics._fields)
     )
-    local, half = (_read_local(model, tensors, f"statistics.{name}") for name in ("local", "half"))
-    moments = [*latent, *(local or ())[:-1], *(half or ())[:-1]]
+    local = _read_local(model, tensors, "statistics.local")
+    moments = [*latent, *(local or ())[:-1]]
     if any(len(part) != model.latent_dim for part in moments):
         raise ValueError(f"statistics of {model.latent_dim} latents expected")
-    if model.has_scales and half is None:
-        raise KeyError("statistics.half.mean")
-    context = tuple(_read_context(tensors, grid) for grid in GRIDS)
-    attention = AttentionStatistics(latent, local, half)
     memory = _read_memory(model, tensors) if model.has_memory else None
-    return NormalStatistics(attention, _read_appearance(tensors), context, memory)
+    return NormalStatistics(AttentionStatistics(latent, local), _read_appearance(tensors), memory)
 
 
 def _shares_encoder(model: OneClassConfig) -> bool:
@@ -96,17 +88,6 @@ def _read_memory(model: OneClassConfig, tensors: Mapping[str, Tensor]) -> PatchM
     if memory.patches.dim() != 2 or any(len(part) != count for part in memory[2:5]) or not count:
         raise ValueError(f"{prefix}patches: a place of each of the patches expected")
     return memory
-
-
-def _read_context(tensors: Mapping[str, Tensor], grid: int) -> NormalContext:
-    prefix = f"statistics.context.{grid}."
-    seen = NormalContext(*(tensors[prefix + name] for name in NormalContext._fields))
-    shape = (len(KINDS), grid, grid)
-    of_places = (grid, grid, len(KINDS), len(KINDS))
-    shapes = [shape, of_places, (seen.mean.numel(),) * 2, of_places]
-    if [part.shape for part in seen] != shapes:
-        raise ValueError(f"{prefix}: {' x '.join(map(str, shape))} values expected")
-    return seen
 
 
 def _read_appearance(tensors: Mapping[str, Tensor]) -> NormalAppearance:
@@ -177,36 +158,27 @@ def _read_parts(prefix: str, tensors: Mapping[str, Tensor]) -> tuple[Calibration
     return Calibration(maxima, quantiles, outline.item()), ScoreScale(mean, std)
 
 
-def fusion_tensors(prefix: str, scales: Scales) -> dict[str, Tensor]:
-    """Convert the scales of a fused map to named tensors."""
+def scales_tensors(scales: Scales) -> dict[str, Tensor]:
+    """Convert the scales of the parts of a fused map to named tensors."""
     return {
-        f"{prefix}.{part}.{name}": torch.from_numpy(array)
+        f"fusion.{part}.{name}": torch.from_numpy(array)
         for part, scale in scales.items()
         for name, array in scale._asdict().items()
     }
 
 
-def read_fusion(name: str, tensors: Mapping[str, Tensor]) -> Scales:
-    """Read the scales of the fused map `name`, see `fusion_tensors`.
+def read_scales(parts: Iterable[str], tensors: Mapping[str, Tensor]) -> Scales:
+    """Read the scales of the named parts of a fused map, see `scales_tensors`.
 
     Raises:
         KeyError: a tensor is missing.
     """
     return {
         part: ScoreScale(
-            *(tensors[f"fusion.{name}.{part}.{field}"].numpy() for field in ScoreScale._fields)
+            *(tensors[f"fusion.{part}.{field}"].numpy() for field in ScoreScale._fields)
         )
-        for part in DEFINITIONS[name].parts
+        for part in parts
     }
-
-
-def read_weights(name: str, values: Sequence[float]) -> Weights:
-    """Read the weights of the parts of a fused map, in the order of `PARTS`.
-
-    Raises:
-        ValueError: there are more or fewer weights than parts.
-    """
-    return dict(zip(DEFINITIONS[name].parts, values, strict=True))
 
 
 def write_network(config: OneClassConfig) -> dict[str, Any]:

@@ -91,16 +91,16 @@ class Peak(NamedTuple):
     column: int
     parts: Mapping[str, float]  # by name, their sum is the value; empty if not fused
     shares: NDArray[np.float64]  # (D,), of each latent in the attention there; sum 1, or NaN
-    # Shares (6,) of each of `KINDS` in appearance and in context there; empty if not fused.
-    kinds: Mapping[str, NDArray[np.float64]]
+    # Shares (6,) of each of `KINDS` in the appearance there; None if it is no part.
+    kinds: NDArray[np.float64] | None
 
     def record(self) -> dict[str, Any]:
         """List place, parts and shares of kinds as plain JSON values; undefined is null."""
         place: dict[str, Any] = {"row": self.row, "column": self.column}
         place |= self.parts
-        for source, of_kinds in self.kinds.items():
-            shares = map(_finite, of_kinds.tolist())
-            place[f"{source}_shares"] = dict(zip(KINDS, shares, strict=True))
+        if self.kinds is not None:
+            shares = map(_finite, self.kinds.tolist())
+            place["appearance_shares"] = dict(zip(KINDS, shares, strict=True))
         return place
 
 
@@ -165,7 +165,7 @@ def _find_peak(drawn: LatentMaps, place: int, smoothing: float) -> Peak:
         return values / total if total > 0 else np.full_like(values, np.nan)
 
     parts = {name: float(part[place, row, column]) for name, part in drawn.parts.items()}
-    kinds = {source: shares(maps[place]) for source, maps in drawn.kind_maps.items()}
+    kinds = None if drawn.kind_maps is None else shares(drawn.kind_maps[place])
     return Peak(row, column, parts, shares(drawn.latent_maps[place]), kinds)
 
 

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -10,11 +11,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anomaly_cli.config.names import APPEARANCE, CENTRE_PRIOR, CONTEXT, MEMORY, SSIM
+from anomaly_cli.config.names import APPEARANCE, CENTRE_PRIOR, MEMORY, SSIM
 from anomaly_cli.detector.fusion import MapSettings, add_parts, by_image, finish_parts
 from anomaly_cli.detector.maps import MapSpec, parts_of
 from anomaly_cli.detector.normal.appearance import appearance_maps
-from anomaly_cli.detector.normal.context import context_maps
 from anomaly_cli.detector.normal.memory import patch_distances, patch_features
 from anomaly_cli.detector.normal.statistics import NormalStatistics
 from anomaly_cli.detector.scales import ScoreScale
@@ -25,7 +25,6 @@ from models.config import LITE_STAGES, Attention
 from models.frozen import FrozenEncoder
 from models.vae import VAE, Posterior
 
-OF_KINDS = (APPEARANCE, CONTEXT)  # sources whose map is the mean of one map per `appearance.KINDS`
 PRIOR_WIDTH = 1 / 4  # of `centre_prior`: standard deviation in sides of the image
 
 Maps = NDArray[np.float32]  # (B, S, S)
@@ -38,8 +37,8 @@ class LatentMaps(NamedTuple):
     latent_maps: Tensor  # (B, D, h, w) float32; their mean is the attention, before it is smoothed
     posterior: Posterior
     parts: Mapping[str, Maps] = {}  # by name, of a fused map, which is their sum, (B, S, S) each
-    # Of a fused map, by source of the part: (B, 6, g, g), one for each of `appearance.KINDS`.
-    kind_maps: Mapping[str, Tensor] = {}
+    # Of a fused map: appearance, (B, 6, g, g), one for each of `appearance.KINDS`.
+    kind_maps: Tensor | None = None
     patches: Tensor | None = None  # of a map with a memory: features of each place, (B, C, h, w)
 
 
@@ -80,12 +79,20 @@ class AnomalyMapper:
         self.settings = settings or MapSettings()
         self.scale = scale
 
-    def __call__(self, images: Tensor, specs: Sequence[MapSpec]) -> dict[MapSpec, Maps]:
+    def __call__(
+        self, images: Tensor, specs: Sequence[MapSpec], own: Sequence[int] | None = None
+    ) -> dict[MapSpec, Maps]:
         """Compute finished maps (B, S, S) for images (B, 3, S, S) in [0, 1].
 
         All definitions share the pass through the encoder, and their gradients.
+
+        Args:
+            images: the batch.
+            specs: the maps.
+            own: numbers of the images, if they are images of the memory: their own patches are
+                left out.
         """
-        computed = self.components(images, specs)
+        computed = self.components(images, specs, own)
         return {spec: self._score(self._finish(computed, spec)) for spec in specs}
 
     def map_batch(self, images: Tensor, spec: MapSpec) -> MappedBatch:
@@ -93,7 +100,9 @@ class AnomalyMapper:
         computed, patches = self._compute(images, [spec])
         return MappedBatch(self._score(self._finish(computed, spec)), patches)
 
-    def components(self, images: Tensor, specs: Sequence[MapSpec]) -> dict[MapSpec, Tensor]:
+    def components(
+        self, images: Tensor, specs: Sequence[MapSpec], own: Sequence[int] | None = None
+    ) -> dict[MapSpec, Tensor]:
         """Compute the raw maps that `specs` are made of, neither smoothed nor scaled.
 
         The reconstruction is decoded from the latents that attention has encoded, if there is
@@ -102,14 +111,15 @@ class AnomalyMapper:
         Args:
             images: shape (B, 3, S, S) in [0, 1].
             specs: fused maps, or others.
+            own: see `__call__`.
 
         Returns:
             Maps (B, S, S) float32 on the CPU, by part.
         """
-        return self._compute(images, specs)[0]
+        return self._compute(images, specs, own)[0]
 
     def _compute(
-        self, images: Tensor, specs: Sequence[MapSpec]
+        self, images: Tensor, specs: Sequence[MapSpec], own: Sequence[int] | None = None
     ) -> tuple[dict[MapSpec, Tensor], Tensor | None]:
         images = images.to(self.device, non_blocking=True)
         parts = parts_of(specs)
@@ -118,7 +128,7 @@ class AnomalyMapper:
         patches = None
         for part in parts:
             if part.source == MEMORY:
-                patches, maps[part] = self._memory(images, stages)
+                patches, maps[part] = self._memory(images, stages, own)
             elif part.layer is None:
                 maps[part] = self._baseline(part, images, latents)
         return {part: maps[part].detach().float().cpu() for part in parts}, patches
@@ -139,12 +149,10 @@ class AnomalyMapper:
         if not parts:
             return {}, None
         layers = {part.layer for part in parts if part.layer}
-        with_half = any(part.source == Attention.EXACT_SCALES for part in parts)
         activations = activate_layers(
             self.encoder,
             images,
             layers,
-            with_half=with_half,
             below=stages if layers == {"neck"} else None,
         )
         chosen = [
@@ -164,17 +172,20 @@ class AnomalyMapper:
         return maps, next(iter(activations.values())).posterior.mu.detach()
 
     def _baseline(self, spec: MapSpec, images: Tensor, latents: Tensor | None) -> Tensor:
-        if spec.source in OF_KINDS:
-            return mean_map(self._kind_maps(spec.source, images), (self.size, self.size))
+        if spec.source == APPEARANCE:
+            return mean_map(self._appearance(images), (self.size, self.size))
         return baseline_map(spec.source, self.vae, images, latents)
 
     @torch.no_grad()
-    def _memory(self, images: Tensor, stages: list[Tensor] | None) -> tuple[Tensor, Tensor]:
+    def _memory(
+        self, images: Tensor, stages: list[Tensor] | None, own: Sequence[int] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Compute the patches of images, on the CPU, and their distances as maps (B, S, S).
 
         Args:
             images: shape (B, 3, S, S) in [0, 1].
             stages: of the frozen encoder, if they are known.
+            own: see `__call__`.
         """
         memory = self.statistics.memory
         if memory is None:
@@ -185,17 +196,14 @@ class AnomalyMapper:
             else dict(zip(LITE_STAGES, stages, strict=True))
         )
         features = patch_features(known)
-        maps = _enlarge(patch_distances(features, memory), (self.size, self.size))
+        maps = _enlarge(patch_distances(features, memory, own=own), (self.size, self.size))
         return features.cpu(), maps
 
-    def _kind_maps(self, source: str, images: Tensor) -> Tensor:
-        """Compute the terms (B, 6, g, g) whose mean is the map of a source of `OF_KINDS`."""
-        appearance, context = self.statistics.appearance, self.statistics.context
-        if source == APPEARANCE and appearance is not None:
-            return appearance_maps(images, appearance)
-        if source == CONTEXT and context:
-            return context_maps(images, context)
-        raise ValueError(f"maps of {source} need the {source} of normal images")
+    def _appearance(self, images: Tensor) -> Tensor:
+        """Compute the terms (B, 6, g, g) whose mean is the map of appearance."""
+        if self.statistics.appearance is None:
+            raise ValueError(f"maps of {APPEARANCE} need the appearance of normal images")
+        return appearance_maps(images, self.statistics.appearance)
 
     def _finish(
         self, computed: Mapping[MapSpec, Tensor], spec: MapSpec
@@ -231,17 +239,16 @@ class AnomalyMapper:
         if attention is None or spec.layer is None:
             raise ValueError(f"{spec} has no map for each latent")
         images = images.to(self.device, non_blocking=True)
-        with_half = attention is Attention.EXACT_SCALES
         stages = self._shared_stages(images, spec.parts)
         below = stages if spec.layer == "neck" else None
-        activation = activate(self.encoder, images, spec.layer, with_half=with_half, below=below)
+        activation = activate(self.encoder, images, spec.layer, below=below)
         statistics = self.statistics.attention
         maps = latent_attention_maps(activation, attention, statistics).detach().float()
         size = (self.size, self.size)
         posterior = Posterior(*(part.detach().float() for part in activation.posterior))
         own = MapSpec(attention.value, spec.layer)
         computed: dict[MapSpec, Tensor] = {}
-        kinds: dict[str, Tensor] = {}
+        kinds: Tensor | None = None
         patches: Tensor | None = None
         for part in spec.parts:
             if part == own:
@@ -249,9 +256,9 @@ class AnomalyMapper:
             elif part.source == MEMORY:
                 patches, distances = self._memory(images, stages)
                 computed[part] = distances.cpu()
-            elif part.source in OF_KINDS:
-                kinds[part.source] = self._kind_maps(part.source, images).cpu()
-                computed[part] = mean_map(kinds[part.source], size)
+            elif part.source == APPEARANCE:
+                kinds = self._appearance(images).cpu()
+                computed[part] = mean_map(kinds, size)
             else:
                 computed[part] = self._baseline(part, images, posterior.mu).cpu()
         finished = self._finish(computed, spec)
@@ -266,9 +273,10 @@ class AnomalyMapper:
 
 
 def map_images(
-    compute: Callable[[Tensor, Sequence[MapSpec]], Mapping[MapSpec, Tensor | Maps]],
+    compute: Callable[..., Mapping[MapSpec, Tensor | Maps]],
     batches: Iterable[Tensor],
     specs: Sequence[MapSpec],
+    own: Iterable[int] | None = None,
 ) -> defaultdict[MapSpec, list[AnomalyMap]]:
     """Compute the maps (S, S) of all images.
 
@@ -276,10 +284,13 @@ def map_images(
         compute: an `AnomalyMapper`, or its `components` for the parts that the specs are made of.
         batches: images (B, 3, S, S) in [0, 1].
         specs: the maps.
+        own: number of each image in the memory, whose patches are left out; None: they are others.
     """
+    numbers = None if own is None else iter(own)
     computed: defaultdict[MapSpec, list[AnomalyMap]] = defaultdict(list)
     for images in batches:
-        for spec, maps in compute(images, specs).items():
+        of_batch = None if numbers is None else list(islice(numbers, len(images)))
+        for spec, maps in compute(images, specs, of_batch).items():
             computed[spec].extend(np.asarray(maps))
     return computed
 

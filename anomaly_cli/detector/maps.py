@@ -11,7 +11,6 @@ from typing import Literal, NamedTuple
 from anomaly_cli.config.names import (
     APPEARANCE,
     CENTRE_PRIOR,
-    CONTEXT,
     FUSED,
     MEMORY,
     RECONSTRUCTION,
@@ -21,7 +20,7 @@ from anomaly_cli.errors import ConfigError
 from models.config import SUMMED, Attention, Layer, OneClassConfig
 
 ATTENTION = "attention"  # name of the part of a fused map that is a map of attention
-Need = Literal["pooled", "covariance", "scales", "memory"]
+Need = Literal["pooled", "covariance", "memory", "no memory"]
 
 
 class Part(NamedTuple):
@@ -29,21 +28,15 @@ class Part(NamedTuple):
 
     floor: float = 1.0  # added before the logarithm; distances are 1 on average in normal images
     weight: float = 1.0  # factor of the part in standard deviations
-    # Scaled on held-out images, because it predicts the images that it was fitted to too well.
-    is_fitted_on_held_out: bool = False
 
 
 PARTS: Mapping[str, Part] = {
-    # Guidance trains log(1 + M), so the floor of attention is 1.
-    ATTENTION: Part(),
+    # Guidance trains log(1 + T), so the floor of attention is 1.
+    ATTENTION: Part(weight=0.5),
     APPEARANCE: Part(),
-    CONTEXT: Part(weight=0.5, is_fitted_on_held_out=True),  # docs/decisions/0018
-    # The floor is 2.5 of 255 grey levels: smaller errors are noise. Weight: docs/decisions/0011.
-    RECONSTRUCTION: Part(floor=1e-2, weight=0.5),
     # A tenth of the mean distance: patches of the training images themselves lie at 0.
-    MEMORY: Part(floor=0.1, is_fitted_on_held_out=True),
+    MEMORY: Part(floor=0.1),
 }
-_WITHOUT_NETWORK = (APPEARANCE, CONTEXT)
 
 
 class Definition(NamedTuple):
@@ -52,7 +45,6 @@ class Definition(NamedTuple):
     needs: frozenset[Need] = frozenset()  # properties of the model without which it does not exist
     attention: Attention | None = None  # definition of the map, or of its attention part
     parts: tuple[str, ...] = ()  # keys of `PARTS` whose sum the map is; empty: it is no sum
-    by_position: frozenset[str] = frozenset()  # parts whose scale differs from place to place
 
     @property
     def is_fused(self) -> bool:
@@ -64,7 +56,6 @@ _NEEDS: Mapping[Attention, Need] = {
     Attention.EXACT: "pooled",
     Attention.EXACT_POSITION: "pooled",
     Attention.EXACT_COVARIANCE: "covariance",
-    Attention.EXACT_SCALES: "scales",
 }
 
 
@@ -73,27 +64,19 @@ def _attention(attention: Attention) -> Definition:
     return Definition(frozenset(needs), attention)
 
 
-def _fused(attention: Attention, *by_position: str, memory: bool = False) -> Definition:
-    parts = (ATTENTION, *_WITHOUT_NETWORK, RECONSTRUCTION, *([MEMORY] if memory else []))
-    needs: set[Need] = {_NEEDS[attention]} | ({"memory"} if memory else set())
-    return Definition(frozenset(needs), attention, parts, frozenset(by_position))
+def _fused(need: Need, *others: str) -> Definition:
+    return Definition(frozenset({"pooled", need}), Attention.EXACT, (ATTENTION, *others))
 
 
-# Appearance, context, memory, and attention with covariances are scaled by position already.
 DEFINITIONS: Mapping[str, Definition] = {
     **{each.value: _attention(each) for each in Attention},
     APPEARANCE: Definition(),
-    CONTEXT: Definition(),
     MEMORY: Definition(frozenset({"memory"})),
     RECONSTRUCTION: Definition(),
     SSIM: Definition(),
     CENTRE_PRIOR: Definition(),
-    FUSED: _fused(Attention.EXACT),
-    f"{FUSED}_position": _fused(Attention.EXACT_POSITION, ATTENTION, RECONSTRUCTION),
-    f"{FUSED}_covariance": _fused(Attention.EXACT_COVARIANCE, RECONSTRUCTION),
-    f"{FUSED}_scales": _fused(Attention.EXACT_SCALES, RECONSTRUCTION),
-    f"{FUSED}_memory": _fused(Attention.EXACT_COVARIANCE, RECONSTRUCTION, memory=True),
-    f"{FUSED}_memory_scales": _fused(Attention.EXACT_SCALES, RECONSTRUCTION, memory=True),
+    FUSED: _fused("no memory", APPEARANCE),
+    f"{FUSED}_{MEMORY}": _fused("memory", APPEARANCE, MEMORY),
 }
 
 
@@ -152,24 +135,9 @@ def parts_of(specs: Iterable[MapSpec]) -> list[MapSpec]:
     return list(dict.fromkeys(part for spec in specs for part in spec.parts))
 
 
-def fuse_with(attention: MapSpec, *, memory: bool = False) -> MapSpec:
-    """Find the fused map that has the map `attention` as a part.
-
-    Args:
-        attention: the map.
-        memory: whether the memory is a part as well, where there is such a map.
-
-    Raises:
-        ConfigError: there is none, because only the exact definitions are fused.
-    """
-    rows = [(source, row) for source, row in DEFINITIONS.items() if row.is_fused]
-    fused = {row.attention: source for source, row in rows if MEMORY not in row.parts}
-    if memory:
-        fused |= {row.attention: source for source, row in rows if MEMORY in row.parts}
-    if attention.definition.attention not in fused:
-        names = ", ".join(str(own) for own in fused)
-        raise ConfigError(f"{attention.source} is not fused; use {names}")
-    return MapSpec(fused[attention.definition.attention], attention.layer)
+def fused_map(config: OneClassConfig) -> MapSpec | None:
+    """Find the fused map of a network; None if its attention has no exact definition."""
+    return next((spec for spec in map_specs(config) if spec.is_fused), None)
 
 
 def map_specs(config: OneClassConfig) -> list[MapSpec]:
@@ -178,8 +146,8 @@ def map_specs(config: OneClassConfig) -> list[MapSpec]:
     has: dict[Need, bool] = {
         "pooled": config.is_pooled,
         "covariance": config.has_covariance,
-        "scales": config.has_scales,
         "memory": config.has_memory,
+        "no memory": not config.has_memory,
     }
     rows = [(source, row) for source, row in DEFINITIONS.items() if all(map(has.get, row.needs))]
     attention = [

@@ -36,11 +36,6 @@ def position_scale(
     return score_scale(mean, shrunk / (count + PRIOR_IMAGES))
 
 
-def pooled_scale(mean: NDArray[np.float64], mean_square: NDArray[np.float64]) -> ScoreScale:
-    """Make one scale for all positions, from moments (1, 1) over images and positions."""
-    return score_scale(mean, np.maximum(mean_square - np.square(mean), 0))
-
-
 def score_scale(mean: NDArray[np.float64], variance: NDArray[np.float64]) -> ScoreScale:
     """Make a scale from a mean and a variance (g, g); a variance of 0 becomes a tiny one."""
     smallest = np.finfo(np.float32).tiny  # for maps that are constant on all normal images

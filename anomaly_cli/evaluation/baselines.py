@@ -1,5 +1,6 @@
 """Compare the map of each model with simple baseline maps on the test split."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -7,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from anomaly_cli.config.commands import EvaluateConfig
-from anomaly_cli.config.names import BASELINES
+from anomaly_cli.config.names import BASELINES, MEMORY
+from anomaly_cli.errors import ConfigError
 from anomaly_cli.evaluation.images import CategorySource, count_images
 from anomaly_cli.evaluation.metric_names import BESIDE_BASELINES, TITLES
 from anomaly_cli.evaluation.results import CategoryMetrics
@@ -18,9 +20,11 @@ from anomaly_cli.metrics.detection import PixelMetrics, image_metrics, pixel_met
 from anomaly_cli.metrics.images import rank_pixels
 from anomaly_cli.progress import SILENT, Progress
 
-_BASELINES_IN_WORDS = (
+COLUMNS = (MEMORY, "attention", *BASELINES)
+_IN_WORDS = (
+    "memory: distance from the nearest normal patch. attention: that of the model alone. "
     "appearance: local brightness, contrast, edges and colour against those of normal images, "
-    "without a network. context: the same against a prediction from the rest of the image. "
+    "without a network. "
     "reconstruction: |x - x^|. ssim: 1 - structural similarity of x and x^. "
     "centre_prior: a Gaussian in the middle, the same for all images."
 )
@@ -61,7 +65,7 @@ def measure(
 def write_baselines(
     rows: Sequence[CategoryMetrics], config: EvaluateConfig, progress: Progress = SILENT
 ) -> None:
-    """Write a table that compares the map of each model with the baselines.
+    """Write a table that compares the map of each model with its parts and with baselines.
 
     The files are `baselines.json`, `.csv` and `.md`, as far as `config.formats` names them.
 
@@ -73,30 +77,38 @@ def write_baselines(
     Raises:
         OutputError: a file cannot be written.
     """
-    opened = {}
-    for source in BASELINES:
-        chosen = replace(config.map, source=source, attention=None, layer=None, scores="raw")  # type: ignore[arg-type]
-        opened[source] = find_models(replace(config, map=chosen))
-    table: dict[str, list[float]] = {}
-    for row in rows:
-        measured = {
-            name: measure(opened[name][row.category](), name, config, progress) for name in opened
-        }
-        for metric in BESIDE_BASELINES:
-            of_baselines = [
-                of_map.image_auroc if metric == "image_auroc" else getattr(of_map.pixels, metric)
-                for of_map in measured.values()
-            ]
-            table[f"{row.category}, {TITLES[metric]}"] = [getattr(row, metric), *of_baselines]
+    table: dict[str, list[float]] = {
+        f"{row.category}, {TITLES[metric]}": [getattr(row, metric)]
+        for row in rows
+        for metric in BESIDE_BASELINES
+    }
+    for name in COLUMNS:
+        chosen = replace(config.map, source=name, attention=None, layer=None, scores="raw")  # type: ignore[arg-type]
+        for row in rows:
+            found = _measure_if_there(row.category, replace(config, map=chosen), name, progress)
+            for metric in BESIDE_BASELINES:
+                table[f"{row.category}, {TITLES[metric]}"].append(found.get(metric, math.nan))
     maps = sorted({row.map for row in rows})
     numbers = NumberTable(
-        title="The map of the model beside the baselines of the same model",
+        title="The map of the model beside its parts, and baselines of the same model",
         corner="",
-        columns=("the model's map", *BASELINES),
+        columns=("the model's map", *COLUMNS),
         rows=table,
-        notes=(f"The model's map: {', '.join(maps)}.", _BASELINES_IN_WORDS),
+        notes=(f"The model's map: {', '.join(maps)}.", _IN_WORDS),
     )
     write_table("baselines", numbers, config)
+
+
+def _measure_if_there(
+    category: str, config: EvaluateConfig, name: str, progress: Progress
+) -> dict[str, float]:
+    """Measure one map of one category, by name of the metric; empty if there is no such map."""
+    try:
+        source = find_models(config)[category]()
+    except ConfigError:
+        return {}
+    found = measure(source, name, config, progress)
+    return {**found.pixels._asdict(), "image_auroc": found.image_auroc}
 
 
 def write_table(stem: str, table: NumberTable, config: EvaluateConfig) -> None:

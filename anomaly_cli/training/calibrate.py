@@ -25,9 +25,8 @@ from anomaly_cli.detector.checkpoint import (
 from anomaly_cli.detector.detector import Detector
 from anomaly_cli.detector.device import resolve_device
 from anomaly_cli.detector.mapper import AnomalyMapper, map_images
-from anomaly_cli.detector.maps import MapSpec
+from anomaly_cli.detector.maps import MapSpec, fused_map, parts_of
 from anomaly_cli.detector.masks import MarkedMap
-from anomaly_cli.detector.normal.context import fit_context
 from anomaly_cli.detector.normal.latents import fit_latents
 from anomaly_cli.detector.normal.memory import PatchMemory, fit_memory
 from anomaly_cli.detector.normal.statistics import NormalStatistics
@@ -35,7 +34,6 @@ from anomaly_cli.errors import CheckpointError, DataError, OutputError
 from anomaly_cli.files.images import Mask
 from anomaly_cli.progress import SILENT, Progress
 from anomaly_cli.training.dataset import TrainingSet, open_training_set, split_training_images
-from anomaly_cli.training.images import NormalImages
 from anomaly_cli.training.painted import PaintedImage, painted_batches
 from anomaly_cli.training.pretrained import load_features
 from anomaly_cli.training.resume import fingerprint_images
@@ -72,25 +70,23 @@ def describe_model(
     attention = fit_latents(
         vae.encoder,  # type: ignore[arg-type]
         images.fit.batches(batch),
-        with_half=model.has_scales,
     )
     appearance = choose_appearance(images, batch_size=batch)
-    context = fit_context(images.fit.batches(batch), images.held_out.batches(batch))
     memory = _fit_memory(vae, images, config, device) if model.has_memory else None
-    statistics = NormalStatistics(attention, appearance.normal, context, memory)
+    statistics = NormalStatistics(attention, appearance.normal, memory)
     if memory is not None:
         data = {**data, "memory_images": _names(images.split.fit, config)}
     mapper = AnomalyMapper(vae, statistics, model.image_size, device)
     chosen = choose_map(mapper, images, config)
     mapper.settings = chosen.settings
-    specs = list(dict.fromkeys([chosen.spec, *chosen.spec.parts]))
+    fused = fused_map(model) if images.split.is_few else None  # `explain` needs latents
+    wanted = [chosen.spec] if fused is None else [chosen.spec, fused]
+    specs = list(dict.fromkeys([*wanted, *parts_of(wanted)]))
     return ModelRecord(
         category=config.category,
         model=model,
         statistics=statistics,
-        calibrations=calibrate_maps(
-            mapper, images.held_out, specs, model, batch_size=batch, painted=images.validation
-        ),
+        calibrations=calibrate_maps(mapper, images, specs, model, batch_size=batch),
         default_map=str(chosen.spec),
         default_scores=config.scores,
         default_threshold=config.threshold,
@@ -113,7 +109,14 @@ def _fit_memory(
     encoder = own.backbone if isinstance(own, FrozenEncoder) else load_features().to(device)
     batches = (part.batches(config.batch_size) for part in (images.fit, images.held_out))
     fit, held_out = ((batch.to(device) for batch in of_part) for of_part in batches)
-    return fit_memory(encoder, fit, held_out, count=len(images.fit), seed=config.seed)
+    return fit_memory(
+        encoder,
+        fit,
+        held_out,
+        count=len(images.fit),
+        seed=config.seed,
+        is_few=images.split.is_few,
+    )
 
 
 def _names(paths: Sequence[Path], config: TrainConfig) -> list[str]:
@@ -124,35 +127,37 @@ def _names(paths: Sequence[Path], config: TrainConfig) -> list[str]:
 
 def calibrate_maps(
     mapper: AnomalyMapper,
-    held_out: NormalImages,
+    images: TrainingSet,
     specs: Sequence[MapSpec],
     config: OneClassConfig,
     *,
     batch_size: int,
-    painted: Sequence[PaintedImage] = (),
 ) -> dict[str, MapCalibration]:
-    """Calibrate maps on held-out normal images.
+    """Calibrate maps on held-out normal images, and their outlines on synthetic defects in these.
+
+    Maps at earlier stages have no outline, because they cost up to 50 times as much as those at the
+    last one.
 
     Args:
         mapper: computes the maps.
-        held_out: the images.
+        images: the held-out images, with and without a synthetic defect.
         specs: the maps.
         config: shape of the network.
         batch_size: images at once.
-        painted: the same images with a synthetic defect, for the outlines; those without one are
-            left out. Maps at earlier stages have no outline, because they cost up to 50 times as
-            much as those at the last one.
 
     Returns:
         Calibrations by name of the map.
     """
+    painted = [image for image in images.validation if image.mask.any()]
+    own = images.own_numbers
     calibrations: dict[str, MapCalibration] = {}
     *earlier, last = config.layers
     for layers in (earlier, [last], [None]):  # in turn, to keep few maps in memory
         of_layers = [spec for spec in specs if spec.layer in layers]
-        marked = [] if layers is earlier else [image for image in painted if image.mask.any()]
-        normal = map_images(mapper, held_out.batches(batch_size), of_layers)
-        defects = map_images(mapper, painted_batches(marked, batch_size), of_layers)
+        marked = [] if layers is earlier else painted
+        places = None if own is None else [image.number for image in marked]
+        normal = map_images(mapper, images.held_out.batches(batch_size), of_layers, own)
+        defects = map_images(mapper, painted_batches(marked, batch_size), of_layers, places)
         masks = [image.mask for image in marked]
         for spec in of_layers:
             grid = config.image_size // (1 if spec.layer is None else config.stride(spec.layer))
@@ -244,11 +249,10 @@ def calibrate_late(
     )
     return calibrate_maps(
         mapper,
-        images.held_out,
+        images,
         list(dict.fromkeys(specs)),
         record.model,
         batch_size=record.training["batch_size"],
-        painted=images.validation,
     )
 
 
@@ -269,7 +273,7 @@ def _find_images(loaded: LoadedModel, spec: MapSpec, data: Path | None) -> Train
             model=record.model,
             guidance="none",
             half_size=0.0,
-            limit=record.data["fit"] + record.data["held_out"],
+            limit=record.data["images"],
             **{name: record.training[name] for name in ("held_out", "seed", "augmentation")},
         )
         try:
@@ -297,7 +301,7 @@ def _latent_kinds(
     painted = [image for image in validation if image.kind is not None]
     if not (spec.has_latents and painted):
         return ()
-    part = spec.parts[0]
+    part = spec.parts[0]  # attention
     responses: dict[str, list[NDArray[np.float64]]] = {}
     batches = painted_batches(painted, batch_size)
     maps = chain.from_iterable(mapper.with_latents(b, part).latent_maps.numpy() for b in batches)

@@ -11,7 +11,7 @@ from anomaly_cli.data.samples import spread
 from anomaly_cli.training.augmentation import select_augmentation
 from anomaly_cli.training.images import NormalImages
 from anomaly_cli.training.painted import PaintedImage, draw_validation
-from anomaly_cli.training.split import NormalSplit, group_twins, split_normal
+from anomaly_cli.training.split import FEW, NormalSplit, group_twins, share_normal, split_normal
 from models.config import VAEConfig
 
 DONORS = 64  # normal images from which the painter cuts pieces
@@ -27,6 +27,11 @@ class TrainingSet(NamedTuple):
     validation: list[PaintedImage]  # images of `held_out`, with and without a synthetic defect
     half: "TrainingSet | None" = None  # all at half the side, if training begins with that
 
+    @property
+    def own_numbers(self) -> range | None:
+        """Numbers of the held-out images among those that are fitted; None: they are others."""
+        return range(len(self.held_out)) if self.split.is_few else None
+
 
 def list_training_images(config: TrainConfig) -> list[Path]:
     """List the files of the normal images of `config.category`, without reading them.
@@ -41,6 +46,8 @@ def list_training_images(config: TrainConfig) -> list[Path]:
 def split_training_images(config: TrainConfig) -> NormalSplit:
     """Split the training images; photographs of one part stay together.
 
+    With a memory, fewer than `FEW` images are not split.
+
     The images are read to find such photographs.
 
     Raises:
@@ -50,6 +57,8 @@ def split_training_images(config: TrainConfig) -> NormalSplit:
     # Digits, and frames of a video, are all alike. The paper's experiments split them anyway.
     are_parts = isinstance(config.model, VAEConfig)
     groups = group_twins(paths, DATASETS[config.dataset].read_image) if are_parts else None
+    if config.model.has_memory and len(paths) < FEW:
+        return share_normal(paths, groups)
     return split_normal(paths, held_out=config.held_out, seed=config.seed, groups=groups)
 
 

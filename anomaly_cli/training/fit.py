@@ -24,6 +24,7 @@ from anomaly_cli.training.pretrained import load_encoder_weights, load_features
 from anomaly_cli.training.progressive import make_objective
 from anomaly_cli.training.resume import resume_training, save_state, training_settings
 from anomaly_cli.training.selection import describe_appearance
+from anomaly_cli.training.split import FEW
 from models.build import one_class_vae
 from models.frozen import FrozenEncoder
 from models.resnet import ResNet18Encoder
@@ -187,6 +188,16 @@ def _describe_epoch(stats: EpochStats, config: TrainConfig, seconds_left: float 
     )
 
 
+def _describe_calibration(images: TrainingSet, count: int) -> str:
+    if not images.split.is_few:
+        return f"calibrating on {count} held-out normal images"
+    return (
+        f"{count} normal images are few: the map is the memory alone, and each image is compared "
+        f"with the {count - 1} others to calibrate it. From {FEW} images, attention and appearance "
+        f"become parts of the map, and the threshold holds better"
+    )
+
+
 def _describe(
     trainer: Trainer,
     images: TrainingSet,
@@ -196,7 +207,7 @@ def _describe(
 ) -> ModelRecord:
     """Compute statistics, choices and calibrations of the best weights."""
     config, count = trainer.config, len(images.held_out)
-    progress.note(f"{config.category}: calibrating on {count} held-out normal images")
+    progress.note(f"{config.category}: {_describe_calibration(images, count)}")
     trainer.vae.load_state_dict(trainer.best_weights)
     best = next(stats for stats in reversed(history) if stats.is_best)
     training = {name: value for name, value in settings.items() if name not in {"model", "data"}}
@@ -208,6 +219,7 @@ def _describe(
     }
     data = {"fingerprint": settings["data"], "fit": len(images.fit), "held_out": count}
     data["held_out_parts"] = images.split.held_out_parts
+    data["images"] = len({*images.split.fit, *images.split.held_out})
     record = describe_model(
         trainer.vae, images, config, trainer.device, training=training, data=data
     )

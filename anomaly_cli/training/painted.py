@@ -27,6 +27,7 @@ class PaintedImage(NamedTuple):
     painted: RGBImage  # (S, S, 3)
     mask: Mask  # (S, S): where they differ
     kind: DefectKind | None = None  # kind of the first defect; None: there is none
+    number: int = 0  # of the normal image
 
 
 class PaintedBatch(NamedTuple):
@@ -95,8 +96,9 @@ def draw_validation(
         generator = np.random.default_rng([seed, position, turn])
         normal = held_out.plain(position)
         defect = painter(normal, generator, kind=kinds[(position + turn) % len(kinds)])
-        painted.append(PaintedImage(normal, defect.image, defect.mask, defect.kind))
+        painted.append(PaintedImage(normal, defect.image, defect.mask, defect.kind, position))
     for position in range(min(MAX_VALIDATION, len(held_out))):
         normal = held_out.plain(position)
-        painted.append(PaintedImage(normal, normal, np.zeros(normal.shape[:2], bool)))
+        mask = np.zeros(normal.shape[:2], bool)
+        painted.append(PaintedImage(normal, normal, mask, number=position))
     return painted

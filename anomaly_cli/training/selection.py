@@ -1,34 +1,17 @@
 """Choose a model's map without a label, by synthetic defects in held-out normal images.
 
-Chosen are: what appearance is compared with, the weights of the parts of fused maps, the map, and
-how much it is smoothed.
+Chosen are what appearance is compared with and, for a model without guidance, the definition of
+attention.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from itertools import product
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from anomaly_cli.config.names import APPEARANCE, MEMORY
+from anomaly_cli.config.names import MEMORY
 from anomaly_cli.config.train import TrainConfig
-from anomaly_cli.detector.fusion import (
-    MapSettings,
-    Weights,
-    add_parts,
-    by_image,
-    finish_map,
-    finish_parts,
-    fit_fusions,
-    weigh_parts,
-)
+from anomaly_cli.detector.fusion import SMOOTHING, MapSettings, by_image, finish_map, fit_scales
 from anomaly_cli.detector.mapper import AnomalyMapper, map_images
-from anomaly_cli.detector.maps import (
-    ATTENTION,
-    PARTS,
-    MapSpec,
-    candidate_maps,
-    fuse_with,
-    map_specs,
-)
+from anomaly_cli.detector.maps import MapSpec, candidate_maps, fused_map
 from anomaly_cli.detector.normal.appearance import (
     WAYS,
     NormalAppearance,
@@ -36,15 +19,9 @@ from anomaly_cli.detector.normal.appearance import (
     appearance_map,
     fit_appearance,
 )
-from anomaly_cli.files.images import AnomalyMap
 from anomaly_cli.training.dataset import TrainingSet
 from anomaly_cli.training.painted import PaintedImage, painted_batches
-from anomaly_cli.training.scoring import MARGIN, NARROW_MARGIN, DefectScore, score_maps
-from models.config import Attention
-
-SMOOTHINGS = (0.0, 1 / 128, 1 / 64, 1 / 32)  # tried with guidance, as shares of the image's side
-POWERS = (1, 2, 4, 8)  # of distances, tried for the weights of parts
-_REFERENCES = (ATTENTION, APPEARANCE, MEMORY)  # the better of these parts has the weight 1
+from anomaly_cli.training.scoring import MARGIN, DefectScore, score_maps
 
 
 class AppearanceChoice(NamedTuple):
@@ -56,7 +33,7 @@ class AppearanceChoice(NamedTuple):
 
 
 def choose_appearance(images: TrainingSet, *, batch_size: int) -> AppearanceChoice:
-    """Choose the first of the `WAYS` that is as good as the best, within `NARROW_MARGIN`.
+    """Choose the first of the `WAYS` that is as good as the best, within `MARGIN`.
 
     Without synthetic defects the first way is taken.
     """
@@ -73,7 +50,7 @@ def choose_appearance(images: TrainingSet, *, batch_size: int) -> AppearanceChoi
         batches = painted_batches(images.validation, batch_size)
         maps = (one for batch in batches for one in appearance_map(batch, normal).numpy())
         scores[name] = score_maps(maps, images.validation)
-    enough = max(row.mean for row in scores.values()) - NARROW_MARGIN
+    enough = max(row.mean for row in scores.values()) - MARGIN
     best = next(name for name in WAYS if scores[name].mean >= enough)
     return AppearanceChoice(best, fitted[best], scores)
 
@@ -98,160 +75,64 @@ class SelectedMap(NamedTuple):
 
     spec: MapSpec
     settings: MapSettings
-    scores: dict[str, DefectScore]  # by name of the map and smoothing, on the synthetic defects
+    scores: dict[str, DefectScore]  # by name of the map, on the synthetic defects; empty: no choice
 
 
 def choose_map(mapper: AnomalyMapper, images: TrainingSet, config: TrainConfig) -> SelectedMap:
-    """Choose the map that is best on synthetic defects; without any, the first candidate."""
-    candidates, settings = _candidates(config), _settings(mapper, images, config)
+    """Choose the map of a model.
+
+    With guidance it is the fused map, or the memory alone where images are few: the other parts
+    cannot be calibrated on images that they were fitted to. Without guidance, or if the user named
+    a definition or a layer, it is the map of attention that is best on synthetic defects, or the
+    first one if there are none.
+    """
+    settings, fused = _fit_settings(mapper, images, config), fused_map(config.network)
+    is_named = config.attention is not None or config.layer is not None
+    if images.split.is_few and not is_named:
+        return SelectedMap(MapSpec(MEMORY), settings, {})
+    if config.guidance == "synthetic" and fused is not None and not is_named:
+        return SelectedMap(fused, settings, {})
+    candidates = candidate_maps(config.network, config.attention, config.layer)
     if not images.validation:
-        return SelectedMap(candidates[0], settings[0], {})
-    return select_map(
-        mapper,
-        candidates,
-        settings,
-        images.validation,
-        batch_size=config.batch_size,
-        favoured=favoured_maps(config),
-    )
+        return SelectedMap(candidates[0], settings, {})
+    return select_map(mapper, candidates, settings, images.validation, batch_size=config.batch_size)
 
 
-def favoured_maps(config: TrainConfig) -> tuple[MapSpec, ...]:
-    """List the maps that are preferred where the difference is small.
-
-    Guided attention has learned from synthetic defects, so it scores too well on them beside
-    appearance and error, which have not. Most of these defects are small, and real ones need not
-    be. So a fused map is preferred. A network that was not trained on images of half the side makes
-    wide halos there, so its fused map of two sizes is not preferred.
-    """
-    if config.guidance != "synthetic":
-        return ()
-    own = Attention.EXACT_SCALES if config.half_size else Attention.EXACT_COVARIANCE
-    return (fuse_with(MapSpec(own.value, config.model.layers[-1]), memory=config.model.has_memory),)
-
-
-def _candidates(config: TrainConfig) -> list[MapSpec]:
-    """List the maps to choose from.
-
-    If the user named a definition or a layer, these are its maps of attention. Otherwise they are
-    the fused maps and their attention parts, which guidance trains, or without guidance all maps
-    of attention at the last layer.
-    """
-    if config.guidance == "none" or config.attention is not None or config.layer is not None:
-        return candidate_maps(config.network, config.attention, config.layer)
-    fused = [spec for spec in map_specs(config.network) if spec.is_fused]
-    return list(dict.fromkeys([*fused, *(spec.parts[0] for spec in fused)]))
-
-
-def _settings(mapper: AnomalyMapper, images: TrainingSet, config: TrainConfig) -> list[MapSettings]:
-    """List every smoothing to choose from, with the scales that fused maps have under it."""
-    shares = SMOOTHINGS if config.guidance == "synthetic" else (0.0,)
-    smoothings = [share * config.model.image_size for share in shares]
-    specs = [spec for spec in map_specs(config.network) if spec.is_fused]
-    if not specs:
-        return [MapSettings(sigma) for sigma in smoothings]
-    grid = config.model.image_size // config.model.stride(config.model.layers[-1])
-    fit, held_out = (part.batches(config.batch_size) for part in (images.fit, images.held_out))
-    fusions = fit_fusions(mapper.components, fit, held_out, specs, smoothings, grid)
-    return [MapSettings(sigma, fusions[sigma]) for sigma in smoothings]
+def _fit_settings(mapper: AnomalyMapper, images: TrainingSet, config: TrainConfig) -> MapSettings:
+    """Fix the smoothing, and fit the scales of the fused map to the held-out images."""
+    is_guided = config.guidance == "synthetic"
+    smoothing = SMOOTHING * config.model.image_size if is_guided else 0.0
+    fused = fused_map(config.network)
+    if fused is None:
+        return MapSettings(smoothing)
+    batches = images.held_out.batches(config.batch_size)
+    computed = map_images(mapper.components, batches, [fused], images.own_numbers)
+    return MapSettings(smoothing, fit_scales(computed, fused, smoothing))
 
 
 def select_map(
     mapper: AnomalyMapper,
     specs: Sequence[MapSpec],
-    settings: Sequence[MapSettings],
+    settings: MapSettings,
     validation: Sequence[PaintedImage],
     *,
     batch_size: int,
-    favoured: Collection[MapSpec] = (),
-    margin: float = MARGIN,
 ) -> SelectedMap:
     """Select the map with the highest mean of pixel and image AUROC on synthetic defects.
 
-    Of equally good maps the first is taken. The best favoured map is taken unless another one is
-    better by more than a margin.
+    Of equally good maps the first is taken.
 
     Args:
         mapper: computes the maps.
         specs: maps to choose from.
-        settings: smoothings and scales, each tried with every map. The weights of the parts of
-            fused maps are found here.
+        settings: smoothing and scales.
         validation: held-out normal images with and without a synthetic defect.
         batch_size: images at once.
-        favoured: some of `specs`.
-        margin: difference of the mean of both AUROCs.
     """
     computed = map_images(mapper.components, painted_batches(validation, batch_size), specs)
-    # The weights are found with unsmoothed parts, because smoothing hardly changes them.
-    weights = {
-        spec.source: choose_weights(computed, spec, settings[0], validation)
-        for spec in specs
-        if spec.is_fused
-    }
-    settings = [setting._replace(weights=weights) for setting in settings]
-    scores: dict[str, DefectScore] = {}
-    found: list[tuple[DefectScore, MapSpec, MapSettings]] = []
-    for spec, setting in product(specs, settings):
-        maps = (finish_map(parts, spec, setting) for parts in by_image(computed, spec))
-        score = score_maps(maps, validation)  # one candidate at a time, to save memory
-        scores[f"{spec}, smoothing {setting.smoothing:g} px"] = score
-        found.append((score, spec, setting))
-    best = max(found, key=lambda row: row[0].mean)
-    own = [row for row in found if row[1] in favoured]
-    preferred = max(own, key=lambda row: row[0].mean, default=best)
-    if preferred[0].mean >= best[0].mean - margin:
-        best = preferred
-    return SelectedMap(best[1], best[2], scores)
-
-
-def choose_weights(
-    computed: Mapping[MapSpec, Sequence[AnomalyMap]],
-    spec: MapSpec,
-    settings: MapSettings,
-    validation: Sequence[PaintedImage],
-) -> Weights:
-    """Choose the weight of each part of a fused map, in [0, 1].
-
-    Independent Gaussian scores are best added in proportion to the distance d between their normal
-    and anomalous values, in standard deviations: `DefectScore.distance`. Real scores are neither
-    independent nor Gaussian, and beside a much better part a worse one may add nothing but noise.
-    So powers of the distances are tried, and the lowest that is as good as the best is taken.
-
-    Args:
-        computed: N raw maps (S, S) of each part.
-        spec: the fused map.
-        settings: with its scales.
-        validation: the N images, with and without a synthetic defect.
-    """
-    images = [finish_parts(parts, spec, settings) for parts in by_image(computed, spec)]
-    distances = [score_maps(maps, validation).distance for maps in zip(*images, strict=True)]
-    own = dict(zip(spec.part_names, distances, strict=True))
-    candidates = [weights_by_distance(own, power) for power in POWERS]
-    means = [
-        score_maps((add_parts(weigh_parts(parts, each)) for parts in images), validation).mean
-        for each in candidates
-    ]
-    is_good = [mean >= max(means) - NARROW_MARGIN for mean in means]
-    return candidates[is_good.index(True)]
-
-
-def weights_by_distance(distances: Mapping[str, float], power: int) -> Weights:
-    """Compute weights in proportion to a power of the distances of the parts.
-
-    The best of attention, appearance and memory has the weight 1. Parts with a smaller weight in
-    `PARTS` may count in full, and no more. So their weight is enlarged, up to 1, after the power is
-    taken: before it, a part that counts twice over would hardly be turned down.
-
-    Args:
-        distances: `DefectScore.distance` by name of the part.
-        power: of the distances.
-    """
-    best = max(distances[name] for name in _REFERENCES if name in distances)
-    if best == 0:
-        return dict.fromkeys(distances, 1.0)
-    return {
-        name: (distance / best) ** power
-        if name in _REFERENCES
-        else min((distance / best) ** power / PARTS[name].weight, 1.0)
-        for name, distance in distances.items()
-    }
+    scores = {}
+    for spec in specs:
+        maps = (finish_map(parts, spec, settings) for parts in by_image(computed, spec))
+        scores[spec] = score_maps(maps, validation)
+    best = max(specs, key=lambda spec: scores[spec].mean)
+    return SelectedMap(best, settings, {str(spec): score for spec, score in scores.items()})

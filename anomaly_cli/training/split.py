@@ -27,12 +27,23 @@ from anomaly_cli.files.images import RGBImage
 MAX_SHARE_OF_USUAL = 0.3
 
 
+FEW = 20  # with fewer images than this, holding some out would leave too few to calibrate with
+
+
 class NormalSplit(NamedTuple):
-    """Normal training images that fit the model, and those held out to select and calibrate it."""
+    """Normal training images that fit the model, and those held out to select and calibrate it.
+
+    Where images are few, both are all images: each is compared with the patches of the others.
+    """
 
     fit: list[Path]
     held_out: list[Path]
     held_out_parts: int  # number of different parts among those held out
+
+    @property
+    def is_few(self) -> bool:
+        """Whether all images are used for both, and their own patches are left out."""
+        return self.fit == self.held_out
 
 
 def split_normal(
@@ -68,6 +79,12 @@ def split_normal(
         held_out=[path for index, path in enumerate(paths) if index in chosen],
         held_out_parts=len({min(twins[index]) for index in chosen}),
     )
+
+
+def share_normal(paths: Sequence[Path], groups: NDArray[np.int_] | None = None) -> NormalSplit:
+    """Use all of a few normal images to fit and to calibrate; see `split_normal`."""
+    parts = len(paths) if groups is None else len(np.unique(groups))
+    return NormalSplit(list(paths), list(paths), parts)
 
 
 def count_held_out(images: int, held_out: float) -> int:

@@ -12,9 +12,7 @@ from models.vae import PooledHead
 
 
 @torch.no_grad()
-def fit_latents(
-    encoder: Encoder, batches: Iterable[Tensor], *, with_half: bool = False
-) -> AttentionStatistics:
+def fit_latents(encoder: Encoder, batches: Iterable[Tensor]) -> AttentionStatistics:
     """Compute moments of latents and local latents, streamed in float64, on the CPU.
 
     The aggregate posterior follows the law of total variance: its variance is
@@ -23,26 +21,23 @@ def fit_latents(
     Args:
         encoder: in eval mode.
         batches: normal images, shape (B, 3, S, S) in [0, 1].
-        with_half: also those of the images at half their side, for `exact_scales`.
     """
     layer = encoder.layers[-1]
     is_pooled = isinstance(encoder.closed_head(layer), PooledHead)
     device = encoder.mu.weight.device
     mu, spread = Moments(), Moments()
-    local, half = LocalMoments(), LocalMoments()
+    local = LocalMoments()
     for batch in batches:
         images = batch.to(device)
-        activation = activate(encoder, images, layer, with_half=with_half)
+        activation = activate(encoder, images, layer)
         mu.add(activation.posterior.mu)
         spread.add(activation.posterior.logvar.exp())
         if is_pooled:
             local.add(local_latents(activation))
-        if activation.half is not None:
-            half.add(local_latents(activation.half))
     latent = LatentStatistics(mu.mean, spread.mean + mu.variance)
     if not is_pooled:
         return AttentionStatistics(latent)
-    return AttentionStatistics(latent, _local(local), _local(half) if with_half else None)
+    return AttentionStatistics(latent, _local(local))
 
 
 def _local(local: LocalMoments) -> LocalStatistics:

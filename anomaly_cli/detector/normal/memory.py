@@ -81,7 +81,8 @@ def _least_squares(places: Tensor, patches: Tensor) -> Tensor:
     """
     lengths, columns = patches.square().sum(dim=1), patches.T.contiguous()
     least = [
-        torch.addmm(lengths, part, columns, alpha=-2).amin(dim=1) for part in places.split(_CHUNK)
+        torch.addmm(lengths, part, columns, alpha=-2).amin(dim=1)
+        for part in torch.split(places, _CHUNK)
     ]
     return (torch.cat(least) + places.square().sum(dim=1)).clamp_min(0.0)
 
@@ -99,6 +100,7 @@ def fit_memory(
     count: int,
     seed: int,
     patches: int = PATCHES,
+    is_few: bool = False,
 ) -> PatchMemory:
     """Choose the patches of a memory from normal images, and scale distances by held-out ones.
 
@@ -109,6 +111,7 @@ def fit_memory(
         count: number of images in `fit`.
         seed: of the random draws.
         patches: the most that are kept.
+        is_few: whether `held_out` are the same images; their own patches are then left out.
     """
     generator = torch.Generator().manual_seed(seed)
     values, numbers, (height, width) = _draw_places(encoder, fit, count, generator)
@@ -122,9 +125,12 @@ def fit_memory(
         places % width,
         torch.ones(()),
     )
-    unseen = (patch_features(encoder(batch)) for batch in held_out)
-    distances = torch.cat([patch_distances(features, memory) for features in unseen])
-    return memory._replace(scale=distances.double().mean().float())
+    distances, start = [], 0
+    for batch in held_out:
+        own = range(start, start + len(batch)) if is_few else None
+        distances.append(patch_distances(patch_features(encoder(batch)), memory, own=own))
+        start += len(batch)
+    return memory._replace(scale=torch.cat(distances).double().mean().float())
 
 
 def _draw_places(

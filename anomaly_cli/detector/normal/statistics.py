@@ -1,12 +1,10 @@
 """All statistics of normal images that a model file holds."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 
 from anomaly_cli.detector.normal.appearance import NormalAppearance
-from anomaly_cli.detector.normal.context import NormalContext
 from anomaly_cli.detector.normal.memory import PatchMemory
 from models.statistics import AttentionStatistics
 
@@ -16,7 +14,6 @@ class NormalStatistics(NamedTuple):
 
     attention: AttentionStatistics
     appearance: NormalAppearance | None = None  # None: the appearance map is not available
-    context: Sequence[NormalContext] = ()  # one for each grid; empty: no context map
     memory: PatchMemory | None = None  # None: no memory map
 
     def to(self, device: torch.device) -> "NormalStatistics":
@@ -24,6 +21,5 @@ class NormalStatistics(NamedTuple):
         appearance = self.appearance
         if appearance is not None:
             appearance = type(appearance)(*(part.to(device) for part in appearance))
-        context = [NormalContext(*(part.to(device) for part in own)) for own in self.context]
         memory = None if self.memory is None else self.memory.to(device)
-        return NormalStatistics(self.attention.to(device), appearance, context, memory)
+        return NormalStatistics(self.attention.to(device), appearance, memory)
