@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import Trained, make_once, run_cli, train_disc
+from PIL import Image
 from torch import Tensor
 
+from anomaly_cli.config.train import TrainConfig
 from anomaly_cli.detector.checkpoint import load_model
 from anomaly_cli.detector.detector import Detector
 from anomaly_cli.training.pretrained import load_features
@@ -141,3 +144,48 @@ def test_a_stage_can_be_the_target_of_attention(frozen: Trained, tmp_path: Path)
     )  # fmt: skip
     assert outcome.code == 0, outcome.stderr
     assert (tmp_path / "out/maps/000.tiff").is_file()
+
+
+@pytest.mark.parametrize("encoder_name", ["resnet18", "efficientnet-lite0"])
+def test_sides_that_are_multiples_of_32_are_taken(mvtec: Path, encoder_name: str) -> None:
+    """96 is no multiple of 64, so neither half the side nor a decoder of half the side fits."""
+    outcome = run_cli(
+        "train", "--data", mvtec, "--category", "disc", "--output", mvtec.parent / "runs",
+        "--encoder", encoder_name, "--image-size", 96, "--epochs", 1, "--latent-dim", 2,
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.stderr
+    detector = Detector.load(mvtec.parent / "runs/disc")
+    image = mvtec / "disc/test/hole/000.png"
+    assert detector.predict(image).network_map.shape == (96, 96)
+
+
+def test_grey_deep_small_and_wide_images_have_maps(frozen: Trained, tmp_path: Path) -> None:
+    """16-bit grey is read as three equal channels; its map is that of the same 8-bit image."""
+    detector = Detector.load(frozen.model)
+    grey = np.asarray(Image.open(frozen.data / "disc/test/hole/000.png").convert("L"))
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    shallow, deep = (detector.predict(tmp_path / f"{name}.png") for name in ("grey", "deep"))
+    assert (shallow.image[..., 0] == shallow.image[..., 2]).all()
+    np.testing.assert_allclose(deep.anomaly_map, shallow.anomaly_map, atol=1e-4)
+    for shape in ((7, 9), (20, 600)):
+        prediction = detector.predict(np.resize(grey, shape))
+        assert prediction.anomaly_map.shape == shape
+        assert np.isfinite(prediction.anomaly_map).all()
+        assert prediction.nearest is not None
+
+
+def test_weights_of_resnet18_are_refused(frozen: Trained, tmp_path: Path) -> None:
+    outcome = run_cli(
+        "train", "--data", frozen.data, "--category", "disc", "--output", tmp_path,
+        "--encoder", "efficientnet-lite0", "--weights", "imagenet",
+    )  # fmt: skip
+    assert outcome.code == 2
+    assert "--weights are those of --encoder resnet18" in outcome.stderr
+
+
+def test_given_weights_stay_as_they_are_by_default() -> None:
+    given = TrainConfig.resolve(weights="resnet18.pth")
+    assert given.freeze == "layer4"
+    assert TrainConfig.resolve(weights="resnet18.pth", freeze="none").freeze == "none"
+    assert TrainConfig.resolve().freeze == "none"

