@@ -23,14 +23,9 @@ from anomaly_cli.detector.mapper import AnomalyMapper
 from anomaly_cli.detector.maps import MapSpec, map_specs
 from anomaly_cli.detector.normal.latents import fit_latents
 from anomaly_cli.detector.predict import to_tensor
-from anomaly_cli.files.images import (
-    Mask,
-    RGBImage,
-    read_image,
-    read_mask,
-    resize_image,
-    resize_mask,
-)
+from anomaly_cli.files.images import Mask, RGBImage
+from anomaly_cli.files.read import read_image, read_mask
+from anomaly_cli.files.resize import resize_image, resize_mask
 from anomaly_cli.metrics.detection import image_metrics, pixel_metrics
 from anomaly_cli.metrics.images import PixelPool, rank_pixels, sort_pixels
 from anomaly_cli.training.dataset import open_training_set

@@ -17,7 +17,9 @@ import numpy as np
 from anomaly_cli.data.defects import WEIGHTS, DefectKind, DefectPainter, TrainingPainter
 from anomaly_cli.data.mvtec import training_images
 from anomaly_cli.data.photographs import Split, draw_normal
-from anomaly_cli.files.images import RGBImage, read_image, resize_image
+from anomaly_cli.files.images import RGBImage
+from anomaly_cli.files.read import read_image
+from anomaly_cli.files.resize import resize_image
 from anomaly_cli.training.augmentation import Augmentation, augment
 
 NORMALS = 24

@@ -19,7 +19,9 @@ from anomaly_cli.detector.checkpoint import load_model
 from anomaly_cli.detector.mapper import AnomalyMapper
 from anomaly_cli.detector.maps import MapSpec, parse_map_spec
 from anomaly_cli.detector.predict import to_tensor
-from anomaly_cli.files.images import RGBImage, read_image, resize_image, write_png
+from anomaly_cli.files.images import RGBImage, write_png
+from anomaly_cli.files.read import read_image
+from anomaly_cli.files.resize import resize_image
 from anomaly_cli.pictures.colours import heat_levels, overlay
 from anomaly_cli.pictures.layout import HEADING, below, beside, margin, text_line
 

@@ -12,7 +12,9 @@ from PIL import Image
 from anomaly_cli.config.commands import MapConfig
 from anomaly_cli.detector.masks import anomaly_mask
 from anomaly_cli.detector.predict import Prediction
-from anomaly_cli.files.images import read_image, resize_image, resize_map, write_png
+from anomaly_cli.files.images import write_png
+from anomaly_cli.files.read import read_image
+from anomaly_cli.files.resize import resize_image, resize_map
 from anomaly_cli.pictures.colours import PALETTE, heat_levels, overlay
 from anomaly_cli.training.calibrate import open_detector
 from models.config import Attention

@@ -9,7 +9,7 @@ from conftest import SIZE, run_cli
 
 from anomaly_cli.commands.preview_defects import TILE
 from anomaly_cli.data.defects import DefectKind
-from anomaly_cli.files.images import read_image
+from anomaly_cli.files.read import read_image
 
 
 def preview(mvtec: Path, output: Path, *options: object) -> object:

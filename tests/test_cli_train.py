@@ -24,7 +24,8 @@ from anomaly_cli.detector.checkpoint import (
 )
 from anomaly_cli.detector.maps import map_specs
 from anomaly_cli.detector.predict import to_tensor
-from anomaly_cli.files.images import read_image, write_png
+from anomaly_cli.files.images import write_png
+from anomaly_cli.files.read import read_image
 from anomaly_cli.training.loop import EpochStats, Trainer
 from anomaly_cli.training.split import split_normal
 

@@ -38,7 +38,7 @@ def test_the_scale_leaves_the_own_image_out(few: Trained) -> None:
     memory = detector.record.statistics.memory
     assert memory is not None
     from anomaly_cli.detector.predict import to_tensor
-    from anomaly_cli.files.images import read_image
+    from anomaly_cli.files.read import read_image
 
     paths = sorted((few.data / "disc/train/good").iterdir())
     images = to_tensor(np.stack([read_image(path) for path in paths]))

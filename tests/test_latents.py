@@ -25,7 +25,8 @@ from anomaly_cli.detector.mapper import AnomalyMapper, LatentMaps
 from anomaly_cli.detector.maps import MapSpec, map_specs
 from anomaly_cli.detector.predict import Prediction, to_tensor
 from anomaly_cli.errors import ConfigError
-from anomaly_cli.files.images import resize_map, write_png
+from anomaly_cli.files.images import write_png
+from anomaly_cli.files.resize import resize_map
 from anomaly_cli.pictures.colours import heat_levels
 from models.config import VAEConfig
 from models.statistics import LatentStatistics

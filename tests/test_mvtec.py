@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from anomaly_cli.data.mvtec import find_categories, select_categories, test_samples, training_images
 from anomaly_cli.errors import DataError
-from anomaly_cli.files.images import read_mask, write_png
+from anomaly_cli.files.images import write_png
+from anomaly_cli.files.read import read_mask
 from anomaly_cli.training.split import split_normal
 
 BLACK = np.zeros((4, 4, 3), np.uint8)

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from anomaly_cli.detector.predict import to_tensor
 from anomaly_cli.errors import DataError
-from anomaly_cli.files.images import read_image, resize_image, write_png
+from anomaly_cli.files.images import write_png
+from anomaly_cli.files.read import read_image
+from anomaly_cli.files.resize import resize_image
 from anomaly_cli.training import images as normal
 from anomaly_cli.training.augmentation import NONE, Augmentation, augment
 from anomaly_cli.training.images import NormalImages, batch_loader, collate_images, epoch_order

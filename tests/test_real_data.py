@@ -8,7 +8,7 @@ from conftest import run_cli
 
 from anomaly_cli.data.mvtec import test_samples as read_samples
 from anomaly_cli.data.mvtec import training_images
-from anomaly_cli.files.images import image_size, read_image, read_mask
+from anomaly_cli.files.read import image_size, read_image, read_mask
 
 pytestmark = pytest.mark.data
 

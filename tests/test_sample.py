@@ -11,7 +11,7 @@ from anomaly_cli.config.data import SampleConfig
 from anomaly_cli.data.photographs import CATEGORIES
 from anomaly_cli.errors import ConfigError, OutputError
 from anomaly_cli.files.atomic import hash_file
-from anomaly_cli.files.images import read_image, read_mask
+from anomaly_cli.files.read import read_image, read_mask
 
 
 def sample(destination: Path, **settings: object) -> Path:

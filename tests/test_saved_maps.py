@@ -1,6 +1,8 @@
 """Saved maps: every format and layout, and the errors that name the file."""
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from PIL import Image
 
 from anomaly_cli.data.saved_maps import find_mapped_categories, mapped_split, read_map
 from anomaly_cli.errors import DataError
-from anomaly_cli.files.images import write_tiff
+from anomaly_cli.files.images import write_png, write_tiff
 
 RAMP = np.arange(12, dtype=np.float32).reshape(3, 4)
 
@@ -139,3 +141,61 @@ def test_no_category_in_common_lists_those_with_a_ground_truth(mvtec: Path, tmp_
         find_mapped_categories(mvtec, tmp_path / "cable", "all")
     with pytest.raises(DataError, match="does not exist"):
         find_mapped_categories(mvtec, tmp_path / "nowhere", "all")
+
+
+def test_an_archive_called_npy_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", np.zeros((4, 4), np.float32))
+    (tmp_path / "x.npz").rename(tmp_path / "x.npy")
+    with pytest.raises(DataError, match="archive of arrays"):
+        read_map(tmp_path / "x.npy")
+
+
+def test_an_array_file_that_claims_more_than_it_holds_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((4, 4), np.float32))
+    content = (tmp_path / "x.npy").read_bytes()
+    for claimed in (b"(8, 8), }", b"(9999999, 9999999), }"):
+        changed = content.replace(b"(4, 4), }".ljust(len(claimed)), claimed)
+        (tmp_path / "x.npy").write_bytes(changed)
+        with pytest.raises(DataError, match=r"cannot read .*x\.npy"):
+            read_map(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.int64])
+def test_values_that_float32_cannot_tell_apart_are_refused(tmp_path: Path, kind: Any) -> None:
+    fine = np.arange(64).reshape(8, 8)
+    values = 1 - 1e-9 * fine if kind is np.float64 else 2**40 + fine
+    np.save(tmp_path / "x.npy", values.astype(kind))
+    with pytest.raises(DataError, match=r"64 different values, of which float32 tells \d apart"):
+        read_map(tmp_path / "x.npy")
+    np.save(tmp_path / "x.npy", fine.astype(kind))
+    np.testing.assert_array_equal(read_map(tmp_path / "x.npy"), fine)
+
+
+def test_two_maps_of_one_image_are_refused_by_name(tmp_path: Path) -> None:
+    data, maps = write_split(tmp_path)
+    first = next(maps.glob("**/*.npy"))
+    tifffile.imwrite(first.with_suffix(".tiff"), np.load(first))
+    with pytest.raises(DataError, match=r"\.npy and .*\.tiff are both the map of one image"):
+        mapped_split(data, maps, "c", with_good=True)
+
+
+def test_empty_masks_of_normal_images_are_needless(tmp_path: Path) -> None:
+    data, maps = write_split(tmp_path)
+    shutil.rmtree(data / "c/test")
+    expected = mapped_split(data, maps, "c", with_good=True)
+    write_png(data / "c/ground_truth/good/000_mask.png", np.zeros((4, 4), bool))
+    assert mapped_split(data, maps, "c", with_good=True) == expected
+
+
+def write_split(root: Path) -> tuple[Path, Path]:
+    """Write two images of each label with a mask, and their maps."""
+    data, maps = root / "d", root / "m"
+    for kind in ("good", "hole"):
+        for number in range(2):
+            write_png(data / f"c/test/{kind}/{number:03}.png", np.zeros((4, 4), bool))
+            path = maps / f"c/test/{kind}/{number:03}.npy"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(path, np.random.default_rng(number).random((4, 4)))
+    for number in range(2):
+        write_png(data / f"c/ground_truth/hole/{number:03}_mask.png", np.eye(4, dtype=bool))
+    return data, maps

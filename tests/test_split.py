@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from anomaly_cli.config.train import TrainConfig
 from anomaly_cli.data.mvtec import training_images
-from anomaly_cli.files.images import RGBImage, read_image
+from anomaly_cli.files.images import RGBImage
+from anomaly_cli.files.read import read_image
 from anomaly_cli.training.dataset import split_training_images
 from anomaly_cli.training.split import count_held_out, group_twins, split_normal
 

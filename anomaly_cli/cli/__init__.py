@@ -20,6 +20,7 @@ from anomaly_cli.cli.sample import sample
 from anomaly_cli.cli.sources import ConfigurableCommand
 from anomaly_cli.cli.train import train
 from anomaly_cli.errors import AnomalyCliError
+from anomaly_cli.files.limits import allow_pixels
 
 INTERRUPTED = 130  # 128 + SIGINT, as in shells
 
@@ -63,6 +64,15 @@ def _root(
         bool, typer.Option("--quiet", "-q", help="Print only results, warnings and errors.")
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of errors.")] = False,
+    max_pixels: Annotated[
+        int | None,
+        typer.Option(
+            "--max-pixels",
+            min=1,
+            help="Largest number of pixels of an image that is decoded.",
+            show_default="89 million",
+        ),
+    ] = None,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
@@ -70,6 +80,8 @@ def _root(
 ) -> None:
     """Train on normal images of a product, then localize anomalies in new images."""
     terminal.configure(quiet=quiet)
+    if max_pixels is not None:
+        allow_pixels(max_pixels)
 
 
 for _command in (

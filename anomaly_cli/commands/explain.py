@@ -14,7 +14,8 @@ from anomaly_cli.detector.latents import STEPS
 from anomaly_cli.detector.predict import Prediction, explain_prediction
 from anomaly_cli.errors import DataError
 from anomaly_cli.files.atomic import prepare_output_folder, write_text
-from anomaly_cli.files.images import ImageFile, find_images, read_image, write_png
+from anomaly_cli.files.images import ImageFile, find_images, write_png
+from anomaly_cli.files.read import read_image
 from anomaly_cli.pictures.latents import (
     FIGURE_TILE,
     ExplainedImage,

@@ -25,8 +25,9 @@ from anomaly_cli.detector.predict import (
 )
 from anomaly_cli.errors import ConfigError, DataError
 from anomaly_cli.files.atomic import prepare_output_folder, write_text
-from anomaly_cli.files.images import ImageFile, find_images, output_stems, read_image, write_png
+from anomaly_cli.files.images import ImageFile, find_images, output_stems, write_png
 from anomaly_cli.files.lists import expand_file_lists
+from anomaly_cli.files.read import read_image
 from anomaly_cli.pictures.latents import SHEET_TILE, contact_sheet, latent_overlay
 from anomaly_cli.progress import SILENT, Progress
 

@@ -18,7 +18,9 @@ from anomaly_cli.data.defects import (
 )
 from anomaly_cli.data.photographs import load_donors
 from anomaly_cli.errors import OutputError
-from anomaly_cli.files.images import RGBImage, read_image, resize_image, resize_mask, write_png
+from anomaly_cli.files.images import RGBImage, write_png
+from anomaly_cli.files.read import read_image
+from anomaly_cli.files.resize import resize_image, resize_mask
 from anomaly_cli.pictures.colours import overlay
 from anomaly_cli.pictures.layout import (
     HEADING,

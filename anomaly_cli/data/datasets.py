@@ -8,9 +8,9 @@ from typing import NamedTuple
 from anomaly_cli.config.names import DatasetName
 from anomaly_cli.data import folder, mnist, mvtec, ucsd
 from anomaly_cli.data.samples import Sample
-from anomaly_cli.files import images
 from anomaly_cli.files.atomic import fingerprint
 from anomaly_cli.files.images import RGBImage
+from anomaly_cli.files.read import read_image
 
 
 class Dataset(NamedTuple):
@@ -19,7 +19,7 @@ class Dataset(NamedTuple):
     select_categories: Callable[[Path, str], list[str]]  # root, a name or "all" -> names
     training_images: Callable[[Path, str], list[Path]]  # root, category -> normal images
     test_samples: Callable[[Path, str], list[Sample]]  # root, category -> test images
-    read_image: Callable[[Path], RGBImage] = images.read_image
+    read_image: Callable[[Path], RGBImage] = read_image
     stored_files: Callable[[Sequence[Path]], list[Path]] = list  # images -> their files
     # root, category, test samples -> sentences about data and metrics that are missing
     explain_gaps: Callable[[Path, str, Sequence[Sample]], list[str]] = lambda *_: []

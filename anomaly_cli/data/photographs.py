@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 import skimage.data
 
-from anomaly_cli.files.images import RGBImage, resize_image
+from anomaly_cli.files.images import RGBImage
+from anomaly_cli.files.resize import resize_image
 
 CATEGORIES = ("brick", "grass", "gravel")  # 512 x 512 pixels each, grey
 OTHER_DONORS = ("moon", "coffee")  # not categories, only sources of foreign patches

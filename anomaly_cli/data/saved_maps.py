@@ -6,17 +6,18 @@ The layout is that of MVTec's own evaluation, `<maps>/<category>/test/<defect ty
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import tifffile
-from PIL import Image, UnidentifiedImageError
+from numpy.typing import NDArray
 
 from anomaly_cli.data.mvtec import test_samples
 from anomaly_cli.data.samples import GOOD, Sample
 from anomaly_cli.errors import DataError
 from anomaly_cli.files.images import AnomalyMap, list_folder
+from anomaly_cli.files.read import bound_pixels, read_values, refuse_special
 
+_MOST_LOST = 2  # different values of a map for each that is left after rounding
 MAP_SUFFIXES = (".tiff", ".tif", ".npy", ".png")
 _EXPECTED = "expected <maps>/<category>/test/<defect type>/<image>.tiff (or .npy, or 16-bit .png)"
 
@@ -70,12 +71,20 @@ def _map_folder(maps: Path, category: str) -> Path | None:
 
 
 def _files_of(folder: Path) -> dict[str, Path]:
-    """Index the maps directly in a folder by the stem of their image; empty if it is no folder."""
-    return {
-        path.stem: path
-        for path in sorted(folder.glob("*"))
-        if path.suffix.lower() in MAP_SUFFIXES and not path.name.startswith(".")
-    }
+    """Index the maps directly in a folder by the stem of their image; empty if it is no folder.
+
+    Raises:
+        DataError: two maps belong to one image.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(folder.glob("*")):
+        if path.suffix.lower() in MAP_SUFFIXES and not path.name.startswith("."):
+            if path.stem in found:
+                raise DataError(
+                    f"{found[path.stem]} and {path} are both the map of one image; keep one of them"
+                )
+            found[path.stem] = path
+    return found
 
 
 def mapped_split(data: Path, maps: Path, category: str, *, with_good: bool) -> MappedSplit:
@@ -107,6 +116,7 @@ def mapped_split(data: Path, maps: Path, category: str, *, with_good: bool) -> M
 
 def _from_masks(category: Path, found: dict[str, dict[str, Path]]) -> list[Sample]:
     masks = sorted(category.glob("ground_truth/*/*"))
+    masks = [mask for mask in masks if mask.parent.name != GOOD]  # needless, not wrong
     samples = [
         Sample(
             category / "test" / mask.parent.name / f"{mask.stem.removesuffix('_mask')}.png",
@@ -149,13 +159,10 @@ def read_map(path: Path) -> AnomalyMap:
     """Read a one-channel anomaly map from TIFF, NPY or 16-bit PNG as (H, W) float32.
 
     Raises:
-        DataError: the file cannot be decoded, has several channels, or has 8-bit values.
+        DataError: the file cannot be decoded, has several channels or 8-bit values, or holds values
+            that float32 cannot tell apart.
     """
-    try:
-        values = np.load(path) if path.suffix.lower() == ".npy" else _read_picture(path)
-    # Decoders raise OSError, SyntaxError, ValueError, EOFError, struct.error and others.
-    except Exception as error:
-        raise DataError(f"cannot read {path}: {error or type(error).__name__}") from error
+    values = _read_array(path) if path.suffix.lower() == ".npy" else read_values(path)
     values = values.squeeze()  # other tools write (1, H, W) or (H, W, 1)
     if values.ndim != 2 or values.dtype.kind not in "fiu":
         raise DataError(
@@ -163,14 +170,33 @@ def read_map(path: Path) -> AnomalyMap:
         )
     if values.dtype.itemsize == 1:
         raise DataError(f"{path} is an 8-bit picture; a map has 16 bits or more, or is float")
-    return np.ascontiguousarray(values, dtype=np.float32)
+    anomaly_map = np.ascontiguousarray(values, dtype=np.float32)
+    if values.dtype.itemsize >= 4 and values.dtype != np.float32:
+        _refuse_lost_values(path, values, anomaly_map)
+    return anomaly_map
 
 
-def _read_picture(path: Path) -> np.ndarray:
+def _read_array(path: Path) -> NDArray[Any]:
+    """Read a .npy file; its size is bounded before anything is allocated."""
+    refuse_special(path)
     try:
-        with Image.open(path) as image:
-            return np.asarray(image)
-    except UnidentifiedImageError:
-        if path.suffix.lower() == ".png":
-            raise
-        return np.asarray(tifffile.imread(path))  # 16-bit float, which Pillow cannot read
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+    # numpy raises OSError, ValueError, EOFError, SyntaxError, OverflowError and others.
+    except Exception as error:
+        raise DataError(f"cannot read {path}: {error or type(error).__name__}") from error
+    if not isinstance(values, np.ndarray):
+        raise DataError(f"cannot read {path}: it is an archive of arrays (.npz)")
+    bound_pixels(path, values.size, 1)
+    return np.array(values)
+
+
+def _refuse_lost_values(path: Path, values: NDArray[Any], rounded: AnomalyMap) -> None:
+    """Refuse a map of which float32 would keep fewer than half of the different values."""
+    if np.array_equal(values, rounded):
+        return
+    found, kept = np.unique(values).size, np.unique(rounded).size
+    if kept < found / _MOST_LOST:
+        raise DataError(
+            f"{path} holds {found:,} different values, of which float32 tells {kept:,} apart; "
+            f"save the map on another scale, such as its logarithm or its distance from 1"
+        )

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from anomaly_cli.data.samples import GOOD, Sample
 from anomaly_cli.errors import DataError
-from anomaly_cli.files.images import list_folder, read_mask
+from anomaly_cli.files.images import list_folder
+from anomaly_cli.files.read import read_mask
 
 _EXPECTED = "expected UCSDped1 or UCSDped2 with Train/TrainNNN/*.tif"
 _TRUTH = "_gt"  # suffix of the folder of a clip's masks

@@ -33,7 +33,8 @@ from anomaly_cli.detector.maps import MapSpec, fused_map, parse_map_spec
 from anomaly_cli.detector.predict import Prediction, View, predict_files, predict_image
 from anomaly_cli.detector.threshold import Threshold
 from anomaly_cli.errors import ConfigError, DataError
-from anomaly_cli.files.images import ColourRange, RGBImage, image_from_array, read_image
+from anomaly_cli.files.images import ColourRange, RGBImage, image_from_array
+from anomaly_cli.files.read import read_image
 from anomaly_cli.pictures.latents import Scale
 from models.config import Attention, OneClassConfig
 

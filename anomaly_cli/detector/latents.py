@@ -14,7 +14,8 @@ from anomaly_cli.detector.mapper import LatentMaps
 from anomaly_cli.detector.maps import MapSpec
 from anomaly_cli.detector.normal.appearance import KINDS
 from anomaly_cli.errors import ConfigError
-from anomaly_cli.files.images import ColourRange, resize_map
+from anomaly_cli.files.images import ColourRange
+from anomaly_cli.files.resize import resize_map
 from models.config import SUMMED, Attention
 from models.statistics import LatentStatistics
 from models.vae import VAE

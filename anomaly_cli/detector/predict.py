@@ -20,17 +20,9 @@ from anomaly_cli.detector.masks import anomaly_mask
 from anomaly_cli.detector.normal.memory import nearest_patch
 from anomaly_cli.detector.threshold import Threshold
 from anomaly_cli.errors import DataError
-from anomaly_cli.files.images import (
-    AnomalyMap,
-    ColourRange,
-    Mask,
-    RGBImage,
-    read_image,
-    resize_image,
-    resize_map,
-    write_png,
-    write_tiff,
-)
+from anomaly_cli.files.images import AnomalyMap, ColourRange, Mask, RGBImage, write_png, write_tiff
+from anomaly_cli.files.read import read_image
+from anomaly_cli.files.resize import fit_map, resize_image
 from anomaly_cli.pictures.colours import PALETTE, heat_levels, overlay
 from anomaly_cli.pictures.latents import ExplainedImage
 from anomaly_cli.pictures.layout import fit
@@ -81,7 +73,7 @@ class Prediction:
     def anomaly_map(self) -> AnomalyMap:
         """Anomaly score of each pixel, (H, W) float32; comparable between images of one model."""
         height, width = self.image.shape[:2]
-        return resize_map(self.network_map, height, width)
+        return fit_map(self.network_map, height, width)
 
     @cached_property
     def mask(self) -> Mask:
@@ -160,7 +152,7 @@ def explain_prediction(
     latents = prediction.latents
     assert latents is not None  # noqa: S101 - it was predicted with them
     tile = fit(prediction.image, *box)
-    anomaly_map = resize_map(prediction.network_map, *tile.shape[:2])
+    anomaly_map = fit_map(prediction.network_map, *tile.shape[:2])
     return ExplainedImage(
         name=name,
         tile=tile,

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_cli.files.images import AnomalyMap, resize_map
+from anomaly_cli.files.images import AnomalyMap
+from anomaly_cli.files.resize import resize_map
 
 PRIOR_IMAGES = 10  # weight of the pooled variance in scores per position
 

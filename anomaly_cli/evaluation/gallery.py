@@ -17,7 +17,8 @@ from anomaly_cli.errors import DataError
 from anomaly_cli.evaluation.counts import JudgedImage
 from anomaly_cli.evaluation.images import CategorySource, ground_truth
 from anomaly_cli.evaluation.results import CategoryResult, Example, ImageMetricsRow
-from anomaly_cli.files.images import Mask, RGBImage, resize_mask
+from anomaly_cli.files.images import Mask, RGBImage
+from anomaly_cli.files.resize import resize_mask
 from anomaly_cli.pictures.colours import heat_levels, heatmap
 
 SIDE = 192  # pixels of the longer side

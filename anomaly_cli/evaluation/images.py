@@ -13,15 +13,9 @@ from anomaly_cli.detector.masks import anomaly_mask
 from anomaly_cli.detector.scores import score_image
 from anomaly_cli.detector.threshold import Threshold
 from anomaly_cli.errors import DataError
-from anomaly_cli.files.images import (
-    AnomalyMap,
-    Mask,
-    RGBImage,
-    read_image,
-    read_mask,
-    resize_map,
-    resize_mask,
-)
+from anomaly_cli.files.images import AnomalyMap, Mask, RGBImage
+from anomaly_cli.files.read import read_image, read_mask
+from anomaly_cli.files.resize import fit_map, resize_mask
 from anomaly_cli.metrics.confusion import Found, find
 from anomaly_cli.metrics.images import NO_PIXELS, ImagePixels, sort_pixels
 
@@ -79,7 +73,7 @@ def count_images(
     for sample, drawn in zip(samples, source.draw(samples), strict=True):
         anomaly_map = drawn.anomaly_map
         if source.resolution is None:
-            anomaly_map = resize_map(anomaly_map, drawn.height, drawn.width)
+            anomaly_map = fit_map(anomaly_map, drawn.height, drawn.width)
         pixels, found = NO_PIXELS, None
         if source.has_masks:
             mask = ground_truth(sample, drawn, is_resized=source.resolution is not None)

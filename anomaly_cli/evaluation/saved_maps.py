@@ -12,7 +12,7 @@ from anomaly_cli.detector.threshold import Threshold
 from anomaly_cli.errors import ConfigError, DataError
 from anomaly_cli.evaluation.images import CategorySource, DrawnMap, Sources
 from anomaly_cli.files.atomic import fingerprint
-from anomaly_cli.files.images import image_size
+from anomaly_cli.files.read import image_size
 
 
 def find_maps(config: EvaluateConfig) -> Sources:

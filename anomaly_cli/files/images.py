@@ -1,4 +1,4 @@
-"""Finding, reading (8 or 16 bit, grey, alpha, EXIF), resizing and writing of image files."""
+"""Finding and writing of image files, and arrays as images."""
 
 import glob
 import io
@@ -8,16 +8,18 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from anomaly_cli.errors import DataError, ImageTypeError, ImageValueError
 from anomaly_cli.files.atomic import write_bytes
 
 IMAGE_SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".gif"}
+    {
+        *(".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"),
+        *(".gif", ".jp2", ".avif", ".tga"),
+    }
 )
 _EXPECTED = ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
 
@@ -41,7 +43,12 @@ def is_image(path: Path) -> bool:
 
 def list_folder(folder: Path) -> list[Path]:
     """List the images directly in `folder`, sorted by name; none if there is no such folder."""
-    return sorted(path for path in folder.glob("*") if is_image(path) and not path.is_dir())
+    return sorted(path for path in folder.glob("*") if is_image(path) and _is_file(path))
+
+
+def _is_file(path: Path) -> bool:
+    """Check that a path is no folder, pipe, device or socket; a broken link is named later."""
+    return path.is_file() or path.is_symlink()
 
 
 def find_images(inputs: Sequence[str], *, exclude: Path | None = None) -> list[ImageFile]:
@@ -88,78 +95,8 @@ def _resolve(path: Path) -> Path:
 
 def _search(folder: Path) -> list[Path]:
     """List the images below `folder` that are not hidden or in a hidden folder."""
-    found = [path for path in folder.rglob("*") if is_image(path) and not path.is_dir()]
+    found = [path for path in folder.rglob("*") if is_image(path) and _is_file(path)]
     return [path for path in found if "/." not in f"/{path.relative_to(folder).as_posix()}"]
-
-
-def read_image(path: Path) -> RGBImage:
-    """Read any image as (H, W, 3) uint8 RGB, rotated upright by its EXIF.
-
-    Grey is repeated to three channels. 16 bits are scaled by 255/65535 (not truncated), floats
-    are taken to be in [0, 1], and transparency is laid over white.
-
-    Raises:
-        DataError: the file cannot be opened or decoded to its end.
-    """
-    with _open(path) as image:
-        if image.mode.startswith("I") or image.mode == "F":
-            return np.repeat(_deep_to_uint8(path, image)[..., None], 3, axis=2)
-        if image.has_transparency_data:
-            rgba = image.convert("RGBA")
-            white = Image.new("RGBA", rgba.size, "white")
-            return np.asarray(Image.alpha_composite(white, rgba).convert("RGB"))
-        return np.asarray(image.convert("RGB"))
-
-
-def read_mask(path: Path) -> Mask:
-    """Read a ground-truth mask as (H, W) bool: every value above 0 is anomalous.
-
-    Raises:
-        DataError: the file cannot be opened or decoded to its end.
-    """
-    with _open(path) as image:
-        is_grey = len(image.getbands()) == 1 and image.mode != "P"  # 1, 8, 16, 32 bits or float
-        values = np.asarray(image if is_grey else image.convert("RGB"))
-    marked = values > 0
-    return np.asarray(marked.any(axis=2) if marked.ndim == 3 else marked)
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """Read the height and width of an image, rotated upright by its EXIF.
-
-    Raises:
-        DataError: the file cannot be opened.
-    """
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            is_lying = image.getexif().get(0x0112, 1) >= 5  # orientations 5 to 8 swap the sides
-    except Exception as error:
-        raise DataError(f"cannot read {path}: {_reason(error)}") from error
-    return (width, height) if is_lying else (height, width)
-
-
-def _open(path: Path) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return ImageOps.exif_transpose(image)
-    # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError and more.
-    except Exception as error:
-        raise DataError(f"cannot read {path}: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return "not an image, or of an unknown format"
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
-
-
-def _deep_to_uint8(path: Path, image: Image.Image) -> NDArray[np.uint8]:
-    values = np.asarray(image).astype(np.float64)
-    if np.isnan(values).any():
-        raise DataError(f"cannot read {path}: it holds values that are not numbers")
-    return _scale_to_uint8(values, 1.0 if image.mode == "F" else 65535.0)
 
 
 def _scale_to_uint8(values: NDArray[np.floating], white: float) -> NDArray[np.uint8]:
@@ -194,37 +131,6 @@ def image_from_array(array: NDArray[Any]) -> RGBImage:
         raise ImageTypeError(f"an image must be uint8, uint16 or float, got {array.dtype}")
     planes = array[..., None] if array.ndim == 2 else array
     return np.ascontiguousarray(np.broadcast_to(planes, (*planes.shape[:2], 3)))
-
-
-def resize_image(image: RGBImage, height: int, width: int) -> RGBImage:
-    """Resize to (height, width, 3), by area averages to smaller sizes and bilinearly to larger."""
-    if image.shape[:2] == (height, width):
-        return image
-    is_smaller = height < image.shape[0] or width < image.shape[1]
-    interpolation = cv2.INTER_AREA if is_smaller else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, (width, height), interpolation=interpolation), np.uint8)
-
-
-def resize_mask(mask: Mask, height: int, width: int) -> Mask:
-    """Resize to (height, width) by the nearest pixel.
-
-    Bilinear weights below 1 would turn into 0 as bool, and small defects would vanish.
-    """
-    if mask.shape == (height, width):
-        return mask
-    # INTER_NEAREST_EXACT samples pixel centres; INTER_NEAREST is shifted by half a pixel.
-    resized = cv2.resize(
-        mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT
-    )
-    return np.asarray(resized, dtype=bool)
-
-
-def resize_map(anomaly_map: AnomalyMap, height: int, width: int) -> AnomalyMap:
-    """Resize to (height, width) bilinearly, with aligned pixel centres."""
-    if anomaly_map.shape == (height, width):
-        return anomaly_map
-    resized = cv2.resize(anomaly_map, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(resized, np.float32)
 
 
 def write_png(path: Path, array: NDArray[Any], *, palette: NDArray[np.uint8] | None = None) -> None:

@@ -9,7 +9,9 @@ from anomaly_cli.config.names import RECONSTRUCTION
 from anomaly_cli.config.reproduce import REDUCED_MARK
 from anomaly_cli.data.samples import GOOD, Sample, spread
 from anomaly_cli.evaluation.images import CategorySource, DrawnMap
-from anomaly_cli.files.images import RGBImage, read_mask, resize_image, resize_map, resize_mask
+from anomaly_cli.files.images import RGBImage
+from anomaly_cli.files.read import read_mask
+from anomaly_cli.files.resize import resize_image, resize_map, resize_mask
 from anomaly_cli.pictures.colours import heat_levels, heatmap, overlay
 from anomaly_cli.pictures.latents import CAPTION, ExplainedImage, Scale, figure_row
 from anomaly_cli.pictures.layout import (

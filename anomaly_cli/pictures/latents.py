@@ -6,14 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_cli.files.images import (
-    AnomalyMap,
-    ColourRange,
-    Mask,
-    RGBImage,
-    resize_image,
-    resize_map,
-)
+from anomaly_cli.files.images import AnomalyMap, ColourRange, Mask, RGBImage
+from anomaly_cli.files.resize import resize_image, resize_map
 from anomaly_cli.pictures.colours import heat_levels, overlay
 from anomaly_cli.pictures.layout import (
     GAP,

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from anomaly_cli.files.images import RGBImage, resize_image
+from anomaly_cli.files.images import RGBImage
+from anomaly_cli.files.resize import resize_image
 from anomaly_cli.pictures.colours import PALETTE
 
 INK = (32, 32, 32)

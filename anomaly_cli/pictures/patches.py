@@ -5,7 +5,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from anomaly_cli.files.images import RGBImage, resize_image
+from anomaly_cli.files.images import RGBImage
+from anomaly_cli.files.resize import resize_image
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom, as shares of an image
 _AROUND = 3.0  # side of a crop in terms of the longer side of its box

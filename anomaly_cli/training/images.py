@@ -11,7 +11,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from anomaly_cli.detector.predict import to_tensor
-from anomaly_cli.files.images import RGBImage, read_image, resize_image
+from anomaly_cli.files.images import RGBImage
+from anomaly_cli.files.read import read_image
+from anomaly_cli.files.resize import resize_image
 from anomaly_cli.training.augmentation import NONE, Augmentation, augment
 
 Item = TypeVar("Item")

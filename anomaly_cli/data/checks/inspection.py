@@ -12,14 +12,14 @@ from typing import NamedTuple, TypeVar
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from anomaly_cli.data import folder as folder_data
 from anomaly_cli.data.defects.visibility import is_monochrome
 from anomaly_cli.data.mvtec import list_masks
 from anomaly_cli.data.samples import GOOD
 from anomaly_cli.errors import DataError
-from anomaly_cli.files.images import RGBImage, is_image, list_folder, read_image, read_mask
+from anomaly_cli.files.images import RGBImage, is_image, list_folder
+from anomaly_cli.files.read import is_deep, read_image, read_mask
 
 THUMBNAIL_SIDE = 64  # pixels
 
@@ -205,7 +205,7 @@ def _describe_image(path: Path) -> ImageFacts:
         width,
         height,
         is_grey=is_monochrome(image),
-        is_deep=_is_deep(path),
+        is_deep=is_deep(path),
         darkest=int(image.min()),
         brightest=int(image.max()),
         digest=hashlib.sha256(f"{width} {height} ".encode() + image.tobytes()).hexdigest(),
@@ -224,9 +224,3 @@ def _describe_mask(path: Path) -> MaskFacts:
     mask = read_mask(path)
     height, width = mask.shape
     return MaskFacts(path, width, height, int(mask.sum()))
-
-
-def _is_deep(path: Path) -> bool:
-    with Image.open(path) as header:  # pixels are not decoded
-        # Pillow reduces 16-bit colour to 8 bits as it decodes; only the tiles' raw mode shows it.
-        return header.mode[0] in "IF" or ";16" in str(header.tile)

@@ -19,7 +19,8 @@ from anomaly_cli.data.defects.canvas import (
 )
 from anomaly_cli.data.defects.shapes import Box, Field
 from anomaly_cli.data.defects.visibility import apply_change, is_monochrome
-from anomaly_cli.files.images import RGBImage, resize_image
+from anomaly_cli.files.images import RGBImage
+from anomaly_cli.files.resize import resize_image
 
 STROKE_SHARE = 0.3  # share of strokes; the other coarse defects are foreign pieces
 SMALLEST, LARGEST = 0.03, 0.4  # radii as shares of the short side, uniform

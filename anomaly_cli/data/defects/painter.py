@@ -21,7 +21,8 @@ from anomaly_cli.data.defects.pieces import draw_patch
 from anomaly_cli.data.defects.shapes import Point
 from anomaly_cli.data.defects.visibility import apply_change, is_monochrome
 from anomaly_cli.data.photographs import load_donors
-from anomaly_cli.files.images import Mask, RGBImage, resize_image
+from anomaly_cli.files.images import Mask, RGBImage
+from anomaly_cli.files.resize import resize_image
 
 MIN_SIDE = 32  # pixels
 ATTEMPTS = 24  # to draw a visible defect, each at another place and with more contrast

@@ -16,7 +16,8 @@ from anomaly_cli.data.defects.canvas import (
 )
 from anomaly_cli.data.defects.regions import Region, draw_region
 from anomaly_cli.data.defects.shapes import Box, light_relief, log_uniform, smoothstep
-from anomaly_cli.files.images import RGBImage, resize_image
+from anomaly_cli.files.images import RGBImage
+from anomaly_cli.files.resize import resize_image
 
 POISSON_SHARE = 0.35  # share of the patches with Poisson blending
 POISSON_SIDE = 128  # pixels; a larger box is feathered, because the solver is slow
