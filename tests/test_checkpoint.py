@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from anomaly_cli.config.values import ThresholdRule
 from anomaly_cli.detector.calibration import calibrate_map
@@ -306,3 +306,53 @@ def test_calibrations_beside_a_model_come_back(
     assert load_calibrations(load_model(model_file)) == {}
     (tmp_path / CALIBRATIONS_FILE).write_bytes(b"damaged")
     assert load_calibrations(loaded) == {}
+
+
+@pytest.mark.parametrize(
+    "name", ["vae.encoder.mu.bias", "statistics.latent.mean", "fusion.appearance.mean"]
+)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite_are_refused(model_file: Path, name: str, value: float) -> None:
+    """With a score of NaN, every part would be normal."""
+    tensors = load_file(model_file)
+    tensors[name].view(-1)[0] = value
+    with safe_open(model_file, framework="pt") as stream:
+        header = stream.metadata()
+    save_file(tensors, model_file, header)
+    with pytest.raises(CheckpointError, match=f"{name} holds values that are not finite"):
+        load_model(model_file)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("data", {}),
+        ("data", {"fit": 8, "held_out": 2, "held_out_parts": 0}),
+        ("data", {"fit": 8, "held_out": "2", "held_out_parts": 2}),
+        ("data", 3),
+        ("smoothing", "x"),
+        ("smoothing", None),
+        ("fused_parts", 3),
+        ("fused_parts", ["x"]),
+        ("default_threshold", 5),
+        ("default_threshold", "0.5"),
+        ("default_scores", "best"),
+        ("default_map", ["x"]),
+        ("latent_kinds", 1),
+        ("training", None),
+        ("category", 7),
+        ("maps", {"a": 1}),
+        ("model", []),
+    ],
+)
+def test_fields_of_the_wrong_kind_are_refused(model_file: Path, field: str, value: object) -> None:
+    rewrite(model_file, field, value)
+    with pytest.raises(CheckpointError, match="is damaged or incomplete"):
+        load_model(model_file)
+
+
+def test_a_header_that_is_nested_too_deeply_is_refused(model_file: Path) -> None:
+    tensors = load_file(model_file)
+    save_file(tensors, model_file, {"anomaly_cli": "[" * 100_000})
+    with pytest.raises(CheckpointError, match="nested too deeply"):
+        load_model(model_file)

@@ -1,15 +1,18 @@
 """`localize` end to end: the files it writes, what it says, and what a bad image costs."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Trained, draw_hole, draw_part, run_cli, threshold_of
+from conftest import Outcome, Trained, draw_hole, draw_part, run_cli, threshold_of
 from PIL import Image
 
 from anomaly_cli.config.commands import MapConfig
+from anomaly_cli.detector import mapper
 from anomaly_cli.detector.masks import anomaly_mask
 from anomaly_cli.detector.predict import Prediction
 from anomaly_cli.files.images import write_png
@@ -458,3 +461,130 @@ def test_names_with_brackets_are_printed_as_they_are(trained: Trained, tmp_path:
     write_png(tmp_path / "in/[good] part.png", draw_part(0))
     outcome = run_cli("localize", trained.model, tmp_path / "in", "--output", tmp_path / "out")
     assert "[good] part.png" in outcome.stdout
+
+
+def localize_run(trained: Trained, images: Path, output: Path, *options: object) -> Outcome:
+    return run_cli("localize", trained.model, images, "--output", output, *options)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_stopped_run_goes_on_to_the_same_bytes(
+    trained: Trained, images: Path, tmp_path: Path, batch: int
+) -> None:
+    """Cut off between two lines, in a line, and before the first."""
+    whole = tmp_path / "whole"
+    assert localize_run(trained, images, whole, "--batch-size", batch).code == 0
+    content = (whole / "manifest.jsonl").read_bytes()
+    lines = content.splitlines(keepends=True)
+    for cut in (0, len(lines[0]), len(lines[0]) + 20, len(content)):
+        out = tmp_path / f"cut{cut}"
+        shutil.copytree(whole, out)
+        (out / "manifest.jsonl").write_bytes(content[:cut])
+        outcome = localize_run(trained, images, out, "--resume", "--batch-size", batch)
+        assert outcome.code == 0, outcome.stderr
+        assert (out / "manifest.jsonl").read_bytes() == content
+
+
+def test_another_run_is_not_gone_on_with(trained: Trained, images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert localize_run(trained, images, out).code == 0
+    for options in (["--map", "appearance"], ["--threshold", "0.5"], ["--scores", "global"]):
+        outcome = localize_run(trained, images, out, "--resume", *options)
+        assert outcome.code == 5
+        assert "is of other images, or of another model or map; --overwrite" in outcome.stderr
+    (out / "manifest.jsonl").write_text("[1]\n")
+    assert "is no manifest of localize" in localize_run(trained, images, out, "--resume").stderr
+    (out / "manifest.jsonl").write_text("[" * 100_000 + "\n")
+    assert "is damaged; --overwrite" in localize_run(trained, images, out, "--resume").stderr
+
+
+def test_results_of_an_earlier_run_are_no_photographs(
+    trained: Trained, images: Path, tmp_path: Path
+) -> None:
+    job = tmp_path / "job"
+    shutil.copytree(images, job / "photos")
+    count = len(list((job / "photos").rglob("*.png")))
+    for name in ("first", "second"):
+        outcome = localize_run(trained, job, job / name)
+        assert outcome.code == 0, outcome.stderr
+        assert len((job / name / "manifest.jsonl").read_text().splitlines()) == count
+    assert "first holds results of an earlier run" in outcome.stderr
+
+
+def test_names_that_no_disk_or_encoding_takes_cost_nothing(
+    trained: Trained, images: Path, tmp_path: Path
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    source = next(images.rglob("*.png"))
+    long = "a" * 246 + ".png"
+    for name in (b"ok.png", long.encode(), b"caf\xe9.png"):
+        shutil.copy(source, os.fsencode(photos) + b"/" + name)
+    outcome = localize_run(trained, photos, tmp_path / "out")
+    assert outcome.code == 0, outcome.stderr
+    lines = (tmp_path / "out/manifest.jsonl").read_text(encoding="utf-8").splitlines()
+    records = [json.loads(line) for line in lines]
+    assert sorted(record["image"] for record in records) == sorted(
+        ["ok.png", long, "caf\udce9.png"]
+    )
+    for record in records:
+        for file in record["outputs"].values():
+            assert (tmp_path / "out" / file).is_file()
+
+
+def test_links_to_folders_are_followed_once(trained: Trained, images: Path, tmp_path: Path) -> None:
+    count = len(list(images.rglob("*.png")))
+    (images / "loop").symlink_to(images)
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(next(images.rglob("*.png")), other / "z.png")
+    for name in ("one", "two"):
+        (images / name).symlink_to(other)
+    outcome = localize_run(trained, images, tmp_path / "out")
+    assert outcome.code == 0, outcome.stderr
+    assert len((tmp_path / "out/manifest.jsonl").read_text().splitlines()) == count + 1
+
+
+def test_two_images_for_one_map_are_refused_in_the_layout_of_mvtec(
+    trained: Trained, images: Path, tmp_path: Path
+) -> None:
+    for line in ("line1", "line2"):
+        folder = tmp_path / line / "disc/test/hole"
+        folder.mkdir(parents=True)
+        shutil.copy(next(images.rglob("*.png")), folder / "000.png")
+    outcome = run_cli(
+        "localize", trained.model, tmp_path / "line1", tmp_path / "line2", "--layout", "mvtec",
+        "--output", tmp_path / "out",
+    )  # fmt: skip
+    assert outcome.code == 3
+    assert "would be written to the same file" in outcome.stderr
+
+
+def test_a_score_that_is_no_number_is_an_error_of_its_image(
+    trained: Trained, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It exceeds no threshold, and must not pass for normal."""
+    add = mapper.add_parts
+
+    def spoil(parts: Any) -> Any:
+        total = add(parts)
+        if total.mean() == means[-1]:
+            total = total + np.nan
+        return total
+
+    means: list[float] = []
+
+    def note(parts: Any) -> Any:
+        means.append(float(add(parts).mean()))
+        return add(parts)
+
+    monkeypatch.setattr(mapper, "add_parts", note)
+    assert localize_run(trained, images, tmp_path / "whole").code == 0
+    monkeypatch.setattr(mapper, "add_parts", spoil)
+    outcome = localize_run(trained, images, tmp_path / "out")
+    assert outcome.code == 3
+    assert "its score is nan, which is no number" in outcome.stderr
+    good, bad = manifest(tmp_path / "out")
+    assert "error" in bad
+    assert "is_anomalous" not in bad
+    assert good == manifest(tmp_path / "whole")[0]

@@ -6,9 +6,11 @@ The unwritable places lie below a regular file: `chmod` would not stop tests tha
 import hashlib
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from anomaly_cli.errors import OutputError
 from anomaly_cli.files.atomic import (
@@ -19,6 +21,8 @@ from anomaly_cli.files.atomic import (
     write_bytes,
     write_text,
 )
+from anomaly_cli.files.parse import parse_json, parse_toml
+from anomaly_cli.files.tensors import write_state, write_tensor_file
 
 
 def write_tree(root: Path, **files: str) -> list[Path]:
@@ -105,10 +109,71 @@ def test_target_that_is_a_folder_is_an_output_error_and_stays(tmp_path: Path) ->
 
 
 def test_name_too_long_for_the_disk_is_an_output_error(tmp_path: Path) -> None:
-    """An image may have the longest name there is; that of its outputs is longer."""
+    """A name of 255 bytes is legal, also while the file is written."""
     with pytest.raises(OutputError, match="File name too long"):
-        write_bytes(tmp_path / ("x" * 250 + ".png"), b"")
+        write_bytes(tmp_path / ("x" * 252 + ".png"), b"")
     assert list(tmp_path.iterdir()) == []
+    write_bytes(tmp_path / ("x" * 251 + ".png"), b"y")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"y"]
+
+
+def test_two_writers_of_one_file_do_not_disturb_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    with atomic_write(path) as first:
+        first.write_text("first")
+        with atomic_write(path) as second:
+            second.write_text("second")
+        assert path.read_text() == "second"
+    assert path.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> None:
+    """Whatever the library that wrote it gave it."""
+    (tmp_path / "plain").write_text("x")
+    with atomic_write(tmp_path / "x") as partial:
+        partial.write_text("x")
+        partial.chmod(0o600)
+    assert (tmp_path / "x").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    write_tensor_file(tmp_path / "y", {"a": torch.zeros(1)}, {}, kind="test")
+    assert (tmp_path / "y").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize("is_durable", [True, False])
+def test_a_durable_file_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_durable: bool
+) -> None:
+    synced: list[bool] = []
+    monkeypatch.setattr(os, "fsync", lambda _number: synced.append((tmp_path / "x").exists()))
+    write_bytes(tmp_path / "x", b"y", is_durable=is_durable)
+    assert synced == ([False] if is_durable else [])
+
+
+def test_a_full_disk_is_named_when_a_state_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: object) -> None:
+        raise RuntimeError("[enforce fail at inline_container.cc] . PytorchStreamWriter failed")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(OutputError, match=r"cannot write .*state\.pt: .*is the disk full\?"):
+        write_state(tmp_path / "state.pt", {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_run_left_does_not_make_a_folder_used(tmp_path: Path) -> None:
+    (tmp_path / ".0a1b2c3d.partial").write_text("half")
+    prepare_output_folder(tmp_path, overwrite=False)
+    (tmp_path / "notes.partial").write_text("the user's")
+    with pytest.raises(OutputError, match="already holds something"):
+        prepare_output_folder(tmp_path, overwrite=False)
+
+
+@pytest.mark.parametrize("parse", [parse_json, parse_toml])
+def test_documents_nested_too_deeply_are_a_value_error(parse: Callable[[str], object]) -> None:
+    text = "[" * 100_000 if parse is parse_json else "a = " + "[" * 5000 + "]" * 5000
+    with pytest.raises(ValueError, match="nested too deeply"):
+        parse(text)
 
 
 def test_text_is_utf_8_with_unix_line_ends(tmp_path: Path) -> None:

@@ -108,12 +108,18 @@ def test_files_hold_strict_json_and_the_same_csv(tmp_path: Path) -> None:
     assert not list((tmp_path / "results").glob("*.partial"))
 
 
-def test_report_that_cannot_be_written_keeps_the_old_one(tmp_path: Path) -> None:
-    """`report.json.partial` is in the way, so the new report cannot be begun."""
+def fail(_path: Path, _content: bytes) -> int:
+    raise OSError(28, "No space left on device")
+
+
+def test_report_that_cannot_be_written_keeps_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full when the new report is begun."""
     write_reports(tmp_path, report(WOOD))
     before = (tmp_path / "report.json").read_text()
-    (tmp_path / "report.json.partial").mkdir()
-    with pytest.raises(OutputError, match=r"cannot write .*report\.json"):
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(OutputError, match=r"cannot write .*report\.json: No space left"):
         write_reports(tmp_path, report(PILL))
     assert (tmp_path / "report.json").read_text() == before
 

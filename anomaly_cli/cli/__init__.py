@@ -1,5 +1,8 @@
 """Command line of the tool, with its exit codes. Loads no torch until a command runs."""
 
+import io
+import os
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -19,7 +22,7 @@ from anomaly_cli.cli.reproduce import reproduce
 from anomaly_cli.cli.sample import sample
 from anomaly_cli.cli.sources import ConfigurableCommand
 from anomaly_cli.cli.train import train
-from anomaly_cli.errors import AnomalyCliError
+from anomaly_cli.errors import AnomalyCliError, OutputError
 from anomaly_cli.files.limits import allow_pixels
 
 INTERRUPTED = 130  # 128 + SIGINT, as in shells
@@ -101,5 +104,29 @@ for _command in (
 
 
 def main() -> None:
-    """Run the command line, as the entry point of the console script."""
-    app()
+    """Run the command line, as the entry point of the console script.
+
+    A stream that cannot show a name shows its escapes, and one on a full disk is one line of error.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_output()
+        raise SystemExit(1) from None  # as other tools, when `head` has seen enough
+    except OSError as error:
+        if error.filename is not None:  # not of a stream: a bug
+            raise
+        _discard_output()
+        terminal.error(f"cannot write the result: {error.strerror or error}")
+        raise SystemExit(OutputError.exit_code) from None
+
+
+def _discard_output() -> None:
+    """Let Python end in peace, which would write once more to a stream that takes nothing."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -58,6 +58,9 @@ def localize(
     batch_size: option.BatchSize = MAP.batch_size,
     workers: option.Threads = MAP.workers,
     device: option.Device = MAP.device,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on after the last image of a run that was stopped.")
+    ] = LOCALIZE.resume,
     overwrite: option.Overwrite = LOCALIZE.overwrite,
     config_file: option.ConfigFile = None,
     preset: option.Preset = None,
@@ -90,6 +93,7 @@ def localize(
         masks=masks,
         latents=latents,
         layout=layout,
+        resume=resume,
         overwrite=overwrite,
     )
     result = command.run(config, resolve_settings(ctx), TerminalProgress())

@@ -1,6 +1,7 @@
 """Options of `sample`."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -42,4 +43,4 @@ def sample(
         terminal.print_json({"categories": [row._asdict() for row in result.categories]})
         return
     show_samples(result)
-    terminal.note(f"next: anomaly-cli train --data {destination} --category {category}")
+    terminal.note(f"next: anomaly-cli train --data {quote(str(destination))} --category {category}")

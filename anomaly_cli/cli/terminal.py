@@ -32,9 +32,10 @@ def make_console(*, stderr: bool) -> Console:
 
 
 def note(message: str) -> None:
-    """Print a line on stderr, unless --quiet is given. Paths and names are not markup."""
+    """Print lines on stderr, unless --quiet is given. Paths and names are not markup."""
     if not Settings.is_quiet:
-        make_console(stderr=True).print(Text(message), soft_wrap=True)
+        shown = "\n".join(map(one_line, message.split("\n")))
+        make_console(stderr=True).print(Text(shown), soft_wrap=True)
 
 
 def warn(message: str) -> None:

@@ -1,5 +1,6 @@
 """Options of `train`."""
 
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -248,4 +249,4 @@ def train(
         terminal.print_json([row._asdict() | {"model": str(row.model)} for row in results])
         return
     show_training(results)
-    terminal.note(f"next: anomaly-cli localize {results[-1].model} IMAGES...")
+    terminal.note(f"next: anomaly-cli localize {quote(str(results[-1].model))} IMAGES...")

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import Any, NamedTuple
 
 from anomaly_cli.config.data import DownloadConfig
@@ -75,7 +76,7 @@ def _download(
 ) -> Download:
     source = SOURCES[name]
     target = config.output / source.target
-    command = source.next_command.format(output=config.output)
+    command = source.next_command.format(output=quote(str(config.output)))
     if not config.overwrite and is_installed(source, files, target):
         progress.note(f"{name}: {target} is already complete; kept")
         return Download(name, target, (), command)

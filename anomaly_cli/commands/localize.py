@@ -1,16 +1,14 @@
 """`localize`: write anomaly maps, heatmaps, overlays, masks and a manifest of images."""
 
-import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from anomaly_cli.commands.models import open_model
 from anomaly_cli.config.commands import LocalizeConfig
-from anomaly_cli.config.names import MANIFEST_FILE
 from anomaly_cli.config.toml import ResolvedSettings, write_settings
 from anomaly_cli.data.datasets import DATASETS
 from anomaly_cli.data.mvtec import place_in_layout
@@ -23,18 +21,24 @@ from anomaly_cli.detector.predict import (
     ordered_map,
     place,
 )
-from anomaly_cli.errors import ConfigError, DataError
-from anomaly_cli.files.atomic import prepare_output_folder, write_text
-from anomaly_cli.files.images import ImageFile, find_images, output_stems, write_png
+from anomaly_cli.errors import ConfigError, DataError, OutputError
+from anomaly_cli.files.atomic import prepare_output_folder
+from anomaly_cli.files.images import (
+    MANIFEST_FILE,
+    ImageFile,
+    find_images,
+    output_stems,
+    refuse_same,
+    write_png,
+)
 from anomaly_cli.files.lists import expand_file_lists
+from anomaly_cli.files.manifest import Record, open_manifest, read_manifest
 from anomaly_cli.files.read import read_image
 from anomaly_cli.pictures.latents import SHEET_TILE, contact_sheet, latent_overlay
 from anomaly_cli.progress import SILENT, Progress
 
 SCHEMA_VERSION = 1
 SHEET_LATENTS = 8  # at most on a contact sheet, if all latents are requested
-
-Record = dict[str, Any]  # one line of the manifest
 
 
 class LocalizationResult(NamedTuple):
@@ -57,30 +61,62 @@ def run(
 
     An image that cannot be read is reported and skipped; the others are written.
     """
-    named = [] if config.dataset else _find_named(config)
+    named = [] if config.dataset else _find_named(config, progress)
     detector = open_model(config.model, config.map, progress, latents=config.latents)
     files = named or _find_test_images(config, detector)
     selection = None if config.latents is None else detector.select_latents(config.latents)
-    writer = Writer(config, detector, _name_outputs(config, files), selection)
-    prepare_output_folder(config.output, overwrite=config.overwrite)
+    stems = _name_outputs(config, files)
+    manifest = config.output / MANIFEST_FILE
+    records = _read_done(config, files, detector) if config.resume else []
+    is_begun = config.resume and manifest.is_file()
+    prepare_output_folder(config.output, overwrite=config.overwrite or is_begun)
     write_settings(config.output, resolved)
-    records: list[Record] = []
-    try:
-        with progress.bar("localizing", total=len(files)) as bar:
-            for record in _localize_all([file.path for file in files], writer):
-                if "error" in record:
-                    progress.warn(f"skipped: {record['error']}")
-                name = {"image": files[len(records)].relative.as_posix()}
-                records.append(name | record | writer.common)
-                bar.advance()
-    finally:  # after Ctrl-C or a full disk, the manifest lists what is complete
-        lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
-        write_text(config.output / MANIFEST_FILE, "".join(lines))
+    done = len(records)
+    writer = Writer(config, detector, stems[done:], selection)
+    with (
+        open_manifest(manifest, records) as lines,
+        progress.bar("localizing", total=len(files), done=done) as bar,
+    ):
+        for record in _localize_all([file.path for file in files[done:]], writer):
+            if "error" in record:
+                progress.warn(f"skipped: {record['error']}")
+            name = {"image": files[len(records)].relative.as_posix()}
+            records.append(name | record | writer.common)
+            lines.add(records[-1])
+            bar.advance()
     return LocalizationResult(config.output, records, sum("error" in r for r in records))
 
 
-def _find_named(config: LocalizeConfig) -> list[ImageFile]:
-    return find_images(expand_file_lists(config.images), exclude=config.output)
+def _read_done(
+    config: LocalizeConfig, files: Sequence[ImageFile], detector: Detector
+) -> list[Record]:
+    """Read the lines of a run that was stopped, which has to be this one.
+
+    Raises:
+        OutputError: the images, the model or the settings of the map differ.
+    """
+    path = config.output / MANIFEST_FILE
+    records = read_manifest(path)
+    names = [file.relative.as_posix() for file in files[: len(records)]]
+    common = Writer(config, detector, [], None).common
+    is_same = all(
+        record["image"] == name and all(record.get(key) == value for key, value in common.items())
+        for record, name in zip(records, names, strict=False)
+    )
+    if len(names) < len(records) or not is_same:
+        raise OutputError(
+            f"{path} is of other images, or of another model or map; --overwrite starts anew"
+        )
+    # Rounding depends on the other images of a batch, so the last batch is done again as a whole.
+    return records[: len(records) // config.map.batch_size * config.map.batch_size]
+
+
+def _find_named(config: LocalizeConfig, progress: Progress) -> list[ImageFile]:
+    def tell(folder: Path) -> None:
+        progress.note(f"left out: {folder} holds results of an earlier run")
+
+    named = expand_file_lists(config.images)
+    return find_images(named, exclude=config.output, on_results=tell)
 
 
 def _find_test_images(config: LocalizeConfig, detector: Detector) -> list[ImageFile]:
@@ -96,7 +132,9 @@ def _find_test_images(config: LocalizeConfig, detector: Detector) -> list[ImageF
 def _name_outputs(config: LocalizeConfig, files: Sequence[ImageFile]) -> list[Path]:
     if config.layout == "mirror":
         return output_stems(files)
-    return [place_in_layout(file.path) for file in files]
+    stems = [place_in_layout(file.path) for file in files]
+    refuse_same(stems, [file.path for file in files])
+    return stems
 
 
 def _localize_all(paths: list[Path], writer: "Writer") -> Iterator[Record]:
@@ -134,7 +172,7 @@ class Writer:
             "model_sha256": detector.sha256,
             "schema_version": SCHEMA_VERSION,
         }
-        if self.selection is not None:
+        if self.config.latents is not None:
             record["latent_colour_range"] = list(detector.latent_colour_range)
         return record
 

@@ -51,7 +51,14 @@ class LocalizeConfig:
     masks: bool = True
     latents: str | None = None  # also map these latents: all, top:K or numbers
     layout: Layout = "mirror"  # mvtec: maps as MVTec's evaluation script reads them
+    resume: bool = False  # go on after the last line of the manifest
     overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse nonsense when built."""
+        require(
+            not (self.resume and self.overwrite), "--resume and --overwrite contradict each other"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

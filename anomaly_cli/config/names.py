@@ -5,7 +5,6 @@ from typing import Literal
 
 MODEL_FILE = "model.safetensors"
 STATE_FILE = "training_state.pt"
-MANIFEST_FILE = "manifest.jsonl"
 DATA_VARIABLE = "ANOMALY_CLI_DATA"  # environment variable: root of the data sets
 
 DOWNLOADS = ("mnist", "ucsd", "mvtec", "dsprites", "weights")  # what `download` fetches

@@ -1,7 +1,6 @@
 """Settings as TOML: read from files of the user, and written for each run. Loads no torch."""
 
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import anomaly_cli
 from anomaly_cli.errors import ConfigError
 from anomaly_cli.files.atomic import SETTINGS_FILE, SETTINGS_MARK, write_text
 from anomaly_cli.files.numbers import one_line
+from anomaly_cli.files.parse import parse_toml
 
 
 class Setting(NamedTuple):
@@ -82,7 +82,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         ConfigError: the file cannot be read, or is not TOML; the message names the line.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return parse_toml(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"cannot read --config {path}: {error.strerror or error}") from error
     except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError, or a number of any length

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from safetensors import SafetensorError
 from torch import Tensor
@@ -123,13 +123,14 @@ def load_model(path: Path) -> LoadedModel:
         ) from error
     _check_version(path, header)
     try:
+        _check_finite(tensors)
         record = _read_record(header, tensors)
         vae = one_class_vae(record.model)
         prefix = "vae."
         vae.load_state_dict(
             {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         )
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path} is damaged or incomplete: {reason[:300]}") from error
     return LoadedModel(path=path, sha256=hash_file(path), vae=vae.eval(), record=record)
@@ -146,24 +147,57 @@ def _check_version(path: Path, header: Any) -> None:
         )
 
 
+def _check_finite(tensors: Mapping[str, Tensor]) -> None:
+    """Refuse numbers that are not finite: a score of NaN would exceed no threshold.
+
+    An outline of NaN is none.
+    """
+    for name, tensor in tensors.items():
+        if not name.endswith(".outline") and not tensor.isfinite().all():
+            raise ValueError(f"{name} holds values that are not finite")
+
+
 def _read_record(header: dict[str, Any], tensors: dict[str, Tensor]) -> ModelRecord:
     model = read_network(header["model"])
     calibrations = {name: read_calibration(name, tensors) for name in header["maps"]}
     if header["default_map"] not in calibrations:
         raise KeyError(f"calibration of {header['default_map']}")
+    scores = header["default_scores"]
+    if scores not in get_args(Scores):
+        raise ValueError(f"default_scores must be one of {', '.join(get_args(Scores))}")
     return ModelRecord(
-        category=header["category"],
+        category=_of_kind(header, "category", str),
         model=model,
         statistics=read_statistics(model, tensors),
         calibrations=calibrations,
         default_map=header["default_map"],
         default_threshold=parse_rule(header["default_threshold"]),
-        default_scores=header["default_scores"],
-        settings=MapSettings(header["smoothing"], read_scales(header["fused_parts"], tensors)),
-        latent_kinds=tuple(header["latent_kinds"]),
-        training=header["training"],
-        data=header["data"],
+        default_scores=scores,
+        settings=MapSettings(
+            float(_of_kind(header, "smoothing", int | float)),
+            read_scales(header["fused_parts"], tensors),
+        ),
+        latent_kinds=tuple(map(str, _of_kind(header, "latent_kinds", list))),
+        training=_of_kind(header, "training", dict),
+        data=_read_data(header),
     )
+
+
+def _of_kind(values: Mapping[str, Any], name: str, kind: Any) -> Any:
+    if not isinstance(values[name], kind):
+        raise TypeError(f"{name} is {type(values[name]).__name__}")
+    return values[name]
+
+
+def _read_data(header: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the numbers of images, and the names of those of a memory."""
+    data: dict[str, Any] = _of_kind(header, "data", dict)
+    for name in ("fit", "held_out", "held_out_parts"):
+        if _of_kind(data, name, int) < 1:
+            raise ValueError(f"data.{name} must be positive")
+    if not all(isinstance(name, str) for name in data.get("memory_images", [])):
+        raise TypeError("data.memory_images must be names")
+    return data
 
 
 def save_calibrations(loaded: LoadedModel, calibrations: Mapping[str, MapCalibration]) -> None:

@@ -85,6 +85,9 @@ def _read_memory(model: OneClassConfig, tensors: Mapping[str, Tensor]) -> PatchM
         encoder.eval(), *(tensors[prefix + name] for name in PatchMemory._fields[1:])
     )
     count = len(memory.patches)
+    numbers = [memory.image, memory.row, memory.column]
+    if any(part.is_floating_point() or (part < 0).any() for part in numbers) or memory.scale <= 0:
+        raise ValueError(f"{prefix}: places from 0 and a positive scale expected")
     if memory.patches.dim() != 2 or any(len(part) != count for part in memory[2:5]) or not count:
         raise ValueError(f"{prefix}patches: a place of each of the patches expected")
     return memory
@@ -153,6 +156,8 @@ def read_calibration(name: str, tensors: Mapping[str, Tensor]) -> MapCalibration
 def _read_parts(prefix: str, tensors: Mapping[str, Tensor]) -> tuple[Calibration, ScoreScale]:
     names = ("maxima", "quantiles", "outline", "mean", "std")
     maxima, quantiles, outline, mean, std = (tensors[f"{prefix}.{n}"].numpy() for n in names)
+    if (std <= 0).any():
+        raise ValueError(f"{prefix}.std must be positive")
     if not len(maxima) or quantiles.shape != EXCEEDANCE.shape or mean.shape != std.shape:
         raise ValueError(f"{prefix} has the wrong size")
     return Calibration(maxima, quantiles, outline.item()), ScoreScale(mean, std)

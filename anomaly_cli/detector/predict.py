@@ -1,5 +1,6 @@
 """Predictions for images, which threads decode ahead of the network."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -219,7 +220,10 @@ def predict_image(
     image: RGBImage, view: View, *, path: Path | None = None, with_latents: bool = False
 ) -> Prediction:
     """Predict one image (H, W, 3)."""
-    return next(_predict([_prepare(image, view, 0, path)], view, with_latents=with_latents))
+    (result,) = _predict([_prepare(image, view, 0, path)], view, with_latents=with_latents)
+    if isinstance(result, DataError):
+        raise result
+    return result
 
 
 class _ReadImage(NamedTuple):
@@ -236,7 +240,10 @@ def _prepare(image: RGBImage, view: View, position: int, path: Path | None) -> _
     return _ReadImage(position, path, image, resize_image(image, side, side))
 
 
-def _predict(batch: list[_ReadImage], view: View, *, with_latents: bool) -> Iterator[Prediction]:
+def _predict(
+    batch: list[_ReadImage], view: View, *, with_latents: bool
+) -> Iterator[Prediction | DataError]:
+    """Predict a batch; an image whose score is not a finite number gives an error."""
     if not batch:
         return
     mapper = view.mapper
@@ -252,10 +259,14 @@ def _predict(batch: list[_ReadImage], view: View, *, with_latents: bool) -> Iter
         computed = mapper.map_batch(images, view.spec)
     maps = computed.anomaly_maps
     for place, (item, network_map, of_image) in enumerate(zip(batch, maps, latents, strict=True)):
+        score = float(network_map.max())
+        if not math.isfinite(score):
+            yield DataError(f"{item.path or 'the image'}: its score is {score}, which is no number")
+            continue
         yield Prediction(
             image=item.image,
             network_map=network_map,
-            score=float(network_map.max()),
+            score=score,
             threshold=view.threshold,
             colour_range=view.colour_range,
             position=item.position,

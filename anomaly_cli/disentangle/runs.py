@@ -20,6 +20,7 @@ from anomaly_cli.disentangle.metrics import DisentanglementScores
 from anomaly_cli.disentangle.training import StepStats
 from anomaly_cli.errors import CheckpointError
 from anomaly_cli.files.atomic import hash_file, write_text
+from anomaly_cli.files.parse import parse_json
 from anomaly_cli.files.tensors import read_tensor_file, write_tensor_file
 from anomaly_cli.files.versions import library_versions
 from models.config import ConvVAEConfig
@@ -151,7 +152,7 @@ def load_run(folder: Path) -> Run:
     """
     path = folder / SCORES_FILE
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = parse_json(path.read_text(encoding="utf-8"))
         values: Any = {k: math.nan if v is None else v for k, v in record["scores"].items()}
         run = Run(
             folder=folder,

@@ -1,7 +1,6 @@
 """Gates of an evaluation: minimum metrics (bars), and comparison with an older report."""
 
 import difflib
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from anomaly_cli.evaluation.results import (
     EvaluationReport,
     Gate,
 )
+from anomaly_cli.files.parse import parse_json
 from anomaly_cli.metrics.bootstrap import Interval
 
 GROUPS = ("textures", "objects", "all")  # of categories that are averaged
@@ -97,7 +97,7 @@ def read_baseline(path: Path) -> Baseline:
         DataError: the file is missing, not a report, or of another schema version.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
         version = content["schema_version"]
         categories = {row["category"]: row for row in content["categories"]}
     except OSError as error:

@@ -1,8 +1,11 @@
 """Files that are complete or absent: atomic writes, output folders, fingerprints."""
 
 import hashlib
+import os
+import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 from anomaly_cli.errors import OutputError
@@ -13,33 +16,59 @@ SETTINGS_MARK = "# anomaly-cli"  # the first characters of a settings file
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path, *, is_durable: bool = True) -> Iterator[Path]:
     """Give a path beside `path` to write to, and rename it to `path` at the end of the block.
 
-    A reader sees the old file or the whole new one. An error leaves no partial file behind.
+    A reader sees the old file or the whole new one. An error leaves no partial file behind. Two
+    processes that write one file do not disturb each other: the last one to finish wins.
+
+    Args:
+        path: the file.
+        is_durable: whether it has to be whole after a power cut, too. That takes milliseconds.
 
     Raises:
         OutputError: the folder cannot be made, or the file cannot be written.
     """
-    partial = path.with_name(path.name + PARTIAL)
+    # Never longer than the final name, which the disk may just allow; unlike any other writer's.
+    partial = path.with_name(f".{secrets.token_hex(4)}{PARTIAL}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
+        if is_durable:
+            _make_durable(partial)
         partial.replace(path)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise OutputError(f"cannot write {path}: there is too little memory for it") from error
     finally:
         with suppress(OSError):  # after a name too long for the disk, or a folder that is a file
             partial.unlink()
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a whole file or none of it.
+def _make_durable(path: Path) -> None:
+    """Give a file the permissions of any new file, and wait until it is on the disk."""
+    with path.open("rb+") as stream:
+        if os.name == "posix":  # some libraries write through a file that only its owner may read
+            os.fchmod(stream.fileno(), 0o666 & ~_umask())
+        os.fsync(stream.fileno())
+
+
+@cache
+def _umask() -> int:
+    # It can only be read by setting it, so it is read once, before threads write.
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def write_bytes(path: Path, content: bytes, *, is_durable: bool = True) -> None:
+    """Write a whole file or none of it; see `atomic_write`.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    with atomic_write(path) as partial:
+    with atomic_write(path, is_durable=is_durable) as partial:
         partial.write_bytes(content)
 
 
@@ -55,16 +84,16 @@ def write_text(path: Path, content: str) -> None:
 def prepare_output_folder(folder: Path, *, overwrite: bool) -> None:
     """Make `folder`, and refuse one that already holds files unless `overwrite` is set.
 
-    A folder that only holds the settings of an earlier run counts as empty. Nothing is deleted:
-    with `overwrite`, files of the same name are replaced one by one.
+    A folder that only holds the settings of an earlier run and partial files counts as empty.
+    Nothing is deleted: with `overwrite`, files of the same name are replaced one by one.
 
     Raises:
         OutputError: the folder already holds files, or cannot be made or written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        is_used = not all(map(_is_settings, folder.iterdir()))
-        probe = folder / f".writable{PARTIAL}"
+        is_used = not all(map(_is_left_over, folder.iterdir()))
+        probe = folder / f".{secrets.token_hex(4)}{PARTIAL}"
         probe.touch()
         probe.unlink()
     except OSError as error:
@@ -75,8 +104,13 @@ def prepare_output_folder(folder: Path, *, overwrite: bool) -> None:
         )
 
 
-def _is_settings(path: Path) -> bool:
-    """Return whether a run wrote this file; a user's file of the same name does not count."""
+def _is_left_over(path: Path) -> bool:
+    """Check for the settings of an earlier run, or a partial file of one that was killed.
+
+    A user's file of the same name does not count.
+    """
+    if path.suffix == PARTIAL and path.name.startswith(".") and path.is_file():
+        return True
     if path.name != SETTINGS_FILE or not path.is_file():
         return False
     with path.open("rb") as stream:

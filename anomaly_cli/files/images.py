@@ -1,10 +1,11 @@
 """Finding and writing of image files, and arrays as images."""
 
 import glob
+import hashlib
 import io
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,10 @@ IMAGE_SUFFIXES = frozenset(
         *(".gif", ".jp2", ".avif", ".tga"),
     }
 )
+_LONGEST = 240  # bytes of a name without its suffix; most disks allow 255 with it
 _EXPECTED = ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
+
+MANIFEST_FILE = "manifest.jsonl"  # of `localize`, beside its results
 
 RGBImage = NDArray[np.uint8]  # (H, W, 3)
 Mask = NDArray[np.bool_]  # (H, W)
@@ -51,12 +55,21 @@ def _is_file(path: Path) -> bool:
     return path.is_file() or path.is_symlink()
 
 
-def find_images(inputs: Sequence[str], *, exclude: Path | None = None) -> list[ImageFile]:
+def find_images(
+    inputs: Sequence[str],
+    *,
+    exclude: Path | None = None,
+    on_results: Callable[[Path], object] = lambda _folder: None,
+) -> list[ImageFile]:
     """Find the images of files, folders (with subfolders) and globs, each once, sorted by path.
+
+    Links to folders are followed, each folder once. Folders with the results of an earlier run are
+    left out: those that hold a manifest.
 
     Args:
         inputs: paths and globs from the user.
         exclude: a folder to leave out, such as the output folder inside an input folder.
+        on_results: called with each folder of results that is left out.
 
     Raises:
         DataError: an input does not exist or is not an image, or there are no images.
@@ -67,7 +80,7 @@ def find_images(inputs: Sequence[str], *, exclude: Path | None = None) -> list[I
     found = {
         path
         for item in named
-        for path in (_search(item) if item.is_dir() else [item])
+        for path in (_search(item, banned, on_results) if item.is_dir() else [item])
         if not (banned and path.is_relative_to(banned))
     }
     if not found:
@@ -93,10 +106,28 @@ def _resolve(path: Path) -> Path:
     return path.resolve() if path.is_dir() else path.parent.resolve() / path.name
 
 
-def _search(folder: Path) -> list[Path]:
+def _search(folder: Path, banned: Path | None, on_results: Callable[[Path], object]) -> list[Path]:
     """List the images below `folder` that are not hidden or in a hidden folder."""
-    found = [path for path in folder.rglob("*") if is_image(path) and _is_file(path)]
-    return [path for path in found if "/." not in f"/{path.relative_to(folder).as_posix()}"]
+    found: list[Path] = []
+    seen = {os.path.realpath(folder)}
+    waiting = [folder]
+    while waiting:
+        place = waiting.pop()
+        for entry in sorted(place.iterdir()):
+            if entry.name.startswith("."):
+                continue
+            if not entry.is_dir():
+                found += [entry] if is_image(entry) and _is_file(entry) else []
+                continue
+            real = os.path.realpath(entry)
+            if real in seen or (banned and Path(real).is_relative_to(banned)):
+                continue  # a link to what was searched already, or in a circle
+            seen.add(real)
+            if (entry / MANIFEST_FILE).is_file():
+                on_results(entry)
+            else:
+                waiting.append(entry)
+    return found
 
 
 def _scale_to_uint8(values: NDArray[np.floating], white: float) -> NDArray[np.uint8]:
@@ -162,28 +193,48 @@ def write_tiff(path: Path, anomaly_map: AnomalyMap) -> None:
 def _write(path: Path, image: Image.Image, kind: str, **options: Any) -> None:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
-    write_bytes(path, buffer.getvalue())
+    # A picture can be drawn again, and there are thousands of them.
+    write_bytes(path, buffer.getvalue(), is_durable=False)
 
 
 def output_stems(files: Iterable[ImageFile]) -> list[Path]:
     """Choose a different relative path without suffix for each image.
 
     `a/x.png` becomes `a/x`. If `x.png` and `x.jpg` are in one folder, both keep their suffix
-    (`a/x.png`, `a/x.jpg`).
+    (`a/x.png`, `a/x.jpg`). A name that leaves no room for a suffix is cut, and ends in its hash.
 
     Raises:
         DataError: two images would still have the same path.
     """
     relatives = [file.relative for file in files]
     counts = Counter(map(_stem_key, relatives))
-    stems = [r if counts[_stem_key(r)] > 1 else r.with_suffix("") for r in relatives]
-    seen: dict[str, Path] = {}
-    for stem, relative in zip(stems, relatives, strict=True):
-        key = stem.as_posix().casefold()
-        if key in seen:
-            raise DataError(f"{seen[key]} and {relative} would be written to the same file")
-        seen[key] = relative
+    stems = [_shorten(r if counts[_stem_key(r)] > 1 else r.with_suffix("")) for r in relatives]
+    refuse_same(stems, relatives)
     return stems
+
+
+def refuse_same(stems: Sequence[Path], images: Sequence[Path]) -> None:
+    """Refuse two images whose results would be written to one file.
+
+    Raises:
+        DataError: there are two; the message names them.
+    """
+    seen: dict[str, Path] = {}
+    for stem, image in zip(stems, images, strict=True):
+        key = stem.as_posix().casefold()  # macOS and Windows ignore case
+        if key in seen:
+            raise DataError(f"{seen[key]} and {image} would be written to the same file")
+        seen[key] = image
+
+
+def _shorten(stem: Path) -> Path:
+    """Cut a name of more than `_LONGEST` bytes, so that a suffix fits behind it."""
+    name = os.fsencode(stem.name)
+    if len(name) <= _LONGEST:
+        return stem
+    mark = f"~{hashlib.sha256(name).hexdigest()[:8]}"
+    kept = name[: _LONGEST - len(mark)].decode("utf-8", "ignore")
+    return stem.with_name(kept + mark)
 
 
 def _stem_key(relative: Path) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from anomaly_cli.errors import CheckpointError
 from anomaly_cli.files.atomic import atomic_write
+from anomaly_cli.files.parse import parse_json
 
 
 def write_tensor_file(
@@ -47,7 +48,7 @@ def read_tensor_file(path: Path, *, kind: str) -> tuple[Any, dict[str, Tensor]]:
         SafetensorError, OSError, ValueError: the file is no safetensors file, or is damaged.
     """
     with safe_open(path, framework="pt") as stream:
-        header = json.loads((stream.metadata() or {}).get(kind, "null"))
+        header = parse_json((stream.metadata() or {}).get(kind, "null"))
         tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - no mapping
     return header, tensors
 
@@ -59,7 +60,10 @@ def write_state(path: Path, state: Mapping[str, Any]) -> None:
         OutputError: the file cannot be written.
     """
     with atomic_write(path) as partial:
-        torch.save(dict(state), partial)
+        try:
+            torch.save(dict(state), partial)
+        except RuntimeError as error:  # of a full disk
+            raise OSError(f"{error}; is the disk full?") from error
 
 
 def read_state(path: Path) -> dict[str, Any]:
