@@ -17,6 +17,8 @@ from example_maps import evaluate, read, write_split
 
 from anomaly_cli.evaluation.reports.write import FILES, file_names
 from anomaly_cli.files.images import write_png
+from anomaly_cli.files.read import read_image, read_mask
+from anomaly_cli.files.resize import resize_image, resize_mask
 
 
 @pytest.fixture
@@ -200,3 +202,43 @@ def test_models_can_be_counted_in_a_stream(models: Path) -> None:
     low, high = new["ranges"]["pixel_auroc"]
     assert low - 1e-6 <= old["pixel_auroc"] <= high + 1e-6
     assert new["iou"] == pytest.approx(old["iou"], abs=1e-3)
+
+
+def test_masks_turned_against_their_images_are_refused(trained: Trained, tmp_path: Path) -> None:
+    """A mask that was drawn on the stored pixels of a photograph that its EXIF turns."""
+    root = tmp_path / "mvtec"
+    shutil.copytree(trained.data, root)
+    for path in (root / "disc/test/hole").iterdir():
+        write_png(path, resize_image(read_image(path), 64, 96))
+    outcome = run_cli(
+        "evaluate", "--data", root, "--runs", trained.runs, "--output", tmp_path / "a"
+    )
+    assert outcome.code == 3
+    assert "000.png has 64 x 96 pixels (upright), but" in outcome.stderr
+    for path in (root / "disc/ground_truth/hole").iterdir():
+        write_png(path, resize_mask(read_mask(path), 32, 48))  # half the size, upright
+    outcome = run_cli(
+        "evaluate", "--data", root, "--runs", trained.runs, "--output", tmp_path / "b"
+    )
+    assert outcome.code == 0, outcome.stderr
+
+
+def test_masks_that_vanish_are_counted_in_every_format(trained: Trained, tmp_path: Path) -> None:
+    root = tmp_path / "mvtec"
+    shutil.copytree(trained.data, root)
+    for number, path in enumerate(sorted((root / "disc/ground_truth/hole").iterdir())):
+        mask = resize_mask(read_mask(path), 640, 640)
+        if number == 1:
+            mask[:] = False
+            mask[100:103, 100:103] = True
+        write_png(path, mask)
+    outcome = run_cli(
+        "evaluate", "--data", root, "--runs", trained.runs, "--output", tmp_path / "out",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.stderr
+    text = "1 of 3 masks are so small that they mark nothing at 64 pixels a side"
+    assert text in outcome.stderr
+    (row,) = json.loads((tmp_path / "out/report.json").read_text())["categories"]
+    assert text in row["lacks"]
+    for name in ("report.md", "report.html", "report.csv"):
+        assert text in (tmp_path / "out" / name).read_text(), name

@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from anomaly_cli.detector.maps import map_specs
 from anomaly_cli.detector.predict import to_tensor
 from anomaly_cli.files.images import write_png
 from anomaly_cli.files.read import read_image
+from anomaly_cli.training import fit
 from anomaly_cli.training.loop import EpochStats, Trainer
 from anomaly_cli.training.split import split_normal
 
@@ -353,6 +355,31 @@ def test_bad_input_is_one_line_with_its_code(
     assert re.search(message, outcome.stderr)
     assert outcome.stdout == ""
     assert not list((tmp_path / "runs").rglob("*.safetensors"))
+
+
+def test_a_training_that_was_killed_before_its_first_state_begins_anew(
+    data: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "disc"
+    folder.mkdir()
+    (folder / "metrics.csv").write_text("epoch\n1\n")
+    (folder / "settings.toml").write_text("# anomaly-cli\n")
+    (folder / ".01234567.partial").write_bytes(bytes(1000))
+    assert train(data, tmp_path, *PLAIN, epochs=1).code == 5
+    outcome = train(data, tmp_path, "--resume", *PLAIN, epochs=1)
+    assert outcome.code == 0, outcome.stderr
+    (tmp_path / "other/disc").mkdir(parents=True)
+    (tmp_path / "other/disc/notes.txt").write_text("the user's")
+    assert train(data, tmp_path / "other", "--resume", *PLAIN, epochs=1).code == 5
+
+
+def test_too_little_shared_memory_is_told_and_done_without(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fit.shutil, "disk_usage", lambda _path: SimpleNamespace(free=4096))
+    outcome = train(data, tmp_path, "--workers", 2, *PLAIN, epochs=1)
+    assert outcome.code == 0, outcome.stderr
+    assert f"{fit.SHARED_MEMORY} is too small for --workers 2" in outcome.stderr
 
 
 def test_empty_train_good_is_a_data_error(mvtec: Path, tmp_path: Path) -> None:

@@ -320,6 +320,19 @@ def test_server_need_not_send_the_length(server: FileServer, tmp_path: Path) -> 
     assert download(server, tmp_path).code == 0
 
 
+@pytest.mark.parametrize("has_length", [True, False])
+def test_a_server_that_sends_more_than_the_file_can_have_is_given_up(
+    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_length: bool
+) -> None:
+    small = SOURCES["mvtec"]._replace(largest=len(ARCHIVE) - 1)
+    monkeypatch.setitem(SOURCES, "mvtec", small)
+    server.has_length = has_length
+    outcome = download(server, tmp_path)
+    assert outcome.code == 3
+    assert "it sends more than" in outcome.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_interrupt_keeps_the_part_and_says_so(server: FileServer, tmp_path: Path) -> None:
     """Ctrl-C while the server stalls, then the same command goes on."""
     server.cuts, server.stall = [5000], threading.Event()

@@ -111,7 +111,7 @@ def _obtain(config: DownloadConfig, source: Source, file: RemoteFile, progress: 
 
     with (
         progress.bar(file.name, unit="bytes") as bar,
-        closing(transfer.fetch(file.urls, part, reserve=reserve)) as steps,
+        closing(transfer.fetch(file.urls, part, reserve=reserve, largest=source.largest)) as steps,
     ):
         for step in steps:
             if step.note:

@@ -17,10 +17,15 @@ from anomaly_cli.detector.detector import Detector
 from anomaly_cli.detector.device import resolve_device
 from anomaly_cli.detector.maps import candidate_maps
 from anomaly_cli.errors import ConfigError, OutputError
-from anomaly_cli.files.atomic import prepare_output_folder
+from anomaly_cli.files.atomic import PARTIAL, SETTINGS_FILE, prepare_output_folder
 from anomaly_cli.progress import SILENT, Progress
 from anomaly_cli.training.augmentation import select_augmentation
-from anomaly_cli.training.fit import is_finished, require_same_training, train_category
+from anomaly_cli.training.fit import (
+    METRICS_FILE,
+    is_finished,
+    require_same_training,
+    train_category,
+)
 from anomaly_cli.training.pretrained import load_features
 from models.config import VAEConfig
 
@@ -140,10 +145,18 @@ def _train_or_skip(
             f"{folder} holds an interrupted training; add --resume to continue it, "
             f"or --overwrite to start again"
         )
-    prepare_output_folder(folder, overwrite=config.overwrite or is_resumed)
+    is_barely_begun = config.resume and _is_barely_begun(folder)
+    prepare_output_folder(folder, overwrite=config.overwrite or is_resumed or is_barely_begun)
     own = resolved.of_category(config.category) if resolved else None
     loaded = train_category(config, folder, device, own, is_resumed=is_resumed, progress=progress)
     return _summarise(loaded, is_new=True)
+
+
+def _is_barely_begun(folder: Path) -> bool:
+    """Check whether a training was killed before its first state, of which nothing is kept."""
+    known = {SETTINGS_FILE, METRICS_FILE}
+    names = [path.name for path in folder.glob("*")]
+    return all(name in known or name.endswith(PARTIAL) for name in names)
 
 
 def _summarise(loaded: LoadedModel, *, is_new: bool) -> TrainedCategory:

@@ -99,6 +99,7 @@ def ground_truth(sample: Sample, drawn: DrawnMap, *, is_resized: bool) -> Mask:
 
     Raises:
         DataError: the mask cannot be read, marks nothing, or has another size than the image.
+            Another size with the same ratio of its sides is accepted if masks are resized.
     """
     height, width = drawn.anomaly_map.shape if is_resized else (drawn.height, drawn.width)
     if sample.mask_path is None:
@@ -107,6 +108,11 @@ def ground_truth(sample: Sample, drawn: DrawnMap, *, is_resized: bool) -> Mask:
     if not mask.any():
         raise DataError(f"{sample.mask_path} marks nothing, but {sample.path} shows a defect")
     if is_resized:
+        if not _have_equal_sides(mask.shape, (drawn.height, drawn.width)):
+            raise DataError(
+                f"{sample.path} has {drawn.height} x {drawn.width} pixels (upright), "
+                f"but {sample.mask_path} has {mask.shape[0]} x {mask.shape[1]}"
+            )
         return resize_mask(mask, height, width)
     if mask.shape != (height, width):
         raise DataError(
@@ -114,3 +120,9 @@ def ground_truth(sample: Sample, drawn: DrawnMap, *, is_resized: bool) -> Mask:
             f"but {sample.mask_path} has {mask.shape[0]} x {mask.shape[1]}"
         )
     return mask
+
+
+def _have_equal_sides(mask: tuple[int, ...], image: tuple[int, int]) -> bool:
+    """Check that two sizes have one ratio of their sides, to a pixel of the smaller size."""
+    scale = mask[0] / image[0]
+    return abs(mask[1] - image[1] * scale) <= max(1.0, scale)

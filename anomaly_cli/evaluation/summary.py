@@ -110,6 +110,19 @@ def _image_metrics(images: Sequence[JudgedImage]) -> ImageMetrics:
     )
 
 
+def _describe_lost(source: CategorySource, images: Sequence[JudgedImage]) -> str:
+    """Say how many masks mark nothing at the resolution of the comparison; empty if all do."""
+    marked = [image for image in images if image.sample.is_anomalous]
+    lost = sum(image.regions == 0 for image in marked)
+    if not lost or not source.has_masks or source.resolution is None:
+        return ""
+    return (
+        f"{lost} of {len(marked)} masks are so small that they mark nothing at "
+        f"{source.resolution} pixels a side, and pixel metrics are without them "
+        f"(--resolution original counts them)"
+    )
+
+
 def _category_metrics(
     source: CategorySource,
     images: Sequence[JudgedImage],
@@ -146,7 +159,7 @@ def _category_metrics(
         data_sha256=source.data_sha256,
         counting=counting,
         latents=source.latents,
-        lacks=source.lacks,
+        lacks="; ".join(filter(None, [source.lacks, _describe_lost(source, images)])),
     )
 
 

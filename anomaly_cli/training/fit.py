@@ -1,5 +1,6 @@
 """Train the model of one category and write its file."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ from models.frozen import FrozenEncoder
 from models.resnet import ResNet18Encoder
 
 METRICS_FILE = "metrics.csv"
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where workers put their batches
+PREFETCHED = 2  # batches of each worker of a DataLoader
 
 
 def train_category(
@@ -68,6 +71,12 @@ def train_category(
             f"{len(images.held_out)}; raise --held-out, or use --scores global"
         )
     trainer = make_trainer(config, images, device)
+    if trainer.workers and not _has_shared_memory(config, trainer.workers):
+        progress.warn(
+            f"{SHARED_MEMORY} is too small for --workers {trainer.workers}, so images are read "
+            f"without them; Docker enlarges it with --shm-size"
+        )
+        trainer.workers = 0
     settings = training_settings(config, images.split)
     history: list[EpochStats] = []
     if is_resumed:
@@ -92,6 +101,15 @@ def train_category(
     (folder / STATE_FILE).unlink(missing_ok=True)
     assert loaded is not None  # noqa: S101 - the last epoch is always evaluated, and kept
     return loaded
+
+
+def _has_shared_memory(config: TrainConfig, workers: int) -> bool:
+    """Check whether /dev/shm holds the batches that workers hand over, twice what is prefetched."""
+    if not SHARED_MEMORY.is_dir():
+        return True
+    pixels = config.batch_size * config.model.image_size**2
+    batch = pixels * 4 * (3 + 3 + 1)  # an image, its copy with defects and the mask, float32
+    return shutil.disk_usage(SHARED_MEMORY).free > 2 * PREFETCHED * workers * batch
 
 
 def is_finished(folder: Path) -> bool:

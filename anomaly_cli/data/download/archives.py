@@ -33,7 +33,7 @@ def unpack(archive: Path, folder: Path) -> Iterator[int]:
 
     Raises:
         DataError: the archive is damaged or of another kind, or a member has an absolute path,
-            points or links outside `folder`, or is a device.
+            points outside `folder`, or is a link or a device.
         OutputError: the disk is full, or `folder` cannot be written to.
     """
     with _explained(archive, folder):
@@ -66,6 +66,11 @@ def _unpack_tar(archive: Path, folder: Path) -> Iterator[int]:
         for member in tar:
             # The filter would make an absolute name relative, but no honest data set has one.
             _check_name(archive, member.name)
+            # Links have led out of the folder past the filter (CVE-2025-4517), and none is needed.
+            if not (member.isfile() or member.isdir()):
+                raise _refusal(archive, f"{member.name!r} is a link or a device")
+            if not (folder / member.name).resolve().is_relative_to(folder.resolve()):
+                raise _refusal(archive, f"{member.name!r} points outside the folder")
             tar.extract(member, folder, filter="data")
             yield stream.tell()
         # A tar ends before its gz or xz stream, whose checksum is only verified at the end.

@@ -40,6 +40,7 @@ class Source(NamedTuple):
     terms: str  # address of the text of the licence, or of the publisher
     kind: Kind  # archive: tar or zip that becomes a folder; gzip: files of a folder; file: as it is
     files: tuple[RemoteFile, ...]
+    largest: int  # bytes that one of the files has at most, about twice what the largest has
     target: str  # folder or file that is made, below the output folder
     expected: tuple[str, ...] = ()  # globs in `target`; each matches if it is complete
     expansion: float = 0.0  # estimated unpacked bytes per downloaded byte, beside the download
@@ -62,6 +63,7 @@ SOURCES: dict[str, Source] = {
             _mnist_file("t10k-images-idx3-ubyte.gz", "9fb629c4189551a2d022fa330f9573f3"),
             _mnist_file("t10k-labels-idx1-ubyte.gz", "ec29112dd5afa0611ce80d1b7f02629c"),
         ),
+        largest=20_000_000,
         target="MNIST",
         expected=(
             "raw/train-images-idx3-ubyte",
@@ -85,6 +87,7 @@ SOURCES: dict[str, Source] = {
                 ("http://www.svcl.ucsd.edu/projects/anomaly/UCSD_Anomaly_Dataset.tar.gz",),
             ),
         ),
+        largest=2_000_000_000,
         target="ucsd",
         expected=(
             "UCSD_Anomaly_Dataset.v1p2/UCSDped1/Train/*/*.tif",
@@ -110,6 +113,7 @@ SOURCES: dict[str, Source] = {
                 ),
             ),
         ),
+        largest=11_000_000_000,
         target="mvtec",
         expected=tuple(f"{category}/train/good/*" for category in MVTEC_CATEGORIES),
         expansion=1.05,  # PNG files are compressed already
@@ -130,6 +134,7 @@ SOURCES: dict[str, Source] = {
                 ),
             ),
         ),
+        largest=60_000_000,
         target=f"dsprites/{DSPRITES_FILE}",
         next_command=f"anomaly-cli disentangle --data {{output}}/dsprites/{DSPRITES_FILE}",
     ),
@@ -146,6 +151,7 @@ SOURCES: dict[str, Source] = {
                 (f"https://download.pytorch.org/models/{WEIGHTS_FILE}",),
             ),
         ),
+        largest=100_000_000,
         target=f"weights/{WEIGHTS_FILE}",
         next_command=f"anomaly-cli train --category bottle "
         f"--weights {{output}}/weights/{WEIGHTS_FILE}",

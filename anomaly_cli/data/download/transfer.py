@@ -16,6 +16,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from anomaly_cli.errors import DataError, OutputError
+from anomaly_cli.files.numbers import size_text
 
 TIMEOUT = 30.0  # seconds without a byte
 WAITS = (1.0, 2.0, 4.0)  # seconds before each retry; the first again once more bytes have come
@@ -51,7 +52,7 @@ class _Answer(NamedTuple):
 
 
 def fetch(
-    urls: tuple[str, ...], part: Path, *, reserve: Reserve
+    urls: tuple[str, ...], part: Path, *, reserve: Reserve, largest: int
 ) -> Generator[Progress, None, None]:
     """Download the file from the first of `urls` that has it, and yield progress as bytes arrive.
 
@@ -59,6 +60,7 @@ def fetch(
         urls: mirrors of one file.
         part: file for the bytes; those already there are kept if the server can resume.
         reserve: called before the first byte of a response whose length is known.
+        largest: bytes that the file has at most; a server that sends more is given up.
 
     Raises:
         DataError: no mirror has the file, or the connection fails repeatedly; `part` stays.
@@ -67,12 +69,12 @@ def fetch(
     *others, last = urls
     for url, following in zip(others, urls[1:], strict=True):
         try:
-            yield from _fetch_url(url, part, reserve)
+            yield from _fetch_url(url, part, reserve, largest)
         except DataError as error:
             yield Progress(_size(part), note=f"{error}; trying {following}")
         else:
             return
-    yield from _fetch_url(last, part, reserve)
+    yield from _fetch_url(last, part, reserve, largest)
 
 
 def is_resumable(part: Path) -> bool:
@@ -97,12 +99,12 @@ def release(part: Path, destination: Path) -> None:
     _version_file(part).unlink(missing_ok=True)
 
 
-def _fetch_url(url: str, part: Path, reserve: Reserve) -> Iterator[Progress]:
+def _fetch_url(url: str, part: Path, reserve: Reserve, largest: int) -> Iterator[Progress]:
     most = _size(part)
     waits = iter(WAITS)
     while True:
         try:
-            yield from _attempt(url, part, reserve)
+            yield from _attempt(url, part, reserve, largest)
         except _BrokenError as error:
             reason = str(error)
         else:
@@ -118,7 +120,7 @@ def _fetch_url(url: str, part: Path, reserve: Reserve) -> Iterator[Progress]:
         time.sleep(wait)
 
 
-def _attempt(url: str, part: Path, reserve: Reserve) -> Iterator[Progress]:
+def _attempt(url: str, part: Path, reserve: Reserve, largest: int) -> Iterator[Progress]:
     """Download the missing bytes; restart at byte 0 if the server has another version now."""
     offset, version = _size(part), _read_version(part)
     answer = _ask(url, offset if version else 0, version)
@@ -131,8 +133,11 @@ def _attempt(url: str, part: Path, reserve: Reserve) -> Iterator[Progress]:
         yield Progress(0, answer.total, note=f"{url}: {reason}; starting again")
     with answer.response:
         if answer.total is not None:
+            _refuse_larger(url, part, answer.total, largest)
             reserve(answer.total - answer.start, answer.total)
-        yield from _receive(answer, part)
+        for progress in _receive(answer, part):
+            _refuse_larger(url, part, progress.received, largest)
+            yield progress
 
 
 def _ask(url: str, offset: int, version: str) -> _Answer | None:
@@ -180,6 +185,15 @@ def _read_headers(url: str, response: HTTPResponse, offset: int) -> _Answer | No
             raise _BrokenError("the server answered a range that was not asked for")
         return _ask(url, 0, "")
     return _Answer(response, offset, int(whole) if whole.isdecimal() else None, version)
+
+
+def _refuse_larger(url: str, part: Path, size: int, largest: int) -> None:
+    if size > largest:
+        discard(part)
+        raise DataError(
+            f"cannot fetch {url}: it sends more than {size_text(largest)}, "
+            f"which the file cannot have"
+        )
 
 
 def _receive(answer: _Answer, part: Path) -> Iterator[Progress]:
