@@ -283,7 +283,7 @@ def test_half_size_is_seen_in_the_metrics_and_in_the_record(
     data: Path, guided: Trained, tmp_path: Path
 ) -> None:
     """64 pixels here, too few for the default of guidance to halve them."""
-    outcome = train(data, tmp_path, "--image-size", 64, "--neck", "fpn", "--half-size", 0.5)
+    outcome = train(data, tmp_path, "--encoder", "resnet18", "--image-size", 64, "--half-size", 0.5)
     assert outcome.code == 0, outcome.stderr
     assert image_sizes(tmp_path / "disc") == [32, 64]
     record = load_model(tmp_path / "disc").record
@@ -294,8 +294,9 @@ def test_half_size_is_seen_in_the_metrics_and_in_the_record(
     assert image_sizes(guided.runs / "disc") == [64] * 6
     assert record.model.neck == "fpn"
     assert record.training["half_size"] == 0
-    assert not record.model.rebuilds_half
-    assert default_options("synthetic")["half_size"] > 0
+    assert record.model.rebuilds_half  # the decoder would cost more than the frozen encoder
+    assert default_options("synthetic", encoder="resnet18")["half_size"] > 0
+    assert default_options("synthetic")["half_size"] == 0
     assert default_options("none")["half_size"] == 0
 
 
@@ -338,7 +339,12 @@ BAD_INPUT = [
     (["--scores", "position", "--features", "none"], 2, "needs 3 held-out normal images, got 1"),
     (["--attention", "exact", "--target-layer", "layer1"], 2, "no anomaly map exact@layer1"),
     (["--guidance", "none", "--target-layer", "neck"], 2, "no layer neck; this model has layer1"),
-    (["--head", "flatten", "--neck", "none"], 2, "--guidance synthetic needs --head gap"),
+    (["--head", "flatten", "--neck", "none"], 2, "head must be gap with a neck or a frozen"),
+    (
+        ["--encoder", "resnet18", "--head", "flatten", "--neck", "none"],
+        2,
+        "--guidance synthetic needs --head gap",
+    ),
     (["--guidance-ratio", "0"], 2, "--guidance-ratio must be > 0"),
     (["--head", "flatten", "--neck", "fpn"], 2, "head must be gap with a neck"),
 ]

@@ -38,7 +38,7 @@ def encoder() -> FrozenEncoder:
 @pytest.fixture(scope="module")
 def frozen(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """`disc` with a frozen encoder and a memory, trained once for all workers."""
-    options = ("--encoder", "efficientnet-lite0", "--features", "efficientnet-lite0")
+    options = ("--features", "efficientnet-lite0")
     folder = make_once(
         tmp_path_factory, "frozen", lambda path: train_disc(path, *options, "--neck-stride", 8)
     )
@@ -187,5 +187,6 @@ def test_weights_of_resnet18_are_refused(frozen: Trained, tmp_path: Path) -> Non
 def test_given_weights_stay_as_they_are_by_default() -> None:
     given = TrainConfig.resolve(weights="resnet18.pth")
     assert given.freeze == "layer4"
+    assert given.model.encoder == "resnet18"  # type: ignore[union-attr]
     assert TrainConfig.resolve(weights="resnet18.pth", freeze="none").freeze == "none"
     assert TrainConfig.resolve().freeze == "none"

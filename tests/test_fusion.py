@@ -88,7 +88,7 @@ def test_scales_are_the_moments_of_the_logarithms() -> None:
 def test_a_guided_model_shows_the_fused_map(guided: Trained) -> None:
     """No label and no drawn defect chooses it, or the weights of its parts."""
     record = load_model(guided.model).record
-    assert record.model.encoder == "resnet18"  # type: ignore[union-attr]
+    assert record.model.encoder == "efficientnet-lite0"  # type: ignore[union-attr]
     assert record.default_map == str(SPEC)
     assert record.training["map_selection"] == {}
     assert record.settings.smoothing == 64 * SMOOTHING
@@ -130,7 +130,7 @@ def test_regions_of_fused_maps_end_halfway_up_by_default(
         assert level == calibration.exceeded_by(0.5)
 
 
-@pytest.mark.parametrize("options", [("--attention", "gradcam"), ("--target-layer", "layer2")])
+@pytest.mark.parametrize("options", [("--attention", "gradcam"), ("--target-layer", "stride8")])
 def test_another_attention_than_the_part_is_refused(
     guided: Trained, tmp_path: Path, options: tuple[str, str]
 ) -> None:

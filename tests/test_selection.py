@@ -91,7 +91,7 @@ def test_the_model_file_holds_the_score_of_each_candidate(trained: Trained) -> N
     [
         ({}, ["fused_memory@neck"]),
         ({"attention": Attention.EXACT_POSITION}, ["exact_position@neck"]),
-        ({"layer": "layer2"}, ["gradcam@layer2", "paper@layer2", "official@layer2"]),
+        ({"layer": "stride8"}, ["gradcam@stride8", "paper@stride8", "official@stride8"]),
     ],
 )
 def test_a_guided_model_takes_the_fused_map_unless_attention_is_named(

@@ -31,7 +31,7 @@ def _told(name: str) -> str:
     told = default_options("synthetic")[name]
     others = {
         "without guidance": default_options("none"),
-        "with efficientnet-lite0": default_options("synthetic", encoder="efficientnet-lite0"),
+        "with resnet18": default_options("synthetic", encoder="resnet18"),
         "with --fast": default_options("synthetic", speed="fast"),
         "with --thorough": default_options("synthetic", speed="thorough"),
     }
@@ -92,9 +92,9 @@ def train(
     encoder: Annotated[
         EncoderName | None,
         typer.Option(
-            help="resnet18: the paper's, trained with the VAE. efficientnet-lite0: frozen, "
-            "learned on ImageNet; its attention is better.",
-            show_default=TRAIN.model.encoder,
+            help="efficientnet-lite0: frozen, learned on ImageNet. resnet18: the paper's, trained "
+            "with the VAE, or given by --weights.",
+            show_default=f"{_told('encoder')}; resnet18 without guidance or with --weights",
         ),
     ] = None,
     latent_dim: Annotated[int, typer.Option(help="Number of latents.")] = MODEL.latent_dim,
