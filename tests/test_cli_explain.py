@@ -1,6 +1,7 @@
 """`explain` end to end: the figure, its numbers, and what a bad image costs."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -205,3 +206,14 @@ def test_a_map_without_latents_is_refused_before_it_is_calibrated(
         assert "has no map for each latent" in outcome.stderr
         assert "calibrating" not in outcome.stderr
     assert not (tmp_path / "calibrations.safetensors").exists()
+
+
+def test_a_name_that_is_not_utf_8_costs_no_result(
+    trained: Trained, images: Path, tmp_path: Path
+) -> None:
+    shutil.copy(images / "good/0.png", os.fsencode(images) + b"/caf\xe9.png")
+    outcome = explain(trained, images, tmp_path / "out")
+    assert outcome.code == 0, outcome.stderr
+    names = [row["image"] for row in report(tmp_path / "out")["images"]]
+    assert "caf\udce9.png" in names
+    assert (tmp_path / "out/explain.png").is_file()

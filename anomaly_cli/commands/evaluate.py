@@ -46,7 +46,7 @@ def run(
     report = score(find_models(config, progress), config, resolved, progress)
     for row in report.rows:
         if row.lacks:
-            progress.note(f"{row.category}: {row.lacks}")
+            progress.warn(f"{row.category}: {row.lacks}")
     write_paper_results(report, config, progress)
     if config.baselines:
         write_baselines(report.rows, config, progress)

@@ -75,10 +75,12 @@ def write_bytes(path: Path, content: bytes, *, is_durable: bool = True) -> None:
 def write_text(path: Path, content: str) -> None:
     """Write a whole UTF-8 file with Unix line ends or none of it.
 
+    Names that are not UTF-8 are escaped, as JSON has it.
+
     Raises:
         OutputError: the file cannot be written.
     """
-    write_bytes(path, content.encode("utf-8"))
+    write_bytes(path, content.encode("utf-8", "backslashreplace"))
 
 
 def prepare_output_folder(folder: Path, *, overwrite: bool) -> None:
