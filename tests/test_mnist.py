@@ -1,5 +1,6 @@
 """MNIST: idx files, one digit against the others, the paper's Figure 4."""
 
+import gzip
 import json
 import re
 import tomllib
@@ -243,3 +244,13 @@ def test_real_mnist_has_the_published_counts(real_data: Path) -> None:
     samples = mnist.test_samples(real_data, "3")
     assert len(samples) == 10000
     assert sum(not sample.is_anomalous for sample in samples) == 1010
+
+
+def test_a_small_file_that_unpacks_into_gigabytes_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mnist, "_LARGEST", 1000)
+    path = tmp_path / "train-images-idx3-ubyte.gz"
+    path.write_bytes(gzip.compress(bytes(100_000)))
+    with pytest.raises(DataError, match="it holds more than 1,000 bytes"):
+        mnist.read_idx(path)
