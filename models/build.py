@@ -11,4 +11,4 @@ def one_class_vae(config: OneClassConfig) -> VAE:
     """Build the VAE of `config`, freshly initialised."""
     if not isinstance(config, VAEConfig):
         return conv_vae(config)
-    return resnet18_vae(config) if config.encoder == "resnet18" else frozen_vae(config)
+    return frozen_vae(config) if config.has_frozen_encoder else resnet18_vae(config)

@@ -110,7 +110,7 @@ class VAEConfig:
             raise ValueError(f"neck_stride must be 4 or 8, got {self.neck_stride}")
         if self.neck_channels < 1:
             raise ValueError(f"neck_channels must be at least 1, got {self.neck_channels}")
-        if self.head == "flatten" and (self.neck == "fpn" or self.encoder != "resnet18"):
+        if self.head == "flatten" and (self.neck == "fpn" or self.has_frozen_encoder):
             raise ValueError(
                 "head must be gap with a neck or a frozen encoder: their activation is averaged"
             )
@@ -127,7 +127,7 @@ class VAEConfig:
     @property
     def stages(self) -> tuple[Layer, ...]:
         """Stages of the encoder without the neck, from fine to coarse."""
-        return STAGES if self.encoder == "resnet18" else LITE_STAGES
+        return LITE_STAGES if self.has_frozen_encoder else STAGES
 
     @property
     def is_pooled(self) -> bool:
@@ -139,6 +139,11 @@ class VAEConfig:
         """Whether `exact_covariance` is available at the last layer."""
         grid = self.image_size // self.stride(self.layers[-1])
         return self.is_pooled and keeps_covariance(self.latent_dim, grid**2)
+
+    @property
+    def has_frozen_encoder(self) -> bool:
+        """Whether the encoder is a pretrained network that is not trained."""
+        return self.encoder != "resnet18"
 
     @property
     def has_memory(self) -> bool:
@@ -203,6 +208,7 @@ class OneClassConvConfig(ConvVAEConfig):
     # fix the size of the images.
     is_pooled: ClassVar[bool] = False
     has_covariance: ClassVar[bool] = False
+    has_frozen_encoder: ClassVar[bool] = False
     has_memory: ClassVar[bool] = False
     can_halve: ClassVar[bool] = False
 

@@ -121,8 +121,7 @@ def _check_settings(config: TrainConfig) -> None:
             f"--weights is not supported with --dataset {config.dataset}: "
             f"its network is not a ResNet18"
         )
-    model = config.model
-    if model.has_memory or (isinstance(model, VAEConfig) and model.encoder != "resnet18"):
+    if config.model.has_memory or config.model.has_frozen_encoder:
         load_features()  # before minutes of training
     select_augmentation(config.augmentation, config.category)
     candidate_maps(config.network, config.attention, config.layer)

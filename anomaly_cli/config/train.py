@@ -167,7 +167,7 @@ class TrainConfig:
             "--guidance synthetic needs --head gap: it trains the terms of a global average",
         )
         require(
-            self.weights == "none" or getattr(self.model, "encoder", "resnet18") == "resnet18",
+            self.weights == "none" or not self.model.has_frozen_encoder,
             "--weights are those of --encoder resnet18; efficientnet-lite0 has its own",
         )
         require(
@@ -246,7 +246,7 @@ class TrainConfig:
         if (
             isinstance(model, VAEConfig)
             and model.can_halve
-            and (self.half_size or model.encoder != "resnet18")
+            and (self.half_size or model.has_frozen_encoder)
         ):
             return replace(model, rebuilds_half=True)
         return model

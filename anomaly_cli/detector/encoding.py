@@ -47,7 +47,7 @@ def statistics_tensors(statistics: NormalStatistics, model: OneClassConfig) -> d
         encoder, *places = statistics.memory
         names = PatchMemory._fields[1:]
         parts |= {f"memory.{name}": part for name, part in zip(names, places, strict=True)}
-        if not _shares_encoder(model):
+        if not model.has_frozen_encoder:
             parts |= {f"memory.encoder.{name}": part for name, part in encoder.state_dict().items()}
     return {f"statistics.{name}": part for name, part in parts.items()}
 
@@ -70,13 +70,9 @@ def read_statistics(model: OneClassConfig, tensors: Mapping[str, Tensor]) -> Nor
     return NormalStatistics(AttentionStatistics(latent, local), _read_appearance(tensors), memory)
 
 
-def _shares_encoder(model: OneClassConfig) -> bool:
-    return isinstance(model, VAEConfig) and model.encoder != "resnet18"
-
-
 def _read_memory(model: OneClassConfig, tensors: Mapping[str, Tensor]) -> PatchMemory:
     prefix = "statistics.memory."
-    own = "vae.encoder.backbone." if _shares_encoder(model) else f"{prefix}encoder."
+    own = "vae.encoder.backbone." if model.has_frozen_encoder else f"{prefix}encoder."
     encoder = EfficientNetLite0()
     encoder.load_state_dict(
         {n.removeprefix(own): part for n, part in tensors.items() if n.startswith(own)}

@@ -1,7 +1,7 @@
 """Compare the map of each model with simple baseline maps on the test split."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ import numpy as np
 from anomaly_cli.config.commands import EvaluateConfig
 from anomaly_cli.config.names import BASELINES, MEMORY
 from anomaly_cli.errors import ConfigError
-from anomaly_cli.evaluation.images import CategorySource, count_images
+from anomaly_cli.evaluation.images import CategorySource, Sources, count_images
 from anomaly_cli.evaluation.metric_names import BESIDE_BASELINES, TITLES
 from anomaly_cli.evaluation.results import CategoryMetrics
 from anomaly_cli.evaluation.sources import find_models
@@ -84,8 +84,10 @@ def write_baselines(
     }
     for name in COLUMNS:
         chosen = replace(config.map, source=name, attention=None, layer=None, scores="raw")  # type: ignore[arg-type]
+        own = replace(config, map=chosen)
+        sources = _find_if_there(own)
         for row in rows:
-            found = _measure_if_there(row.category, replace(config, map=chosen), name, progress)
+            found = _measure_if_there(sources.get(row.category), own, name, progress)
             for metric in BESIDE_BASELINES:
                 table[f"{row.category}, {TITLES[metric]}"].append(found.get(metric, math.nan))
     maps = sorted({row.map for row in rows})
@@ -99,13 +101,26 @@ def write_baselines(
     write_table("baselines", numbers, config)
 
 
+def _find_if_there(config: EvaluateConfig) -> Sources:
+    """Find the models; none where the one that is named has no such map."""
+    try:
+        return find_models(config)
+    except ConfigError:
+        return {}
+
+
 def _measure_if_there(
-    category: str, config: EvaluateConfig, name: str, progress: Progress
+    open_source: Callable[[], CategorySource] | None,
+    config: EvaluateConfig,
+    name: str,
+    progress: Progress,
 ) -> dict[str, float]:
     """Measure one map of one category, by name of the metric; empty if there is no such map."""
     try:
-        source = find_models(config)[category]()
+        source = None if open_source is None else open_source()
     except ConfigError:
+        source = None
+    if source is None:
         return {}
     found = measure(source, name, config, progress)
     return {**found.pixels._asdict(), "image_auroc": found.image_auroc}

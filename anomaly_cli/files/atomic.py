@@ -29,8 +29,7 @@ def atomic_write(path: Path, *, is_durable: bool = True) -> Iterator[Path]:
     Raises:
         OutputError: the folder cannot be made, or the file cannot be written.
     """
-    # Never longer than the final name, which the disk may just allow; unlike any other writer's.
-    partial = path.with_name(f".{secrets.token_hex(4)}{PARTIAL}")
+    partial = _partial_in(path.parent)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
@@ -44,6 +43,11 @@ def atomic_write(path: Path, *, is_durable: bool = True) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # after a name too long for the disk, or a folder that is a file
             partial.unlink()
+
+
+def _partial_in(folder: Path) -> Path:
+    """Name a partial file; no other writer has this name, and no disk finds it too long."""
+    return folder / f".{secrets.token_hex(4)}{PARTIAL}"
 
 
 def _make_durable(path: Path) -> None:
@@ -95,7 +99,7 @@ def prepare_output_folder(folder: Path, *, overwrite: bool) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         is_used = not all(map(_is_left_over, folder.iterdir()))
-        probe = folder / f".{secrets.token_hex(4)}{PARTIAL}"
+        probe = _partial_in(folder)
         probe.touch()
         probe.unlink()
     except OSError as error:

@@ -2,7 +2,10 @@
 
 import json
 import tomllib
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 def parse_json(text: str) -> Any:
@@ -11,10 +14,7 @@ def parse_json(text: str) -> Any:
     Raises:
         ValueError: it is no JSON, or nested too deeply.
     """
-    try:
-        return json.loads(text)
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
+    return _parse(json.loads, text)
 
 
 def parse_toml(text: str) -> dict[str, Any]:
@@ -23,7 +23,11 @@ def parse_toml(text: str) -> dict[str, Any]:
     Raises:
         ValueError: it is no TOML, or nested too deeply.
     """
+    return _parse(tomllib.loads, text)
+
+
+def _parse(parser: Callable[[str], T], text: str) -> T:
     try:
-        return tomllib.loads(text)
+        return parser(text)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error

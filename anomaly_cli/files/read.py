@@ -46,14 +46,7 @@ def read_image(path: Path) -> RGBImage:
         DataError: the file cannot be decoded to its end, is too large, or holds values whose
             meaning is not known.
     """
-    values, alpha = _guarded(path, _decode)
-    colours = _guarded(path, lambda own: _to_uint8(own, values))
-    if colours.ndim == 2:
-        colours = np.repeat(colours[..., None], 3, axis=2)
-    if alpha is not None and (alpha < 255).any():
-        share = alpha[..., None].astype(np.uint16)
-        colours = ((colours * share + 255 * (255 - share) + 127) // 255).astype(np.uint8)
-    return np.ascontiguousarray(colours)
+    return _guarded(path, _decode_rgb)
 
 
 def read_mask(path: Path) -> Mask:
@@ -96,15 +89,6 @@ def is_deep(path: Path) -> bool:
             return header.mode[0] in "IF" or ";16" in str(getattr(header, "tile", ""))
 
     return _guarded(path, check)
-
-
-def count_pages(path: Path) -> int:
-    """Count the pages or frames of a picture, of which only the first is read.
-
-    Raises:
-        DataError: the file cannot be opened.
-    """
-    return _guarded(path, lambda own: int(getattr(_open(own), "n_frames", 1)))
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -202,6 +186,17 @@ def _decode(path: Path) -> Picture:
         if image.mode in _DIRECT and image.mode not in {"P", "PA"}:
             return Picture(np.asarray(image), None)
         return Picture(np.asarray(image if image.mode == "I" else image.convert("RGB")), None)
+
+
+def _decode_rgb(path: Path) -> RGBImage:
+    values, alpha = _decode(path)
+    colours = _to_uint8(path, values)
+    if colours.ndim == 2:
+        colours = np.repeat(colours[..., None], 3, axis=2)
+    if alpha is not None and (alpha < 255).any():
+        share = alpha[..., None].astype(np.uint16)
+        colours = ((colours * share + 255 * (255 - share) + 127) // 255).astype(np.uint8)
+    return np.ascontiguousarray(colours)
 
 
 def _decode_tiff(path: Path) -> NDArray[Any] | None:

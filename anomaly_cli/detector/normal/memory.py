@@ -16,7 +16,6 @@ from torch import Tensor
 from models.efficientnet import EfficientNetLite0
 
 STAGES = ("stride8", "stride16")
-STRIDE = 8  # pixels per place of the map
 PATCHES = 4000  # in a memory at most: 2.4 MB of 152 channels
 _CANDIDATES = 100_000  # patches of all images that a coreset is chosen from
 _PROJECTED = 48  # dimensions of the random projection in which it is chosen
@@ -29,7 +28,7 @@ class PatchMemory(NamedTuple):
     encoder: EfficientNetLite0
     patches: Tensor  # (P, C) float32
     image: Tensor  # (P,) int64, number of the training image that a patch is from
-    row: Tensor  # (P,) int64, place of the patch in that image, in units of `STRIDE`
+    row: Tensor  # (P,) int64, place of the patch in that image, in units of 8 pixels
     column: Tensor  # (P,) int64
     scale: Tensor  # (), mean distance of held-out normal places
 
