@@ -164,7 +164,7 @@ def save_untrained(path: Path, config: OneClassConfig, spec: MapSpec) -> VAE:
         settings=settings,
         latent_kinds=(),
         training={},
-        data={"held_out_parts": 1},
+        data={"fit": 4, "held_out": 4, "held_out_parts": 1, "memory_images": ["0.png"] * 4},
     )
     save_model(path, vae.state_dict(), record)
     return vae
