@@ -30,6 +30,7 @@ from anomaly_cli.disentangle.scoring import BATCH, Scored, encode_images, score_
 from anomaly_cli.disentangle.training import StepStats, Trainer
 from anomaly_cli.errors import OutputError
 from anomaly_cli.files.atomic import prepare_output_folder
+from anomaly_cli.files.lock import lock_folder
 from anomaly_cli.progress import SILENT, Progress
 from anomaly_cli.training.resume import require_same_settings, resume_training, save_state
 from models.conv import conv_vae
@@ -77,16 +78,17 @@ def run(
     """
     device = resolve_device(config.device)
     plans = _plan(config)
-    _prepare_folders(config, plans)
-    sprites = open_dsprites(config.data)
-    write_settings(config.output, resolved)
-    runs: list[Run] = []
-    differences: list[PairedDifference] = []
-    for plan in plans:
-        runs.append(_finish(config, plan, sprites, device, progress))
-        if len(runs) % len(config.methods) == 0:
-            differences = compare_runs(runs[::2], runs[1::2]) if config.compare else []
-            write_report(config.output, runs, differences, sprites)
+    with lock_folder(config.output):
+        _prepare_folders(config, plans)
+        sprites = open_dsprites(config.data)
+        write_settings(config.output, resolved)
+        runs: list[Run] = []
+        differences: list[PairedDifference] = []
+        for plan in plans:
+            runs.append(_finish(config, plan, sprites, device, progress))
+            if len(runs) % len(config.methods) == 0:
+                differences = compare_runs(runs[::2], runs[1::2]) if config.compare else []
+                write_report(config.output, runs, differences, sprites)
     return DisentangleResult(config.output, runs, differences)
 
 

@@ -13,8 +13,9 @@ from anomaly_cli.detector.detector import Detector
 from anomaly_cli.detector.latents import STEPS
 from anomaly_cli.detector.predict import Prediction, explain_prediction
 from anomaly_cli.errors import DataError
-from anomaly_cli.files.atomic import prepare_output_folder, write_text
+from anomaly_cli.files.atomic import write_text
 from anomaly_cli.files.images import ImageFile, find_images, write_png
+from anomaly_cli.files.lock import open_output_folder
 from anomaly_cli.files.read import read_image
 from anomaly_cli.pictures.latents import (
     FIGURE_TILE,
@@ -48,15 +49,15 @@ def run(
     files = find_images(config.images, exclude=config.output)
     detector = open_model(config.model, config.map, progress, latents=config.latents)
     selection = detector.select_latents(config.latents)
-    prepare_output_folder(config.output, overwrite=config.overwrite)
-    records, rows = _predict(files, detector, config, progress)
-    summary = _summarise([record["latents"] for record in records if "latents" in record])
-    chosen = selection.choose(np.array([row["mean_absolute_deviation"] for row in summary]))
-    _write_figure(rows, chosen, detector, config)
-    report = _describe(records, summary, chosen, detector)
-    text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(config.output / REPORT_FILE, text + "\n")
-    write_settings(config.output, resolved)
+    with open_output_folder(config.output, overwrite=config.overwrite):
+        records, rows = _predict(files, detector, config, progress)
+        summary = _summarise([record["latents"] for record in records if "latents" in record])
+        chosen = selection.choose(np.array([row["mean_absolute_deviation"] for row in summary]))
+        _write_figure(rows, chosen, detector, config)
+        report = _describe(records, summary, chosen, detector)
+        text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
+        write_text(config.output / REPORT_FILE, text + "\n")
+        write_settings(config.output, resolved)
     return ExplainResult(config.output, report, sum("error" in record for record in records))
 
 

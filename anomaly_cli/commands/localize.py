@@ -22,7 +22,6 @@ from anomaly_cli.detector.predict import (
     place,
 )
 from anomaly_cli.errors import ConfigError, DataError, OutputError
-from anomaly_cli.files.atomic import prepare_output_folder
 from anomaly_cli.files.images import (
     MANIFEST_FILE,
     ImageFile,
@@ -32,6 +31,7 @@ from anomaly_cli.files.images import (
     write_png,
 )
 from anomaly_cli.files.lists import expand_file_lists
+from anomaly_cli.files.lock import open_output_folder
 from anomaly_cli.files.manifest import Record, open_manifest, read_manifest
 from anomaly_cli.files.read import read_image
 from anomaly_cli.pictures.latents import SHEET_TILE, contact_sheet, latent_overlay
@@ -67,24 +67,30 @@ def run(
     selection = None if config.latents is None else detector.select_latents(config.latents)
     stems = _name_outputs(config, files)
     manifest = config.output / MANIFEST_FILE
-    records = _read_done(config, files, detector) if config.resume else []
     is_begun = config.resume and manifest.is_file()
-    prepare_output_folder(config.output, overwrite=config.overwrite or is_begun)
-    write_settings(config.output, resolved)
-    done = len(records)
-    writer = Writer(config, detector, stems[done:], selection)
-    with (
-        open_manifest(manifest, records) as lines,
-        progress.bar("localizing", total=len(files), done=done) as bar,
-    ):
-        for record in _localize_all([file.path for file in files[done:]], writer):
+    with open_output_folder(config.output, overwrite=config.overwrite or is_begun):
+        records = _read_done(config, files, detector) if config.resume else []
+        write_settings(config.output, resolved)
+        writer = Writer(config, detector, stems[len(records) :], selection)
+        with open_manifest(manifest, records) as lines:
+            for record in _localize_rest(files, len(records), writer, progress):
+                records.append(record)
+                lines.add(record)
+    return LocalizationResult(config.output, records, sum("error" in r for r in records))
+
+
+def _localize_rest(
+    files: Sequence[ImageFile], done: int, writer: "Writer", progress: Progress
+) -> Iterator[Record]:
+    """Yield the lines of the manifest after the first `done`, and show how far it is."""
+    rest = files[done:]
+    records = _localize_all([file.path for file in rest], writer)
+    with progress.bar("localizing", total=len(files), done=done) as bar:
+        for file, record in zip(rest, records, strict=True):
             if "error" in record:
                 progress.warn(f"skipped: {record['error']}")
-            name = {"image": files[len(records)].relative.as_posix()}
-            records.append(name | record | writer.common)
-            lines.add(records[-1])
+            yield {"image": file.relative.as_posix()} | record | writer.common
             bar.advance()
-    return LocalizationResult(config.output, records, sum("error" in r for r in records))
 
 
 def _read_done(

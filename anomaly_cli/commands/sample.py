@@ -11,8 +11,8 @@ from anomaly_cli.config.data import SampleConfig
 from anomaly_cli.data.defects import DefectKind, draw_defect
 from anomaly_cli.data.photographs import CATEGORIES, Split, draw_normal, load_donors
 from anomaly_cli.errors import ConfigError
-from anomaly_cli.files.atomic import prepare_output_folder
 from anomaly_cli.files.images import write_png
+from anomaly_cli.files.lock import open_output_folder
 
 MIN_TEST_IMAGES = 4  # of each defect type
 KINDS = (DefectKind.SCRATCH, DefectKind.STAIN, DefectKind.HOLE, DefectKind.PATCH)
@@ -37,8 +37,8 @@ class SampleResult(NamedTuple):
 def run(config: SampleConfig) -> SampleResult:
     """Write normal and anomalous images of the textures that ship inside scikit-image."""
     categories = select_categories(config.category)
-    prepare_output_folder(config.destination, overwrite=config.overwrite)
-    counts = tuple(_write_category(config, category) for category in categories)
+    with open_output_folder(config.destination, overwrite=config.overwrite):
+        counts = tuple(_write_category(config, category) for category in categories)
     return SampleResult(config.destination, counts)
 
 

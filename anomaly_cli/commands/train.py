@@ -18,6 +18,7 @@ from anomaly_cli.detector.device import resolve_device
 from anomaly_cli.detector.maps import candidate_maps
 from anomaly_cli.errors import ConfigError, OutputError
 from anomaly_cli.files.atomic import PARTIAL, SETTINGS_FILE, prepare_output_folder
+from anomaly_cli.files.lock import lock_folder
 from anomaly_cli.progress import SILENT, Progress
 from anomaly_cli.training.augmentation import select_augmentation
 from anomaly_cli.training.fit import (
@@ -110,7 +111,7 @@ def run(
     device = resolve_device(config.device)
     categories = DATASETS[config.dataset].select_categories(config.data, config.category)
     return [
-        _train_or_skip(replace(config, category=name), device, resolved, progress)
+        _train_alone(replace(config, category=name), device, resolved, progress)
         for name in categories
     ]
 
@@ -125,6 +126,16 @@ def _check_settings(config: TrainConfig) -> None:
         load_features()  # before minutes of training
     select_augmentation(config.augmentation, config.category)
     candidate_maps(config.network, config.attention, config.layer)
+
+
+def _train_alone(
+    config: TrainConfig,
+    device: torch.device,
+    resolved: ResolvedSettings | None,
+    progress: Progress,
+) -> TrainedCategory:
+    with lock_folder(config.output / config.category):
+        return _train_or_skip(config, device, resolved, progress)
 
 
 def _train_or_skip(

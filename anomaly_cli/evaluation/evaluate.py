@@ -26,7 +26,7 @@ from anomaly_cli.evaluation.images import CategorySource, CountedImage, Sources,
 from anomaly_cli.evaluation.reports.write import write_reports
 from anomaly_cli.evaluation.results import CategoryResult, EvaluationReport, Failure
 from anomaly_cli.evaluation.summary import summarize
-from anomaly_cli.files.atomic import prepare_output_folder
+from anomaly_cli.files.lock import open_output_folder
 from anomaly_cli.files.versions import library_versions
 from anomaly_cli.metrics.bootstrap import draw_weights
 from anomaly_cli.progress import SILENT, Progress
@@ -58,21 +58,21 @@ def score(
     bars = parse_bars(config.fail_under)
     require_categories(bars, list(sources))
     baseline = read_baseline(config.baseline) if config.baseline else None
-    prepare_output_folder(config.output, overwrite=config.overwrite)
-    results, failures = _evaluate_each(sources, config, progress)
-    report = EvaluationReport(
-        results=tuple(results),
-        failures=tuple(failures),
-        settings=_settings(config),
-        versions=library_versions(_LIBRARIES)
-        | {"platform": f"{platform.system()} {platform.machine()}"},
-    )
-    gates = judge_bars(report, bars)
-    if baseline is not None:
-        gates += _judge_baseline(report, baseline, config, progress)
-    report = replace(report, gates=tuple(gates))
-    write_reports(config.output, report, config.formats)
-    write_settings(config.output, resolved)
+    with open_output_folder(config.output, overwrite=config.overwrite):
+        results, failures = _evaluate_each(sources, config, progress)
+        report = EvaluationReport(
+            results=tuple(results),
+            failures=tuple(failures),
+            settings=_settings(config),
+            versions=library_versions(_LIBRARIES)
+            | {"platform": f"{platform.system()} {platform.machine()}"},
+        )
+        gates = judge_bars(report, bars)
+        if baseline is not None:
+            gates += _judge_baseline(report, baseline, config, progress)
+        report = replace(report, gates=tuple(gates))
+        write_reports(config.output, report, config.formats)
+        write_settings(config.output, resolved)
     return report
 
 
