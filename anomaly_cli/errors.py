@@ -3,6 +3,9 @@
 Python code catches them by class. Errors in arguments are also a ValueError or a TypeError.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class AnomalyCliError(Exception):
     """Base of the errors that end a command with one line on stderr and no traceback."""
@@ -47,7 +50,7 @@ class OutputError(AnomalyCliError):
 
 
 class DeviceError(AnomalyCliError):
-    """Device that is not available."""
+    """Device that is not available, or has too little memory."""
 
     exit_code = 6
 
@@ -62,6 +65,30 @@ class GateError(AnomalyCliError):
     """Metric below the bar that the user set."""
 
     exit_code = 10
+
+
+@contextmanager
+def name_shortage(what: str) -> Iterator[None]:
+    """Make too little memory for one image an error of this image.
+
+    Raises:
+        DataError: memory ran out in the block.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_shortage(error):
+            raise
+        raise DataError(f"{what}: there is too little memory for it") from error
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Check for the errors with which Python, OpenCV and PyTorch say that memory ran out."""
+    is_named = any(text in str(error) for text in _SHORTAGES)
+    return isinstance(error, MemoryError) or is_named or type(error).__name__ == "OutOfMemoryError"
+
+
+_SHORTAGES = ("Insufficient memory", "not enough memory", "can't allocate memory")
 
 
 def require(is_true: bool, message: str) -> None:

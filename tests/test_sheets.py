@@ -205,7 +205,9 @@ def predicted(
     shares = values / values.sum()
     maps = np.ones((latents, 2, 2), np.float32) * values[:, None, None]
     return Prediction(
-        image=block(height, width),
+        height=height,
+        width=width,
+        load=lambda: block(height, width),
         network_map=anomaly_map,
         score=float(anomaly_map.max()),
         threshold=threshold,

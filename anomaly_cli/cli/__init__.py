@@ -22,7 +22,7 @@ from anomaly_cli.cli.reproduce import reproduce
 from anomaly_cli.cli.sample import sample
 from anomaly_cli.cli.sources import ConfigurableCommand
 from anomaly_cli.cli.train import train
-from anomaly_cli.errors import AnomalyCliError, OutputError
+from anomaly_cli.errors import AnomalyCliError, DeviceError, OutputError, is_shortage
 from anomaly_cli.files.limits import allow_pixels
 
 INTERRUPTED = 130  # 128 + SIGINT, as in shells
@@ -42,6 +42,13 @@ class _Group(TyperGroup):
         except KeyboardInterrupt:
             terminal.error("interrupted; complete files are kept")
             raise typer.Exit(INTERRUPTED) from None
+        except Exception as error:
+            if ctx.params.get("debug") or not is_shortage(error):
+                raise
+            terminal.error(
+                "there is too little memory; smaller images, or a smaller --batch-size, need less"
+            )
+            raise typer.Exit(DeviceError.exit_code) from None
 
 
 app = typer.Typer(

@@ -21,7 +21,7 @@ from anomaly_cli.detector.predict import (
     ordered_map,
     place,
 )
-from anomaly_cli.errors import ConfigError, DataError, OutputError
+from anomaly_cli.errors import ConfigError, DataError, OutputError, name_shortage
 from anomaly_cli.files.images import (
     MANIFEST_FILE,
     ImageFile,
@@ -190,6 +190,13 @@ class Writer:
         """
         if isinstance(result, DataError):
             return {"error": str(result)}
+        try:
+            with name_shortage(f"{result.path}"):
+                return self._write(result)
+        except DataError as error:  # memory ran out, or the file has gone since it was read
+            return {"error": str(error)}
+
+    def _write(self, result: Prediction) -> Record:
         stem = self.stems[result.position]
         is_mirror = self.config.layout == "mirror"
         outputs = result.save(

@@ -224,7 +224,7 @@ class Detector:
         """Compute the anomaly maps of image files, in their order.
 
         Threads decode the next images while the network works. At most three batches of images
-        are in memory.
+        are in memory; large ones are read again when they are asked for.
 
         Args:
             paths: image files.

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -20,7 +20,7 @@ from anomaly_cli.detector.maps import MapSpec
 from anomaly_cli.detector.masks import anomaly_mask
 from anomaly_cli.detector.normal.memory import nearest_patch
 from anomaly_cli.detector.threshold import Threshold
-from anomaly_cli.errors import DataError
+from anomaly_cli.errors import DataError, name_shortage
 from anomaly_cli.files.images import AnomalyMap, ColourRange, Mask, RGBImage, write_png, write_tiff
 from anomaly_cli.files.read import read_image
 from anomaly_cli.files.resize import fit_map, resize_image
@@ -33,6 +33,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 KINDS = ("maps", "heatmaps", "overlays", "masks")  # of output that `Prediction.save` writes
+_KEPT_BYTES = 1 << 29  # of decoded images that wait for the network or for the disk
 
 
 class NearestPatch(NamedTuple):
@@ -55,7 +56,8 @@ class Prediction:
     Maps and masks at the size of the image are computed when they are first asked for.
     """
 
-    image: RGBImage  # (H, W, 3) uint8
+    height: int  # of the image, in pixels
+    width: int
     network_map: AnomalyMap  # (S, S) float32, the anomaly map at the network's size
     score: float  # image-level anomaly score: the maximum of `network_map`
     threshold: Threshold
@@ -64,6 +66,16 @@ class Prediction:
     path: Path | None = None  # file that the image was read from; None: an array
     nearest: NearestPatch | None = None  # of the highest pixel, for maps with a memory
     latents: ImageLatents | None = None  # None: not asked for
+    load: Callable[[], RGBImage]  # gives the image, (H, W, 3) uint8
+
+    @cached_property
+    def image(self) -> RGBImage:
+        """The image, (H, W, 3) uint8; a large one is read again when it is first asked for.
+
+        Raises:
+            DataError: the file cannot be read any more.
+        """
+        return self.load()
 
     @property
     def is_anomalous(self) -> bool:
@@ -73,8 +85,7 @@ class Prediction:
     @cached_property
     def anomaly_map(self) -> AnomalyMap:
         """Anomaly score of each pixel, (H, W) float32; comparable between images of one model."""
-        height, width = self.image.shape[:2]
-        return fit_map(self.network_map, height, width)
+        return fit_map(self.network_map, self.height, self.width)
 
     @cached_property
     def mask(self) -> Mask:
@@ -108,26 +119,29 @@ class Prediction:
             Paths relative to `folder`, by `map`, `heatmap`, `overlay` and `mask`.
 
         Raises:
-            DataError: the image comes from no file, and no name is given.
+            DataError: the image comes from no file, and no name is given; or a large image cannot
+                be read again.
             OutputError: a file cannot be written.
         """
         if name is None and self.path is None:
             raise DataError("an image that comes from no file needs a name to be saved under")
         stem = Path(name) if name is not None else Path((self.path or Path()).stem)
         root, outputs = Path(folder), dict[str, str]()
+        # All is drawn before anything is written: what fails here leaves no file behind.
+        anomaly_map, mask = self.anomaly_map, self.mask
+        drawn = overlay(self.image, self._levels, mask) if "overlays" in kinds else None
         if "maps" in kinds:
             outputs["map"] = map_place or place("maps", stem, ".tiff")
-            write_tiff(root / outputs["map"], self.anomaly_map)
+            write_tiff(root / outputs["map"], anomaly_map)
         if "heatmaps" in kinds:
             outputs["heatmap"] = place("heatmaps", stem, ".png")
             write_png(root / outputs["heatmap"], self._levels, palette=PALETTE)
-        if "overlays" in kinds:
+        if drawn is not None:
             outputs["overlay"] = place("overlays", stem, ".png")
-            picture = overlay(self.image, self._levels, self.mask)
-            write_png(root / outputs["overlay"], picture)
+            write_png(root / outputs["overlay"], drawn)
         if "masks" in kinds:
             outputs["mask"] = place("masks", stem, ".png")
-            write_png(root / outputs["mask"], self.mask)
+            write_png(root / outputs["mask"], mask)
         return outputs
 
     def record(self, outputs: dict[str, str] | None = None) -> dict[str, Any]:
@@ -136,8 +150,8 @@ class Prediction:
             "score": self.score,
             "is_anomalous": self.is_anomalous,
             "anomalous_share": float(self.mask.mean()),
-            "height": self.image.shape[0],
-            "width": self.image.shape[1],
+            "height": self.height,
+            "width": self.width,
             "outputs": outputs or {},
             **({} if self.nearest is None else {"nearest": self.nearest.record()}),
         }
@@ -196,16 +210,23 @@ def predict_files(
 ) -> Iterator[Prediction | DataError]:
     """Predict image files in their order; a file that cannot be read gives its error.
 
-    Threads decode the next batches while the network works on the current one. At most three
-    batches of decoded images are in memory.
+    Threads decode the next batches while the network works on the current one. Of images so large
+    that these batches would take more than `_KEPT_BYTES`, only the size for the network is kept.
+    Who needs such an image, such as for an overlay, decodes it again.
     """
+    # Two batches are decoded ahead, one is in the network, two are drawn and written.
+    largest = _KEPT_BYTES // (5 * view.batch_size)
 
     def read(position: int) -> "_ReadImage | DataError":
+        path = paths[position]
         try:
-            image = decode(paths[position])
+            with name_shortage(f"cannot read {path}"):
+                image = decode(path)
+                prepared = _prepare(image, view, position, path)
         except DataError as error:
             return error
-        return _prepare(image, view, position, paths[position])
+        again = partial(_decode_again, decode, path, image.shape)
+        return prepared if image.nbytes <= largest else prepared._replace(load=again)
 
     with ThreadPoolExecutor(view.workers) as pool:
         ahead = ordered_map(pool, read, range(len(paths)), limit=2 * view.batch_size)
@@ -231,13 +252,26 @@ class _ReadImage(NamedTuple):
 
     position: int  # index in the input
     path: Path | None
-    image: RGBImage  # (H, W, 3), at its own size
+    height: int  # of the image itself
+    width: int
+    load: Callable[[], RGBImage]  # gives the image itself, (H, W, 3)
     resized: RGBImage  # (S, S, 3)
 
 
 def _prepare(image: RGBImage, view: View, position: int, path: Path | None) -> _ReadImage:
     side = view.mapper.size
-    return _ReadImage(position, path, image, resize_image(image, side, side))
+    height, width, _channels = image.shape
+    resized = resize_image(image, side, side)
+    return _ReadImage(position, path, height, width, lambda: image, resized)
+
+
+def _decode_again(
+    decode: Callable[[Path], RGBImage], path: Path, shape: tuple[int, ...]
+) -> RGBImage:
+    image = decode(path)
+    if image.shape != shape:
+        raise DataError(f"{path} has changed since it was first read")
+    return image
 
 
 def _predict(
@@ -264,7 +298,9 @@ def _predict(
             yield DataError(f"{item.path or 'the image'}: its score is {score}, which is no number")
             continue
         yield Prediction(
-            image=item.image,
+            height=item.height,
+            width=item.width,
+            load=item.load,
             network_map=network_map,
             score=score,
             threshold=view.threshold,

@@ -78,8 +78,7 @@ def _source(category: str, detector: Detector, config: EvaluateConfig) -> Catego
         for sample, result in zip(chosen, results, strict=True):
             if isinstance(result, DataError):
                 raise result  # a metric over fewer images is not comparable
-            height, width, _channels = result.image.shape
-            yield DrawnMap(result.network_map, height, width, str(sample.path))
+            yield DrawnMap(result.network_map, result.height, result.width, str(sample.path))
 
     paths = [sample.path for sample in samples]
     masks = [sample.mask_path for sample in samples if sample.mask_path]

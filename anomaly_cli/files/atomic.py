@@ -38,8 +38,6 @@ def atomic_write(path: Path, *, is_durable: bool = True) -> Iterator[Path]:
         partial.replace(path)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-    except MemoryError as error:
-        raise OutputError(f"cannot write {path}: there is too little memory for it") from error
     finally:
         with suppress(OSError):  # after a name too long for the disk, or a folder that is a file
             partial.unlink()
