@@ -33,8 +33,10 @@ from anomaly_cli.data.checks.inspection import (
     list_category,
 )
 from anomaly_cli.files.images import write_png
+from anomaly_cli.files.read import read_mask
 
 FULL = np.ones((SIZE, SIZE), bool)
+EDGE = np.eye(SIZE, dtype=np.uint8)
 
 
 @pytest.fixture
@@ -165,6 +167,28 @@ BREAKS: dict[str, tuple[Break, list[tuple[str, ...]]]] = {
             (d / "ground_truth/hole/001_mask.png").unlink(),
         ),
         [("ground_truth/hole/001.JPG", "")],
+    ),
+    "mask-grey": (
+        lambda d: write_png(
+            d / "ground_truth/hole/001_mask.png", np.tri(SIZE, dtype=np.uint8) + EDGE
+        ),
+        [("ground_truth/hole/001_mask.png", "")],
+    ),
+    "mask-inverted": (
+        lambda d: [write_png(p, ~read_mask(p)) for p in (d / "ground_truth/hole").iterdir()],
+        [(f"ground_truth/hole/00{number}_mask.png", "") for number in range(3)],
+    ),
+    "mask-twice": (
+        lambda d: shutil.copy(
+            d / "ground_truth/hole/001_mask.png", d / "ground_truth/hole/001_mask.bmp"
+        ),
+        [("ground_truth/hole/001_mask.bmp", "ground_truth/hole/001_mask.png", "")],
+    ),
+    "pages": (
+        lambda d: Image.open(d / "train/good/002.png").save(
+            d / "train/good/002.png", save_all=True, append_images=[Image.new("RGB", (64, 64))]
+        ),
+        [("train/good/002.png", "2 of them")],
     ),
     "blank": (
         lambda d: write_png(d / "train/good/002.png", np.full((SIZE, SIZE, 3), 7, np.uint8)),
@@ -512,7 +536,7 @@ def test_files_are_inspected_once_each_in_their_order(disc: Path) -> None:
 
 def test_mask_is_measured(disc: Path) -> None:
     mask = inspect_mask(disc / "ground_truth/hole/000_mask.png")
-    assert mask == MaskFacts(disc / "ground_truth/hole/000_mask.png", 64, 64, 100)
+    assert mask == MaskFacts(disc / "ground_truth/hole/000_mask.png", 64, 64, 100, 2, False)
 
 
 def test_unreadable_mask_is_reported_with_its_reason(tmp_path: Path) -> None:

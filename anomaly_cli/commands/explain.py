@@ -17,6 +17,7 @@ from anomaly_cli.files.atomic import write_text
 from anomaly_cli.files.images import ImageFile, find_images, write_png
 from anomaly_cli.files.lock import open_output_folder
 from anomaly_cli.files.read import read_image
+from anomaly_cli.files.unread import name_pages
 from anomaly_cli.pictures.latents import (
     FIGURE_TILE,
     ExplainedImage,
@@ -46,7 +47,12 @@ def run(
 
     An image that cannot be read is reported and skipped.
     """
-    files = find_images(config.images, exclude=config.output)
+    files = find_images(
+        config.images,
+        exclude=config.output,
+        on_left_out=lambda text: progress.note(f"left out: {text}"),
+    )
+    name_pages([file.path for file in files], progress)
     detector = open_model(config.model, config.map, progress, latents=config.latents)
     selection = detector.select_latents(config.latents)
     with open_output_folder(config.output, overwrite=config.overwrite):

@@ -34,6 +34,7 @@ from anomaly_cli.files.lists import expand_file_lists
 from anomaly_cli.files.lock import open_output_folder
 from anomaly_cli.files.manifest import Record, open_manifest, read_manifest
 from anomaly_cli.files.read import read_image
+from anomaly_cli.files.unread import name_pages
 from anomaly_cli.pictures.latents import SHEET_TILE, contact_sheet, latent_overlay
 from anomaly_cli.progress import SILENT, Progress
 
@@ -118,11 +119,13 @@ def _read_done(
 
 
 def _find_named(config: LocalizeConfig, progress: Progress) -> list[ImageFile]:
-    def tell(folder: Path) -> None:
-        progress.note(f"left out: {folder} holds results of an earlier run")
+    def tell(text: str) -> None:
+        progress.note(f"left out: {text}")
 
     named = expand_file_lists(config.images)
-    return find_images(named, exclude=config.output, on_results=tell)
+    files = find_images(named, exclude=config.output, on_left_out=tell)
+    name_pages([file.path for file in files], progress)
+    return files
 
 
 def _find_test_images(config: LocalizeConfig, detector: Detector) -> list[ImageFile]:

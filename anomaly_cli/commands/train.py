@@ -19,8 +19,10 @@ from anomaly_cli.detector.maps import candidate_maps
 from anomaly_cli.errors import ConfigError, OutputError
 from anomaly_cli.files.atomic import PARTIAL, SETTINGS_FILE, prepare_output_folder
 from anomaly_cli.files.lock import lock_folder
+from anomaly_cli.files.unread import name_unread
 from anomaly_cli.progress import SILENT, Progress
 from anomaly_cli.training.augmentation import select_augmentation
+from anomaly_cli.training.dataset import list_training_images
 from anomaly_cli.training.fit import (
     METRICS_FILE,
     is_finished,
@@ -157,6 +159,7 @@ def _train_or_skip(
         )
     is_barely_begun = config.resume and _is_barely_begun(folder)
     prepare_output_folder(folder, overwrite=config.overwrite or is_resumed or is_barely_begun)
+    name_unread(list_training_images(config), progress)
     own = resolved.of_category(config.category) if resolved else None
     loaded = train_category(config, folder, device, own, is_resumed=is_resumed, progress=progress)
     return _summarise(loaded, is_new=True)

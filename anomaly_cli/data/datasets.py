@@ -8,6 +8,7 @@ from typing import NamedTuple
 from anomaly_cli.config.names import DatasetName
 from anomaly_cli.data import folder, mnist, mvtec, ucsd
 from anomaly_cli.data.samples import Sample
+from anomaly_cli.errors import DataError
 from anomaly_cli.files.atomic import fingerprint
 from anomaly_cli.files.images import RGBImage
 from anomaly_cli.files.read import read_image
@@ -64,6 +65,14 @@ def data_fingerprint(
     if not all(path.is_relative_to(root) for path in files):
         root = Path(os.path.commonpath([path.parent for path in files]))
     return fingerprint(files, root=root)
+
+
+def present_training_images(dataset: Dataset, root: Path, category: str) -> list[Path]:
+    """List the normal training images, or none where they are not at hand."""
+    try:
+        return dataset.training_images(root, category)
+    except DataError:
+        return []
 
 
 def mask_gap(samples: Sequence[Sample]) -> str:

@@ -6,7 +6,7 @@ is `good`.
 """
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from anomaly_cli.data.samples import GOOD, Sample
@@ -98,9 +98,29 @@ def test_samples(root: Path, category: str) -> list[Sample]:
 test_samples.__test__ = False  # type: ignore[attr-defined] # pytest would collect it
 
 
-def list_masks(folder: Path) -> dict[str, Path]:
-    """Index the masks directly in `folder` by stem; of several with one stem, keep the first."""
-    return {path.stem: path for path in reversed(list_folder(folder))}
+def _refuse_both(first: Path, second: Path) -> None:
+    raise DataError(f"{first} and {second.name} are masks of one image; keep one of them")
+
+
+def list_masks(
+    folder: Path, *, on_same: Callable[[Path, Path], object] = _refuse_both
+) -> dict[str, Path]:
+    """Index the masks directly in `folder` by stem.
+
+    Args:
+        folder: of the masks of one defect type.
+        on_same: called with two masks of one stem, of which the first is kept.
+
+    Raises:
+        DataError: two masks have one stem, and there is no `on_same`.
+    """
+    found: dict[str, Path] = {}
+    for path in list_folder(folder):
+        if path.stem in found:
+            on_same(found[path.stem], path)
+        else:
+            found[path.stem] = path
+    return found
 
 
 def find_mask(stem: str, masks: Mapping[str, Path]) -> Path | None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from anomaly_cli.data.mvtec import list_masks
 from anomaly_cli.data.samples import GOOD, Sample
 from anomaly_cli.errors import DataError
 from anomaly_cli.files.images import list_folder
@@ -89,7 +90,7 @@ def _truth(clip: Path) -> Path:
 
 
 def _clip_samples(clip: Path) -> list[Sample]:
-    masks = {path.stem: path for path in list_folder(_truth(clip))}
+    masks = list_masks(_truth(clip))
     samples = []
     for frame in list_folder(clip):
         mask = masks.get(frame.stem)

@@ -27,6 +27,7 @@ from anomaly_cli.evaluation.reports.write import write_reports
 from anomaly_cli.evaluation.results import CategoryResult, EvaluationReport, Failure
 from anomaly_cli.evaluation.summary import summarize
 from anomaly_cli.files.lock import open_output_folder
+from anomaly_cli.files.unread import name_unread
 from anomaly_cli.files.versions import library_versions
 from anomaly_cli.metrics.bootstrap import draw_weights
 from anomaly_cli.progress import SILENT, Progress
@@ -97,6 +98,7 @@ def _evaluate_each(
 def _evaluate(source: CategorySource, config: EvaluateConfig, progress: Progress) -> CategoryResult:
     if not source.samples:
         raise DataError(f"no images of {source.category} are left without the normal ones")
+    name_unread([sample.path for sample in source.samples], progress)
     weights = draw_weights(
         [sample.defect_type for sample in source.samples],
         replicates=config.replicates,

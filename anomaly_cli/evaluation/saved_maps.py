@@ -6,6 +6,8 @@ from pathlib import Path
 
 from anomaly_cli.config.commands import EvaluateConfig
 from anomaly_cli.config.values import NO_OUTLINE, ThresholdRule
+from anomaly_cli.data.checks.doubts import find_doubts
+from anomaly_cli.data.datasets import DATASETS, present_training_images
 from anomaly_cli.data.samples import Sample
 from anomaly_cli.data.saved_maps import find_mapped_categories, mapped_split, read_map
 from anomaly_cli.detector.threshold import Threshold
@@ -65,6 +67,7 @@ def _open_maps(
         for sample in samples:
             yield _read(files[sample], sample)
 
+    trained = present_training_images(DATASETS["mvtec"], config.data, category)
     masks = [sample.mask_path for sample in split.samples if sample.mask_path]
     return CategorySource(
         category=category,
@@ -75,6 +78,7 @@ def _open_maps(
         resolution=None,
         maps_sha256=fingerprint(split.paths, root=maps),
         data_sha256=fingerprint(masks, root=config.data),
+        lacks="; ".join(find_doubts(split.samples, trained)),
     )
 
 

@@ -6,7 +6,13 @@ from pathlib import Path
 
 from anomaly_cli.config.commands import EvaluateConfig
 from anomaly_cli.config.names import MODEL_FILE
-from anomaly_cli.data.datasets import DATASETS, data_fingerprint, mask_gap
+from anomaly_cli.data.checks.doubts import find_doubts
+from anomaly_cli.data.datasets import (
+    DATASETS,
+    data_fingerprint,
+    mask_gap,
+    present_training_images,
+)
 from anomaly_cli.data.samples import GOOD, Sample, spread_samples
 from anomaly_cli.detector.detector import Detector
 from anomaly_cli.detector.latents import name_latents
@@ -70,6 +76,7 @@ def _source(category: str, detector: Detector, config: EvaluateConfig) -> Catego
     samples = spread_samples(dataset.test_samples(config.data, category), config.limit)
     gap = mask_gap(samples)
     gaps = [*dataset.explain_gaps(config.data, category, samples), *([gap] if gap else [])]
+    gaps += find_doubts(samples, present_training_images(dataset, config.data, category))
     samples = [sample for sample in samples if config.good or sample.defect_type != GOOD]
 
     def draw(chosen: Sequence[Sample]) -> Iterator[DrawnMap]:

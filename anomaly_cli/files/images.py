@@ -50,6 +50,23 @@ def list_folder(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*") if is_image(path) and _is_file(path))
 
 
+def describe_others(paths: Iterable[Path]) -> str:
+    """Say which files are not read, because their names are not those of images."""
+    kinds = Counter(path.suffix.lower() or "no suffix" for path in paths)
+    counted = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+    return f"{counted}: no images by their names; read are {_EXPECTED}"
+
+
+def list_others(folders: Iterable[Path]) -> list[Path]:
+    """List the files directly in folders that are not read: no images, and not hidden."""
+    return [
+        path
+        for folder in folders
+        for path in sorted(folder.glob("*"))
+        if not is_image(path) and not path.name.startswith(".") and path.is_file()
+    ]
+
+
 def _is_file(path: Path) -> bool:
     """Check that a path is no folder, pipe, device or socket; a broken link is named later."""
     return path.is_file() or path.is_symlink()
@@ -59,17 +76,17 @@ def find_images(
     inputs: Sequence[str],
     *,
     exclude: Path | None = None,
-    on_results: Callable[[Path], object] = lambda _folder: None,
+    on_left_out: Callable[[str], object] = lambda _text: None,
 ) -> list[ImageFile]:
     """Find the images of files, folders (with subfolders) and globs, each once, sorted by path.
 
     Links to folders are followed, each folder once. Folders with the results of an earlier run are
-    left out: those that hold a manifest.
+    left out: those that hold a manifest. So are files whose names are not those of images.
 
     Args:
         inputs: paths and globs from the user.
         exclude: a folder to leave out, such as the output folder inside an input folder.
-        on_results: called with each folder of results that is left out.
+        on_left_out: called with a sentence for each folder of results, and one for all files.
 
     Raises:
         DataError: an input does not exist or is not an image, or there are no images.
@@ -77,12 +94,15 @@ def find_images(
     named = [_resolve(path) for text in inputs for path in _expand(text)]
     root = Path(os.path.commonpath([p if p.is_dir() else p.parent for p in named]))
     banned = exclude.resolve() if exclude else None
+    others: list[Path] = []
     found = {
         path
         for item in named
-        for path in (_search(item, banned, on_results) if item.is_dir() else [item])
+        for path in (_search(item, banned, others, on_left_out) if item.is_dir() else [item])
         if not (banned and path.is_relative_to(banned))
     }
+    if others:
+        on_left_out(describe_others(others))
     if not found:
         raise DataError(f"no images under {', '.join(inputs)}; expected {_EXPECTED}")
     return [ImageFile(path, path.relative_to(root)) for path in sorted(found)]
@@ -106,8 +126,13 @@ def _resolve(path: Path) -> Path:
     return path.resolve() if path.is_dir() else path.parent.resolve() / path.name
 
 
-def _search(folder: Path, banned: Path | None, on_results: Callable[[Path], object]) -> list[Path]:
-    """List the images below `folder` that are not hidden or in a hidden folder."""
+def _search(
+    folder: Path, banned: Path | None, others: list[Path], on_left_out: Callable[[str], object]
+) -> list[Path]:
+    """List the images below `folder` that are not hidden or in a hidden folder.
+
+    Other files are added to `others`.
+    """
     found: list[Path] = []
     seen = {os.path.realpath(folder)}
     waiting = [folder]
@@ -117,14 +142,15 @@ def _search(folder: Path, banned: Path | None, on_results: Callable[[Path], obje
             if entry.name.startswith("."):
                 continue
             if not entry.is_dir():
-                found += [entry] if is_image(entry) and _is_file(entry) else []
+                if _is_file(entry):
+                    (found if is_image(entry) else others).append(entry)
                 continue
             real = os.path.realpath(entry)
             if real in seen or (banned and Path(real).is_relative_to(banned)):
                 continue  # a link to what was searched already, or in a circle
             seen.add(real)
             if (entry / MANIFEST_FILE).is_file():
-                on_results(entry)
+                on_left_out(f"{entry} holds results of an earlier run")
             else:
                 waiting.append(entry)
     return found
@@ -133,6 +159,18 @@ def _search(folder: Path, banned: Path | None, on_results: Callable[[Path], obje
 def _scale_to_uint8(values: NDArray[np.floating], white: float) -> NDArray[np.uint8]:
     """Scale values so that `white` becomes 255."""
     return np.asarray(np.clip(np.rint(values * (255.0 / white)), 0, 255), np.uint8)
+
+
+def is_monochrome(image: RGBImage) -> bool:
+    """Check whether the three channels are equal everywhere."""
+    if not _has_equal_channels(image[::8, ::8]):
+        return False  # a few pixels suffice for most colour images
+    return _has_equal_channels(image)
+
+
+def _has_equal_channels(image: RGBImage) -> bool:
+    red, green, blue = (image[..., channel] for channel in range(3))
+    return np.array_equal(red, green) and np.array_equal(green, blue)
 
 
 def image_from_array(array: NDArray[Any]) -> RGBImage:

@@ -26,6 +26,9 @@ FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM", "GIF", "JPEG2000", "AVIF
 _TURNED = range(5, 9)  # EXIF orientations that swap the sides
 _ORIENTATION = 0x0112  # EXIF tag
 _TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_LOSSY = {"JPEG", "MPO", "WEBP", "AVIF", "JPEG2000"}  # some of their files are exact
+_ANIMATED = {"GIF", "WEBP", "PNG", "AVIF"}
+_NOISE = 8  # of 255; a lossy picture of black has such values
 _DIRECT = {"RGB", "RGBA", "L", "LA", "P", "PA", "1", "I;16", "I;16B", "I;16L", "F"}
 
 
@@ -34,6 +37,15 @@ class Picture(NamedTuple):
 
     values: NDArray[Any]  # (H, W) or (H, W, C): grey, RGB or RGBA, as they are in the file
     alpha: NDArray[np.uint8] | None  # (H, W), 255 is opaque; None: there is none
+    format: str = "TIFF"  # as Pillow names it
+
+
+class GreyMask(NamedTuple):
+    """A ground-truth mask, and how far its file says clearly what is marked."""
+
+    mask: Mask
+    levels: int  # number of different values, black among them
+    is_lossy: bool  # the format has changed the values
 
 
 def read_image(path: Path) -> RGBImage:
@@ -52,19 +64,38 @@ def read_image(path: Path) -> RGBImage:
 def read_mask(path: Path) -> Mask:
     """Read a ground-truth mask as (H, W) bool: every value above 0 is anomalous.
 
-    What is fully transparent is not marked.
+    What is fully transparent is not marked. Of a lossy format, such as JPEG, what is brighter than
+    half of the brightest value is marked.
 
     Raises:
         DataError: the file cannot be decoded to its end, is too large, or holds values that are
             not numbers.
     """
-    values, alpha = _guarded(path, _decode)
+    return read_grey_mask(path).mask
+
+
+def read_grey_mask(path: Path) -> GreyMask:
+    """Read a ground-truth mask, and count its values; see `read_mask`.
+
+    Raises:
+        DataError: as for `read_mask`.
+    """
+    values, alpha, file_format = _guarded(path, _decode)
     if values.dtype.kind == "f" and np.isnan(values).any():
         raise DataError(f"cannot read {path}: it holds values that are not numbers")
-    marked: Mask = np.asarray(values > 0)
-    if marked.ndim == 3:
-        marked = np.asarray(marked.any(axis=2))
-    return marked if alpha is None else np.asarray(marked & (alpha > 0))
+    grey = values if values.ndim == 2 else values.max(axis=2)
+    if alpha is not None:
+        grey = np.where(alpha > 0, grey, 0)
+    levels = _count_levels(grey)
+    is_lossy = file_format in _LOSSY and levels > 2
+    floor = max(int(grey.max()) // 2, _NOISE) if is_lossy else 0
+    return GreyMask(np.asarray(grey > floor), levels, is_lossy)
+
+
+def _count_levels(grey: NDArray[Any]) -> int:
+    if grey.dtype == np.uint8:  # 20 times faster than to sort them
+        return int(np.count_nonzero(np.bincount(grey.ravel(), minlength=256)))
+    return len(np.unique(grey))
 
 
 def read_values(path: Path) -> NDArray[Any]:
@@ -74,6 +105,28 @@ def read_values(path: Path) -> NDArray[Any]:
         DataError: the file cannot be decoded to its end, or is too large.
     """
     return _guarded(path, _decode).values
+
+
+def count_pages(path: Path) -> int:
+    """Count the pages or frames of a picture; smaller copies of one page do not count.
+
+    Of several pages, the first one is read.
+
+    Raises:
+        DataError: the file cannot be opened.
+    """
+
+    def count(own: Path) -> int:
+        with _open(own) as header:
+            if header.format in _ANIMATED:
+                return int(getattr(header, "n_frames", 1))
+            if header.format != "TIFF":
+                return 1  # a photograph of a phone holds its own small copies
+        with tifffile.TiffFile(own) as file:
+            # A page of which tifffile reads the place alone is as large as the first one.
+            return sum(not getattr(page, "is_reduced", False) for page in file.pages)
+
+    return _guarded(path, count)
 
 
 def is_deep(path: Path) -> bool:
@@ -179,17 +232,18 @@ def _decode(path: Path) -> Picture:
         return _split_alpha(values)
     with _open(path) as opened:
         opened.load()
-        image = _upright(opened)
+        image, kind = _upright(opened), opened.format or ""
         if image.has_transparency_data:
             rgba = np.asarray(image.convert("RGBA"))
-            return Picture(rgba[..., :3], rgba[..., 3])
+            return Picture(rgba[..., :3], rgba[..., 3], kind)
         if image.mode in _DIRECT and image.mode not in {"P", "PA"}:
-            return Picture(np.asarray(image), None)
-        return Picture(np.asarray(image if image.mode == "I" else image.convert("RGB")), None)
+            return Picture(np.asarray(image), None, kind)
+        values = np.asarray(image if image.mode == "I" else image.convert("RGB"))
+        return Picture(values, None, kind)
 
 
 def _decode_rgb(path: Path) -> RGBImage:
-    values, alpha = _decode(path)
+    values, alpha, _format = _decode(path)
     colours = _to_uint8(path, values)
     if colours.ndim == 2:
         colours = np.repeat(colours[..., None], 3, axis=2)

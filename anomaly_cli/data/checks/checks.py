@@ -17,7 +17,7 @@ from anomaly_cli.data.checks.duplicates import (
     usual_distance,
 )
 from anomaly_cli.data.checks.findings import Finding, Place
-from anomaly_cli.data.checks.inspection import CategoryFacts, CategoryFiles, ImageFacts
+from anomaly_cli.data.checks.inspection import CategoryFacts, CategoryFiles, ImageFacts, MaskFacts
 from anomaly_cli.data.mvtec import find_categories, find_mask
 from anomaly_cli.data.samples import GOOD
 
@@ -25,7 +25,6 @@ MIN_NORMAL = 3  # `train` refuses fewer
 FEW_NORMAL = 20  # of fewer, only one or two (a tenth) are held out to set the threshold
 DARK = 64  # of 256 levels; a 14-bit camera in a 16-bit file stays below
 _PARTS = ("train", "test", "ground_truth", "Train", "Test")  # of a category, or similar
-_LOSSY = frozenset({".jpg", ".jpeg"})
 
 Places = dict[str, list[Place]]  # by kind of finding
 
@@ -100,11 +99,14 @@ def pair_masks(files: CategoryFiles) -> dict[Path, Path | None]:
 
 
 def check_masks(facts: CategoryFacts) -> Places:
-    """Find masks of anomalous images that are missing, empty, full, of another size, or lossy."""
+    """Find masks of anomalous images that are missing, or do not say what is anomalous."""
     found: Places = defaultdict(list)
     pairs = pair_masks(facts.files)
     if pairs and not facts.files.needs_masks:
         return {"no-masks": [Place((facts.files.folder,))]}
+    if are_inverted(facts.masks.values()):
+        found["mask-inverted"] = [Place((path,)) for path in facts.masks]
+    found["mask-twice"] = [Place(pair) for pair in facts.files.same_masks]
     for image, mask in pairs.items():
         if mask is None:
             expected = f"ground_truth/{image.parent.name}/{image.stem}_mask.png"
@@ -131,18 +133,29 @@ def check_needless_masks(facts: CategoryFacts) -> Places:
 def _mask_faults(facts: CategoryFacts, image_path: Path, mask_path: Path) -> list[tuple[str, str]]:
     """List the kinds of findings of one readable mask, with details."""
     mask = facts.masks[mask_path]
-    faults = []
-    if mask.marked == 0:
-        faults.append(("mask-empty", ""))
-    if mask.marked == mask.width * mask.height:
-        faults.append(("mask-full", ""))
-    if mask_path.suffix.lower() in _LOSSY:
-        faults.append(("mask-lossy", ""))
+    faults = [(kind, "") for kind in mask_faults(mask)]
     image = facts.images.get(image_path)
     if image and (image.width, image.height) != (mask.width, mask.height):
         sizes = (mask.width, mask.height), (image.width, image.height)
         faults.append(("mask-size", f"{_size(sizes[0])}, image {_size(sizes[1])}"))
     return faults
+
+
+def mask_faults(mask: MaskFacts) -> list[str]:
+    """List the kinds of findings that a mask alone shows."""
+    faults = {
+        "mask-empty": mask.marked == 0,
+        "mask-full": mask.marked == mask.width * mask.height,
+        "mask-lossy": mask.is_lossy,
+        "mask-grey": mask.levels > 2 and not mask.is_lossy,
+    }
+    return [kind for kind, is_found in faults.items() if is_found]
+
+
+def are_inverted(masks: Iterable[MaskFacts]) -> bool:
+    """Check whether most masks mark most of their image: then black is probably the defect."""
+    shares = [mask.marked / (mask.width * mask.height) for mask in masks]
+    return sum(share > 0.5 for share in shares) > len(shares) / 2
 
 
 def check_sizes(facts: CategoryFacts, *, image_size: int) -> Places:
@@ -171,6 +184,7 @@ def check_values(facts: CategoryFacts) -> Places:
         "blank": [Place((i.path,), f"{i.brightest} of 255") for i in blank],
         "dark-deep": [Place((i.path,), f"up to {i.brightest / 255:.1%} of it") for i in dark],
         "deep": [Place((i.path,)) for i in deep if len(deep) == len(images)],
+        "pages": [Place((i.path,), f"{i.pages} of them") for i in images if i.pages > 1],
         "mixed-depth": _minority({i.path: "16 bits" if i.is_deep else "8 bits" for i in images}),
         "mixed-colour": _minority({i.path: "grey" if i.is_grey else "colour" for i in pictures}),
     }

@@ -94,8 +94,23 @@ RULES = {
     ),
     "mask-lossy": Rule(
         Severity.WARNING,
-        "mask is a JPEG, whose noise around edges counts as defect",
+        "mask is in a lossy format: what is brighter than half of its white counts as defect",
         "a lossless format such as PNG",
+    ),
+    "mask-grey": Rule(
+        Severity.WARNING,
+        "mask holds several values besides black, which all count as defect",
+        "black and one other value; of smoothed edges, what is at least half of white",
+    ),
+    "mask-inverted": Rule(
+        Severity.WARNING,
+        "most masks mark most of their image, as if black was the defect",
+        "white where the defect is, black elsewhere",
+    ),
+    "mask-twice": Rule(
+        Severity.ERROR,
+        "two masks belong to one image",
+        "one mask of each image, in one format",
     ),
     "blank": Rule(
         Severity.WARNING,
@@ -126,6 +141,11 @@ RULES = {
         Severity.WARNING,
         "image is smaller than the network's input and is blown up",
         "larger images, or a smaller --image-size for train",
+    ),
+    "pages": Rule(
+        Severity.WARNING,
+        "file has several pages or frames, of which the first is read",
+        "one file for each picture",
     ),
     "duplicate": Rule(
         Severity.WARNING,

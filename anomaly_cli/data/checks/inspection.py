@@ -14,12 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_cli.data import folder as folder_data
-from anomaly_cli.data.defects.visibility import is_monochrome
 from anomaly_cli.data.mvtec import list_masks
 from anomaly_cli.data.samples import GOOD
 from anomaly_cli.errors import DataError
-from anomaly_cli.files.images import RGBImage, is_image, list_folder
-from anomaly_cli.files.read import is_deep, read_image, read_mask
+from anomaly_cli.files.images import RGBImage, is_image, is_monochrome, list_folder, list_others
+from anomaly_cli.files.read import count_pages, is_deep, read_grey_mask, read_image
 
 THUMBNAIL_SIDE = 64  # pixels
 
@@ -36,6 +35,7 @@ class CategoryFiles(NamedTuple):
     masks: Mapping[str, Mapping[str, Path]]  # by defect type and stem
     stray: list[Path]  # images in none of these folders, which no command reads
     foreign: list[Path]  # files beside the images that are not images
+    same_masks: Sequence[tuple[Path, Path]] = ()  # two masks of one image
     needs_masks: bool = True  # whether each anomalous image needs a mask
 
     @property
@@ -66,6 +66,7 @@ class ImageFacts(NamedTuple):
     brightest: int
     digest: str  # SHA-256 of the pixels
     thumbnail: NDArray[np.float32]  # (64, 64) grey, [0, 255]
+    pages: int = 1  # or frames, of which the first is read
 
 
 class MaskFacts(NamedTuple):
@@ -75,6 +76,8 @@ class MaskFacts(NamedTuple):
     width: int
     height: int
     marked: int  # number of anomalous pixels
+    levels: int  # number of different values, black among them
+    is_lossy: bool  # the format keeps no exact values
 
 
 class Unreadable(NamedTuple):
@@ -101,8 +104,8 @@ def list_category(folder: Path) -> CategoryFiles:
     train = folder / "train" / GOOD
     tests, truths = _subfolders(folder / "test"), _subfolders(folder / "ground_truth")
     test = {kind.name: list_folder(kind) for kind in tests}
-    masks = {kind.name: list_masks(kind) for kind in truths}
-    files = CategoryFiles(folder.name, folder, list_folder(train), test, masks, [], [])
+    masks, same = _index_masks(truths)
+    files = CategoryFiles(folder.name, folder, list_folder(train), test, masks, [], [], same)
     return _with_needless_files(files, [train, *tests, *truths])
 
 
@@ -124,28 +127,36 @@ def list_own_images(root: Path, category: str) -> CategoryFiles:
     homes = {path.parent.parent for paths in test.values() for path in paths}
     homes = {home.parent if home.name == folder_data.TEST else home for home in homes} or {root}
     truths = sorted(kind for home in homes for kind in _subfolders(home / folder_data.TRUTH))
-    masks = {kind.name: list_masks(kind) for kind in truths}
-    needs_masks = any(masks.values())
+    masks, same = _index_masks(truths)
     place = root if root.is_dir() else root.parent
-    files = CategoryFiles(category, place, train, test, masks, [], [], needs_masks=needs_masks)
+    files = CategoryFiles(
+        category, place, train, test, masks, [], [], same, needs_masks=any(masks.values())
+    )
     if place != root:
         return files  # a list leaves out files on purpose
     places = {path.parent for path in files.images}
     return _with_needless_files(files, [*sorted(places), *truths])
 
 
+def _index_masks(
+    folders: Iterable[Path],
+) -> tuple[dict[str, dict[str, Path]], list[tuple[Path, Path]]]:
+    """Index masks by defect type and stem, and list those whose stem another one has."""
+    same: list[tuple[Path, Path]] = []
+    found = {
+        folder.name: list_masks(folder, on_same=lambda *pair: same.append(pair))
+        for folder in folders
+    }
+    return found, same
+
+
 def _with_needless_files(files: CategoryFiles, places: Sequence[Path]) -> CategoryFiles:
     """Add the files in the folder, and in `places`, that no command reads."""
-    known = {*files.images, *files.all_masks}
+    known = {*files.images, *files.all_masks, *(path for pair in files.same_masks for path in pair)}
     found = _visible_files(files.folder)
     return files._replace(
         stray=[path for path in found if is_image(path) and path not in known],
-        foreign=[
-            path
-            for place in places
-            for path in sorted(place.glob("*"))
-            if not is_image(path) and not path.name.startswith(".") and path.is_file()
-        ],
+        foreign=list_others(places),
     )
 
 
@@ -210,6 +221,7 @@ def _describe_image(path: Path) -> ImageFacts:
         brightest=int(image.max()),
         digest=hashlib.sha256(f"{width} {height} ".encode() + image.tobytes()).hexdigest(),
         thumbnail=grey_thumbnail(image),
+        pages=count_pages(path),
     )
 
 
@@ -221,6 +233,6 @@ def grey_thumbnail(image: RGBImage) -> NDArray[np.float32]:
 
 
 def _describe_mask(path: Path) -> MaskFacts:
-    mask = read_mask(path)
-    height, width = mask.shape
-    return MaskFacts(path, width, height, int(mask.sum()))
+    found = read_grey_mask(path)
+    height, width = found.mask.shape
+    return MaskFacts(path, width, height, int(found.mask.sum()), found.levels, found.is_lossy)

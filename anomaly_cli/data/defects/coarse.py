@@ -18,8 +18,8 @@ from anomaly_cli.data.defects.canvas import (
     blend,
 )
 from anomaly_cli.data.defects.shapes import Box, Field
-from anomaly_cli.data.defects.visibility import apply_change, is_monochrome
-from anomaly_cli.files.images import RGBImage
+from anomaly_cli.data.defects.visibility import apply_change
+from anomaly_cli.files.images import RGBImage, is_monochrome
 from anomaly_cli.files.resize import resize_image
 
 STROKE_SHARE = 0.3  # share of strokes; the other coarse defects are foreign pieces

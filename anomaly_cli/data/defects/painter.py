@@ -19,9 +19,9 @@ from anomaly_cli.data.defects.ground import draw_colour, draw_texture
 from anomaly_cli.data.defects.marks import draw_cut, draw_hole, draw_scratch, draw_stain
 from anomaly_cli.data.defects.pieces import draw_patch
 from anomaly_cli.data.defects.shapes import Point
-from anomaly_cli.data.defects.visibility import apply_change, is_monochrome
+from anomaly_cli.data.defects.visibility import apply_change
 from anomaly_cli.data.photographs import load_donors
-from anomaly_cli.files.images import Mask, RGBImage
+from anomaly_cli.files.images import Mask, RGBImage, is_monochrome
 from anomaly_cli.files.resize import resize_image
 
 MIN_SIDE = 32  # pixels

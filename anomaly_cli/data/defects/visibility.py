@@ -82,15 +82,3 @@ def _tidy(visible: NDArray[np.uint8], kind: DefectKind, unit: float) -> NDArray[
 def _morph(mask: NDArray[np.uint8], operation: int, radius: int) -> NDArray[np.uint8]:
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2)
     return np.asarray(cv2.morphologyEx(mask, operation, kernel), np.uint8)
-
-
-def is_monochrome(image: RGBImage) -> bool:
-    """Check whether the three channels are equal everywhere."""
-    if not _has_equal_channels(image[::8, ::8]):
-        return False  # a few pixels suffice for most colour images
-    return _has_equal_channels(image)
-
-
-def _has_equal_channels(image: RGBImage) -> bool:
-    red, green, blue = (image[..., channel] for channel in range(3))
-    return np.array_equal(red, green) and np.array_equal(green, blue)

@@ -1,0 +1,34 @@
+"""Naming of files and parts of files that are not read."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from anomaly_cli.errors import DataError
+from anomaly_cli.files.images import describe_others, list_others
+from anomaly_cli.files.read import count_pages
+from anomaly_cli.progress import Progress
+
+
+def name_pages(paths: Sequence[Path], progress: Progress) -> None:
+    """Warn of pictures with several pages or frames, of which the first is read."""
+    several = [path for path in paths if _has_more(path)]
+    if several:
+        progress.warn(
+            f"{len(several)} of {len(paths)} images, such as {several[0]}, have several pages or "
+            f"frames, of which the first is read"
+        )
+
+
+def name_unread(paths: Sequence[Path], progress: Progress) -> None:
+    """Tell of the files beside images that are not read, and of further pages of the images."""
+    others = list_others(sorted({path.parent for path in paths if path.is_file()}))
+    if others:
+        progress.note(f"left out: {describe_others(others)}")
+    name_pages(paths, progress)
+
+
+def _has_more(path: Path) -> bool:
+    try:
+        return path.is_file() and count_pages(path) > 1
+    except DataError:  # its reader names it
+        return False
