@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import Request
 
 import pytest
 from conftest import Outcome, run_cli
@@ -23,6 +24,7 @@ from anomaly_cli.cli import app
 from anomaly_cli.data.download import sources, transfer
 from anomaly_cli.data.download.sources import SOURCES
 from anomaly_cli.data.mvtec import find_categories
+from anomaly_cli.errors import DataError
 from anomaly_cli.evaluation.reports.published import TABLE_2
 from anomaly_cli.files.numbers import size_text
 
@@ -459,12 +461,28 @@ def test_addresses_and_checksums_are_those_of_torchvision() -> None:
     from torchvision.datasets import MNIST
     from torchvision.models import ResNet18_Weights
 
-    assert list(sources.MNIST_MIRRORS) == MNIST.mirrors
+    assert sources.MNIST_MIRRORS[0] in MNIST.mirrors  # the other one of theirs has no https
     files = SOURCES["mnist"].files
     assert [(file.name, file.checksum) for file in files] == MNIST.resources
     (weights,) = SOURCES["weights"].files
     assert weights.urls == (ResNet18_Weights.IMAGENET1K_V1.url,)
     assert weights.name == f"resnet18-{weights.checksum[:8]}.pth"  # as torch.hub checks it
+
+
+def test_addresses_are_https_or_have_a_strong_checksum() -> None:
+    for source in SOURCES.values():
+        for file in source.files:
+            is_strong = len(file.checksum) == 64
+            assert is_strong or all(url.startswith("https://") for url in file.urls), file.name
+
+
+def test_a_redirect_from_https_to_http_is_refused() -> None:
+    redirects, request = transfer._SafeRedirects(), Request("https://example.org/file")
+    with pytest.raises(DataError, match=r"redirected to http://example.org/x, which is not https"):
+        redirects.redirect_request(request, None, 302, "", {}, "http://example.org/x")
+    kept = redirects.redirect_request(request, None, 302, "", {}, "https://example.org/x")
+    assert kept is not None
+    assert kept.full_url == "https://example.org/x"
 
 
 def test_next_commands_are_understood() -> None:

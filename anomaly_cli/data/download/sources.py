@@ -16,7 +16,7 @@ DSPRITES_FILE = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
 WEIGHTS_FILE = "resnet18-f37072fd.pth"
 MNIST_MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
-    "http://yann.lecun.com/exdb/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
 MVTEC_SHARES = (  # newest first; MVTec has renewed its share links before
     "150996/b52ecdcbf521176e9db9c731f2304b27",
@@ -84,6 +84,7 @@ SOURCES: dict[str, Source] = {
             RemoteFile(
                 "UCSD_Anomaly_Dataset.tar.gz",
                 "2329af326951f5097fdd114c50e853957d3e569493a49d22fc082a9fd791915b",
+                # The publisher has no https; the checksum tells a changed file.
                 ("http://www.svcl.ucsd.edu/projects/anomaly/UCSD_Anomaly_Dataset.tar.gz",),
             ),
         ),

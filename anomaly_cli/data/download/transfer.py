@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from anomaly_cli.errors import DataError, OutputError
 from anomaly_cli.files.numbers import size_text
@@ -40,6 +40,19 @@ class Progress(NamedTuple):
 
 class _BrokenError(Exception):
     """Failure of the connection that may be temporary."""
+
+
+class _SafeRedirects(HTTPRedirectHandler):
+    """Redirects that stay on https once they are there."""
+
+    def redirect_request(
+        self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> Request | None:
+        if req.type == "https" and not newurl.lower().startswith("https:"):
+            raise DataError(
+                f"cannot fetch {req.full_url}: it is redirected to {newurl}, which is not https"
+            )
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 class _Answer(NamedTuple):
@@ -152,7 +165,7 @@ def _ask(url: str, offset: int, version: str) -> _Answer | None:
         headers |= {"Range": f"bytes={offset}-", "If-Range": version}
     request = Request(url, headers=headers)  # noqa: S310 - http or https, as the settings ensure
     try:
-        response = cast("HTTPResponse", urlopen(request, timeout=TIMEOUT))  # noqa: S310
+        response = cast("HTTPResponse", build_opener(_SafeRedirects).open(request, timeout=TIMEOUT))
     except HTTPError as error:
         with error:
             if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and offset:
