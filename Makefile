@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 DEMO ?= demo
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test check bench docs image clean
+.PHONY: help demo test check bench docs lock image clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -40,6 +40,13 @@ bench: $(INSTALLED) ## speed as ratios, in one run
 
 docs: $(INSTALLED) ## write docs/cli.md from the help texts
 	$(BIN)/python -m typer anomaly_cli.cli utils docs --name anomaly-cli --output docs/cli.md
+
+lock: $(INSTALLED) ## write constraints.txt: the installed packages, which were tested, with hashes
+	$(BIN)/pip install --quiet uv
+	$(BIN)/pip freeze --exclude-editable > $(VENV)/tested.txt
+	echo opencv-python-headless | $(BIN)/uv pip compile setup.cfg - --constraint $(VENV)/tested.txt \
+		--universal --python-version 3.11 --generate-hashes --no-emit-package opencv-python \
+		--no-header --no-annotate --upgrade --quiet --output-file constraints.txt
 
 image: ## build the container image
 	docker build --tag anomaly-cli .
