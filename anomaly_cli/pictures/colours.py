@@ -28,7 +28,7 @@ def heat_levels(anomaly_map: AnomalyMap, colour_range: ColourRange) -> NDArray[n
 
 def heatmap(levels: NDArray[np.uint8]) -> RGBImage:
     """Convert levels (H, W) to colours (H, W, 3)."""
-    return PALETTE[levels]
+    return np.asarray(cv2.applyColorMap(levels, PALETTE[:, None]), np.uint8)
 
 
 def overlay(image: RGBImage, levels: NDArray[np.uint8], mask: Mask | None = None) -> RGBImage:
