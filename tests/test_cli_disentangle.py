@@ -148,6 +148,24 @@ def test_an_interrupted_run_ends_as_an_undisturbed_one(
     assert weights[0] == weights[1]
 
 
+def test_a_run_that_was_killed_before_its_first_state_begins_anew(
+    finished: Path, tmp_path: Path
+) -> None:
+    """Its statistics tell it from a folder of the user's."""
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "metrics.csv").write_text("name,value\n")
+    assert disentangle("--output", run, "--resume").code == 5
+    lines = (finished / "metrics.csv").read_text().splitlines(keepends=True)
+    (run / "metrics.csv").write_text("".join(lines[:2]))
+    refused = disentangle("--output", run)
+    assert (refused.code, "--resume" in refused.stderr) == (5, True)
+    resumed = disentangle("--output", run, "--resume")
+    assert resumed.code == 0, resumed.stderr
+    for name in ("model.safetensors", "attention.png"):
+        assert (run / name).read_bytes() == (finished / name).read_bytes()
+
+
 def test_a_damaged_state_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "training_state.pt").write_bytes(b"nothing")
     outcome = disentangle("--output", tmp_path, "--resume")

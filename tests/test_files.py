@@ -162,6 +162,8 @@ def test_a_full_disk_is_named_when_a_state_is_written(
 
 
 def test_what_a_killed_run_left_does_not_make_a_folder_used(tmp_path: Path) -> None:
+    (tmp_path / "method/seed-0").mkdir(parents=True)
+    (tmp_path / "method/seed-0/.4e5f6a7b.partial").write_text("half")
     (tmp_path / ".0a1b2c3d.partial").write_text("half")
     prepare_output_folder(tmp_path, overwrite=False)
     (tmp_path / "notes.partial").write_text("the user's")

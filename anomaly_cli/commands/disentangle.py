@@ -20,6 +20,7 @@ from anomaly_cli.disentangle.runs import (
     SCORES_FILE,
     Run,
     Settings,
+    is_begun,
     is_finished,
     load_run,
     save_vae,
@@ -104,8 +105,7 @@ def _plan(config: DisentangleConfig) -> list[Plan]:
 
 
 def _prepare_folders(config: DisentangleConfig, plans: list[Plan]) -> None:
-    files = [plan.folder / name for plan in plans for name in (SCORES_FILE, STATE_FILE)]
-    is_known = any(file.exists() for file in files)
+    is_known = any(is_begun(plan.folder) for plan in plans)
     if is_known and not (config.resume or config.overwrite):
         raise OutputError(
             f"{config.output} holds trainings; add --resume to continue them, or --overwrite to "
@@ -114,8 +114,9 @@ def _prepare_folders(config: DisentangleConfig, plans: list[Plan]) -> None:
     is_allowed = config.overwrite or (config.resume and is_known)
     prepare_output_folder(config.output, overwrite=is_allowed)
     if config.overwrite and not config.resume:
-        for file in files:  # an old run must not pass for a new one that was interrupted
-            file.unlink(missing_ok=True)
+        for plan in plans:  # an old run must not pass for a new one that was interrupted
+            (plan.folder / SCORES_FILE).unlink(missing_ok=True)
+            (plan.folder / STATE_FILE).unlink(missing_ok=True)
 
 
 def _finish(

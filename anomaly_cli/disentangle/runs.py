@@ -66,6 +66,20 @@ def is_finished(folder: Path) -> bool:
     return (folder / SCORES_FILE).is_file() and not (folder / STATE_FILE).exists()
 
 
+def is_begun(folder: Path) -> bool:
+    """Check whether a training was begun in a folder, even if it was killed before its first state.
+
+    A `metrics.csv` of anything else does not count.
+    """
+    if (folder / SCORES_FILE).exists() or (folder / STATE_FILE).exists():
+        return True
+    path = folder / METRICS_FILE
+    if not path.is_file():
+        return False
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        return stream.readline().rstrip("\n") == ",".join(StepStats._fields)
+
+
 def save_vae(path: Path, vae: VAE, model: ConvVAEConfig, settings: Settings) -> None:
     """Write the weights with their settings. Equal content gives equal bytes.
 

@@ -88,7 +88,8 @@ def write_text(path: Path, content: str) -> None:
 def prepare_output_folder(folder: Path, *, overwrite: bool) -> None:
     """Make `folder`, and refuse one that already holds files unless `overwrite` is set.
 
-    A folder that only holds the settings of an earlier run and partial files counts as empty.
+    A folder that only holds the settings of an earlier run and partial files counts as empty, also
+    where these are in folders below it.
     Nothing is deleted: with `overwrite`, files of the same name are replaced one by one.
 
     Raises:
@@ -109,10 +110,12 @@ def prepare_output_folder(folder: Path, *, overwrite: bool) -> None:
 
 
 def _is_left_over(path: Path) -> bool:
-    """Check for the settings of an earlier run, or a partial file of one that was killed.
+    """Check for the settings of an earlier run, or what one that was killed began to write.
 
     A user's file of the same name does not count.
     """
+    if path.is_dir() and not path.is_symlink():
+        return all(map(_is_left_over, path.iterdir()))
     if path.suffix == PARTIAL and path.name.startswith(".") and path.is_file():
         return True
     if path.name != SETTINGS_FILE or not path.is_file():
