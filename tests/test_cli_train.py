@@ -379,6 +379,25 @@ def test_a_training_that_was_killed_before_its_first_state_begins_anew(
     assert train(data, tmp_path / "other", "--resume", *PLAIN, epochs=1).code == 5
 
 
+def test_an_overwriting_training_that_was_killed_at_once_is_resumed(
+    data: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old model, which is still there, does not pass for the new one."""
+    assert train(data, tmp_path, "--seed", 1, epochs=1).code == 0
+
+    def stop(_trainer: Trainer) -> Iterator[Any]:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "run", stop)
+        assert train(data, tmp_path, "--overwrite", epochs=3).code == 130
+    model = tmp_path / "disc/model.safetensors"
+    assert load_model(model).record.training["seed"] == 1
+    assert train(data, tmp_path, epochs=3).code == 5
+    assert train(data, tmp_path, "--resume", epochs=3).code == 0
+    assert model.read_bytes() == whole.read_bytes()
+
+
 def test_too_little_shared_memory_is_told_and_done_without(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

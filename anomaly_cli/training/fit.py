@@ -78,10 +78,7 @@ def train_category(
         )
         trainer.workers = 0
     settings = training_settings(config, images.split)
-    history: list[EpochStats] = []
-    if is_resumed:
-        rows = resume_training(folder / STATE_FILE, trainer, settings)
-        history = [EpochStats(*row) for row in rows]
+    history = _begin(trainer, folder, settings, is_resumed=is_resumed)
     write_settings(folder, resolved)
     interrupted: BaseException | None = None
     try:
@@ -163,6 +160,19 @@ def make_trainer(config: TrainConfig, images: TrainingSet, device: torch.device)
     objective = make_objective(vae, images, config, device)
     steps = max(1, len(images.fit) // config.batch_size)
     return Trainer(vae, objective, config, device, steps=steps)
+
+
+def _begin(
+    trainer: Trainer, folder: Path, settings: dict[str, Any], *, is_resumed: bool
+) -> list[EpochStats]:
+    """Restore the trainer of an interrupted training, and return the statistics of its epochs."""
+    if is_resumed:
+        rows = resume_training(folder / STATE_FILE, trainer, settings)
+        return [EpochStats(*row) for row in rows]
+    if (folder / MODEL_FILE).exists() or (folder / STATE_FILE).exists():
+        # An old training must not pass for this one if it is killed before its first epoch ends.
+        save_state(folder / STATE_FILE, trainer, settings, [])
+    return []
 
 
 def _train_epochs(
