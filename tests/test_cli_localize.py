@@ -1,6 +1,7 @@
 """`localize` end to end: the files it writes, what it says, and what a bad image costs."""
 
 import json
+import math
 import os
 import shutil
 from pathlib import Path
@@ -16,6 +17,7 @@ from anomaly_cli.detector import mapper
 from anomaly_cli.detector.masks import anomaly_mask
 from anomaly_cli.detector.predict import Prediction
 from anomaly_cli.files.images import write_png
+from anomaly_cli.files.manifest import open_manifest, read_manifest
 from anomaly_cli.files.read import read_image
 from anomaly_cli.files.resize import resize_image, resize_map
 from anomaly_cli.pictures.colours import PALETTE, heat_levels, overlay
@@ -483,6 +485,18 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(
         outcome = localize_run(trained, images, out, "--resume", "--batch-size", batch)
         assert outcome.code == 0, outcome.stderr
         assert (out / "manifest.jsonl").read_bytes() == content
+
+
+def test_a_kill_while_a_manifest_is_begun_again_costs_no_line(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.jsonl"
+    lines = [{"image": "a.png"}, {"image": "b.png"}]
+    with open_manifest(path) as manifest:
+        for line in lines:
+            manifest.add(line)
+    unwritable = {"image": "c.png", "score": math.nan}  # an error stands for the kill
+    with pytest.raises(ValueError, match="JSON"), open_manifest(path, [*lines, unwritable]):
+        pass
+    assert read_manifest(path) == lines
 
 
 def test_another_run_is_not_gone_on_with(trained: Trained, images: Path, tmp_path: Path) -> None:

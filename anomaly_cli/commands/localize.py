@@ -71,9 +71,9 @@ def run(
     is_begun = config.resume and manifest.is_file()
     with open_output_folder(config.output, overwrite=config.overwrite or is_begun):
         records = _read_done(config, files, detector) if config.resume else []
-        write_settings(config.output, resolved)
         writer = Writer(config, detector, stems[len(records) :], selection)
         with open_manifest(manifest, records) as lines:
+            write_settings(config.output, resolved)
             for record in _localize_rest(files, len(records), writer, progress):
                 records.append(record)
                 lines.add(record)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from anomaly_cli.errors import OutputError
+from anomaly_cli.files.atomic import write_text
 from anomaly_cli.files.numbers import json_text
 from anomaly_cli.files.parse import parse_json
 
@@ -43,13 +44,14 @@ def manifest_line(record: Mapping[str, Any]) -> str:
 def open_manifest(path: Path, done: Sequence[Record] = ()) -> Iterator[Manifest]:
     """Begin a manifest with the lines of an earlier run, or without any.
 
+    An old manifest stays until the new one holds these lines.
+
     Raises:
         OutputError: the file cannot be written.
     """
+    write_text(path, "".join(map(manifest_line, done)))
     try:
-        with path.open("w", encoding="utf-8", newline="\n") as stream:
-            stream.writelines(map(manifest_line, done))
-            stream.flush()
+        with path.open("a", encoding="utf-8", newline="\n") as stream:
             yield Manifest(path, stream)
             os.fsync(stream.fileno())
     except OSError as error:
