@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 DEMO ?= demo
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test check bench docs lock image clean
+.PHONY: help demo test check bench kills coverage docs lock image clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -37,6 +37,15 @@ bench: $(INSTALLED) ## speed as ratios, in one run
 	$(BIN)/python benchmarks/report.py
 	$(BIN)/python benchmarks/defects.py
 	$(BIN)/python benchmarks/disentangle.py
+
+kills: $(INSTALLED) ## kill commands at any moment, restart them and compare the results
+	$(BIN)/python benchmarks/kills.py
+
+coverage: $(INSTALLED) ## run the tests and list the errors that none of them raises
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(BIN)/coverage run -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
+	$(BIN)/coverage combine --quiet
+	$(BIN)/python scripts/raises.py
 
 docs: $(INSTALLED) ## write docs/cli.md from the help texts
 	$(BIN)/python -m typer anomaly_cli.cli utils docs --name anomaly-cli --output docs/cli.md

@@ -4,7 +4,7 @@
 
 The script runs the quick start of the README in FOLDER, which takes about ten minutes on two CPU
 cores. A step whose result exists already is left out.
-"""  # noqa: INP001
+"""
 
 import subprocess
 import sys
