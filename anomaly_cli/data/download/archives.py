@@ -108,8 +108,6 @@ def _refusal(archive: Path, reason: str) -> DataError:
 def _explained(archive: Path, folder: Path) -> Iterator[None]:
     try:
         yield
-    except tarfile.FilterError as error:
-        raise _refusal(archive, str(error)) from error
     except _DAMAGED as error:
         reason = str(error) or type(error).__name__
         raise DataError(f"{archive.name} is damaged or cut off: {reason}") from error
