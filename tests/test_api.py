@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Trained, draw_hole, run_cli, write_category
+from conftest import Trained, draw_hole, draw_part, run_cli, write_category
 from numpy.typing import NDArray
 from PIL import Image
 
 import anomaly_cli
 from anomaly_cli import Detector, EvaluateConfig, MapConfig, TrainConfig, evaluate, train
 from anomaly_cli.commands import train as command
+from anomaly_cli.detector import mapper
+from anomaly_cli.detector.mapper import add_parts
 from anomaly_cli.errors import (
     CheckpointError,
     ConfigError,
@@ -287,3 +289,11 @@ def test_a_script_prints_nothing(guided: Trained, tmp_path: Path) -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert (result.stdout, result.stderr) == (b"", b"")
+
+
+def test_a_score_that_is_no_number_is_an_error(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mapper, "add_parts", lambda parts: add_parts(parts) * np.nan)
+    with pytest.raises(DataError, match="the image: its score is nan, which is no number"):
+        Detector.load(trained.model).predict(draw_part(0))

@@ -409,6 +409,10 @@ def test_maps_that_do_not_exist_are_refused() -> None:
     pooled = activate(make_encoder("gap", 0), images, "layer4")
     with pytest.raises(ValueError, match="statistics of local latents"):
         latent_attention_maps(pooled, Attention.EXACT, statistics)
+    ones = torch.ones(LATENTS).double()
+    bare = statistics._replace(local=LocalStatistics(ones, ones, ones, ones, None))
+    with pytest.raises(ValueError, match="needs the covariances of local latents"):
+        latent_attention_maps(pooled, Attention.EXACT_COVARIANCE, bare)
     with pytest.raises(ValueError, match="eval mode"):
         activate(make_encoder("gap", 0).train(), images, "layer4")
 

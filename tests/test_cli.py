@@ -106,6 +106,20 @@ def test_module_is_the_script() -> None:
     assert result.stdout == run_cli("--version").stdout
 
 
+@pytest.mark.parametrize("is_buffered", [False, True])
+def test_a_reader_that_has_seen_enough_is_no_traceback(is_buffered: bool) -> None:
+    """As in `anomaly-cli presets paper | head -0`: while text is written, or at the end."""
+    app = "lambda: sys.stdout.write('x')" if is_buffered else "cli.app"
+    code = f"import sys; from anomaly_cli import cli; cli.app = {app}; cli.main()"
+    command = [sys.executable, "-c", code, "presets", "paper"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
+
+
 def test_data_folder_comes_from_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

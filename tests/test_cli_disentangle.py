@@ -115,6 +115,10 @@ def test_a_model_of_another_run_is_noticed(finished: Path, tmp_path: Path) -> No
     assert "another run" in outcome.stderr
     (tmp_path / "model.safetensors").write_bytes(content[:1000])
     assert disentangle("--output", tmp_path, "--resume").code == 4
+    (tmp_path / "scores.json").write_text("{}")
+    outcome = disentangle("--output", tmp_path, "--resume")
+    assert outcome.code == 4
+    assert "scores.json is damaged: 'scores'; --overwrite starts anew" in outcome.stderr
 
 
 def test_an_interrupted_run_ends_as_an_undisturbed_one(

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,9 @@ from PIL import Image
 from skimage.filters import apply_hysteresis_threshold
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from anomaly_cli.config.commands import EvaluateConfig
+from anomaly_cli.errors import ConfigError
+from anomaly_cli.evaluation.saved_maps import find_maps
 from anomaly_cli.files.images import write_tiff
 
 
@@ -124,6 +128,21 @@ def test_good_images_can_be_left_out_and_the_report_says_so(root: Path) -> None:
     assert "normal images left out" in outcome.stdout
     for name in ("report.md", "report.html"):
         assert "were left out" in (root / "out" / name).read_text()
+
+
+def test_normal_images_alone_leave_nothing_without_them(root: Path) -> None:
+    for place in ("data", "maps"):
+        for folder in (root / place / CATEGORY / "test").iterdir():
+            if folder.name != "good":
+                shutil.rmtree(folder)
+    outcome = evaluate(root, "--no-good")
+    assert outcome.code == 3
+    assert f"no images of {CATEGORY} are left without the normal ones" in outcome.stderr
+
+
+def test_maps_without_a_folder_are_refused() -> None:
+    with pytest.raises(ConfigError, match="--maps names no folder"):
+        find_maps(EvaluateConfig())
 
 
 def test_image_score_is_chosen_and_stated(root: Path) -> None:
@@ -271,6 +290,15 @@ def test_baseline_of_other_settings_is_warned_about(root: Path) -> None:
     outcome = evaluate(root, "--no-good", "--baseline", root / "old/report.json", "--exit-zero")
     assert outcome.code == 0
     assert "was made in another way: ring good: True, now False" in outcome.stderr
+
+
+def test_baseline_of_another_category_is_a_data_error(root: Path) -> None:
+    assert evaluate(root, output="old").code == 0
+    old = root / "old/report.json"
+    old.write_text(old.read_text().replace(CATEGORY, "other"))
+    outcome = evaluate(root, "--category", CATEGORY, "--baseline", old)
+    assert outcome.code == 3
+    assert "shares no metric of a category with this evaluation" in outcome.stderr
 
 
 def test_unreadable_baseline_is_a_data_error(root: Path) -> None:

@@ -1,5 +1,7 @@
 """`localize` end to end: the files it writes, what it says, and what a bad image costs."""
 
+import errno
+import io
 import json
 import math
 import os
@@ -16,8 +18,9 @@ from anomaly_cli.config.commands import MapConfig
 from anomaly_cli.detector import mapper
 from anomaly_cli.detector.masks import anomaly_mask
 from anomaly_cli.detector.predict import Prediction
+from anomaly_cli.errors import OutputError
 from anomaly_cli.files.images import write_png
-from anomaly_cli.files.manifest import open_manifest, read_manifest
+from anomaly_cli.files.manifest import Manifest, open_manifest, read_manifest
 from anomaly_cli.files.read import read_image
 from anomaly_cli.files.resize import resize_image, resize_map
 from anomaly_cli.pictures.colours import PALETTE, heat_levels, overlay
@@ -497,6 +500,23 @@ def test_a_kill_while_a_manifest_is_begun_again_costs_no_line(tmp_path: Path) ->
     with pytest.raises(ValueError, match="JSON"), open_manifest(path, [*lines, unwritable]):
         pass
     assert read_manifest(path) == lines
+
+
+def test_a_full_disk_ends_a_manifest_with_an_output_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_given: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path, stream = tmp_path / "manifest.jsonl", io.StringIO()
+    monkeypatch.setattr(stream, "write", refuse)
+    with pytest.raises(OutputError, match=r"manifest\.jsonl: No space left on device"):
+        Manifest(path, stream).add({"image": "a.png"})
+    with (
+        pytest.raises(OutputError, match=r"manifest\.jsonl: No space left on device"),
+        open_manifest(path),
+    ):
+        monkeypatch.setattr(os, "fsync", refuse)
 
 
 def test_another_run_is_not_gone_on_with(trained: Trained, images: Path, tmp_path: Path) -> None:

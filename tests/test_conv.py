@@ -1,9 +1,11 @@
 """The plain convolutional VAEs: the map sizes that the paper gives."""
 
+from typing import Any
+
 import pytest
 import torch
 
-from models.config import ConvVAEConfig
+from models.config import ConvVAEConfig, OneClassConvConfig
 from models.conv import conv_vae
 
 
@@ -22,6 +24,14 @@ def test_maps_and_images_have_the_papers_sizes(
     assert vae.reconstruct(images).shape == images.shape
 
 
-def test_too_small_an_image_is_refused() -> None:
-    with pytest.raises(ValueError, match="too small"):
-        ConvVAEConfig(image_size=4, channels=(8, 8, 8))
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"image_size": 4, "channels": (8, 8, 8)}, "too small"),
+        ({"image_size": 64, "channels": (8,) * 5}, "channels must have at most 4 entries"),
+        ({"latent_dim": 0}, "latent_dim must be at least 1, got 0"),
+    ],
+)
+def test_networks_that_cannot_be_built_are_refused(settings: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        OneClassConvConfig(**settings)

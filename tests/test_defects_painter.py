@@ -16,6 +16,7 @@ from anomaly_cli.data.defects import (
     SyntheticDefect,
     foreground_mask,
 )
+from anomaly_cli.data.defects import painter as painting
 from anomaly_cli.data.photographs import Split, draw_normal
 from anomaly_cli.files.images import RGBImage
 
@@ -225,6 +226,14 @@ def test_every_flat_object_on_flat_ground_can_be_painted(
 def test_tiny_image_is_refused(bottles: list[RGBImage]) -> None:
     with pytest.raises(ValueError, match="at least 32 pixels"):
         DefectPainter(bottles)(draw_bottle(size=16), np.random.default_rng(0))
+
+
+def test_an_image_that_shows_no_defect_is_given_up(
+    bottles: list[RGBImage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(painting, "apply_change", lambda *_given, **_named: None)
+    with pytest.raises(ValueError, match=r"can be seen in an image of shape \(128, 128, 3\)"):
+        DefectPainter(bottles)(draw_bottle(size=128), np.random.default_rng(0))
 
 
 @pytest.mark.parametrize(("size", "limit"), [(128, 4.0), (256, 12.0)])

@@ -454,6 +454,10 @@ def test_output_that_cannot_be_written_is_an_output_error(
     outcome = download(server, tmp_path / "data")
     assert outcome.code == 5
     assert outcome.stderr.splitlines()[-1].startswith("error: ")
+    (tmp_path / f"folder/{NAME}.part").mkdir(parents=True)
+    outcome = download(server, tmp_path / "folder")
+    assert outcome.code == 5
+    assert f"cannot write {tmp_path}/folder/{NAME}.part: " in outcome.stderr
 
 
 def test_addresses_and_checksums_are_those_of_torchvision() -> None:

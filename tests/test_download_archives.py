@@ -91,6 +91,33 @@ def test_file_is_not_written_through_a_link(tmp_path: Path) -> None:
     assert not list((tmp_path / "data").iterdir())
 
 
+def test_file_is_not_written_through_a_link_that_lay_in_the_folder(tmp_path: Path) -> None:
+    archive, folder = tmp_path / "a.tar", tmp_path / "folder"
+    archive.write_bytes(make_tar({"door/evil": b"x"}))
+    folder.mkdir()
+    (folder / "door").symlink_to(tmp_path)
+    with pytest.raises(DataError, match="'door/evil' points outside the folder"):
+        list(unpack(archive, folder))
+    assert not (tmp_path / "evil").exists()
+
+
+def test_a_python_without_the_safe_filter_unpacks_no_tar(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(tarfile, "data_filter")
+    with pytest.raises(DataError, match=r"3\.11\.4 or newer can"):
+        install_mvtec(tmp_path, make_tar(MVTEC_FILES))
+
+
+def test_a_file_in_the_place_of_a_folder_is_an_output_error(tmp_path: Path) -> None:
+    target = tmp_path / "data/mvtec"
+    target.mkdir(parents=True)
+    (target / "bottle").write_text("mine")
+    with pytest.raises(OutputError, match=f"cannot write {target}: "):
+        install_mvtec(tmp_path, make_tar(MVTEC_FILES))
+    assert (target / "bottle").read_text() == "mine"
+
+
 @pytest.mark.parametrize(
     ("name", "mode"),
     [

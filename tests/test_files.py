@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from anomaly_cli.errors import OutputError
+from anomaly_cli.files import tensors
 from anomaly_cli.files.atomic import (
     atomic_write,
     fingerprint,
@@ -158,6 +160,18 @@ def test_a_full_disk_is_named_when_a_state_is_written(
     monkeypatch.setattr(torch, "save", fail)
     with pytest.raises(OutputError, match=r"cannot write .*state\.pt: .*is the disk full\?"):
         write_state(tmp_path / "state.pt", {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_safetensors_cannot_write_is_an_output_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_given: object, **_named: object) -> None:
+        raise SafetensorError("no space left")
+
+    monkeypatch.setattr(tensors, "save_file", refuse)
+    with pytest.raises(OutputError, match="no space left"):
+        write_tensor_file(tmp_path / "x.safetensors", {}, {}, kind="test")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -9,7 +9,7 @@ from conftest import draw_hole, draw_part, run_cli
 from PIL import Image
 
 from anomaly_cli.data import folder
-from anomaly_cli.errors import DataError
+from anomaly_cli.errors import ConfigError, DataError
 from anomaly_cli.files.lists import expand_file_lists, read_file_list
 
 TINY = ("--dataset", "folder", "--image-size", 64, "--latent-dim", 4, "--epochs", 1)
@@ -194,3 +194,13 @@ def test_too_few_images_are_refused_with_the_layouts(tmp_path: Path) -> None:
     outcome = run_cli("train", *TINY, "--data", tmp_path / "none")
     assert outcome.code == 3
     assert "neither a folder nor a .txt list" in outcome.stderr
+
+
+def test_names_lists_and_folders_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--category a/b must be a plain name"):
+        folder.select_categories(tmp_path, "a/b")
+    with pytest.raises(DataError, match=f"no images under {tmp_path}; expected test/good"):
+        folder.test_samples(tmp_path, "all")
+    (tmp_path / "list.txt").write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(DataError, match=r"cannot read .*list\.txt"):
+        read_file_list(tmp_path / "list.txt")

@@ -1,6 +1,7 @@
 """Reading, finding, resizing and writing image files: what a factory's camera may leave on disk."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from anomaly_cli.errors import DataError, OutputError
+from anomaly_cli.files import read as reading
 from anomaly_cli.files.images import (
     ImageFile,
     Mask,
@@ -212,6 +214,40 @@ def test_a_float_image_with_nan_is_refused_by_name(tmp_path: Path) -> None:
     Image.fromarray(np.full((4, 4), np.nan, np.float32)).save(tmp_path / "bad.tiff")
     with pytest.raises(DataError, match=r"bad\.tiff: it holds values that are not numbers"):
         read_image(tmp_path / "bad.tiff")
+
+
+def test_a_mask_with_nan_is_refused_by_name(tmp_path: Path) -> None:
+    Image.fromarray(np.full((4, 4), np.nan, np.float32)).save(tmp_path / "bad.tiff")
+    with pytest.raises(DataError, match=r"bad\.tiff: it holds values that are not numbers"):
+        read_mask(tmp_path / "bad.tiff")
+
+
+def test_an_image_of_five_channels_is_refused_by_name(tmp_path: Path) -> None:
+    values = np.zeros((5, 4, 4), np.uint16)
+    options = {"photometric": "minisblack", "planarconfig": "separate"}
+    tifffile.imwrite(tmp_path / "bad.tiff", values, **options)
+    with pytest.raises(DataError, match=r"bad\.tiff: it has 5 channels; 1, 3 or 4 are read"):
+        read_image(tmp_path / "bad.tiff")
+
+
+@pytest.mark.skipif(find_spec("imagecodecs") is not None, reason="imagecodecs reads these files")
+def test_a_compression_that_no_requirement_reads_is_named(tmp_path: Path) -> None:
+    values = Image.fromarray(np.zeros((4, 4), np.int32))
+    values.save(tmp_path / "bad.tiff", compression="tiff_lzw")
+    with pytest.raises(DataError, match=r"\(32 bits, LZW\) is read uncompressed or deflated"):
+        read_image(tmp_path / "bad.tiff")
+
+
+def test_too_little_memory_for_an_image_is_an_error_of_the_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_path: Path) -> None:
+        raise MemoryError
+
+    write_png(tmp_path / "large.png", noise(4, 4))
+    monkeypatch.setattr(reading, "_decode", fail)
+    with pytest.raises(DataError, match=r"large\.png: there is too little memory for it"):
+        read_image(tmp_path / "large.png")
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "bmp", "webp", "gif", "ppm"])

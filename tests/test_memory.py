@@ -17,6 +17,7 @@ from torch import Tensor
 from anomaly_cli.config.train import TrainConfig
 from anomaly_cli.detector.checkpoint import load_model
 from anomaly_cli.detector.detector import Detector
+from anomaly_cli.detector.maps import MapSpec
 from anomaly_cli.detector.normal.memory import (
     PatchMemory,
     fit_memory,
@@ -209,6 +210,9 @@ def test_a_map_without_memory_names_no_patch(trained: Trained) -> None:
     assert "nearest" not in Detector.load(trained.model).predict(image).record()
     with pytest.raises(ConfigError, match="no anomaly map memory; this model has"):
         Detector.load(trained.model, map="memory")
+    mapper = Detector.load(trained.model).view.mapper
+    with pytest.raises(ValueError, match="maps of memory need the patches of normal images"):
+        mapper.map_batch(torch.zeros(1, 3, 64, 64), MapSpec("memory", ""))
 
 
 def test_a_model_needs_neither_package_nor_weights(
@@ -261,6 +265,7 @@ def test_a_damaged_memory_is_told_from_a_whole_one(with_memory: Trained, tmp_pat
         header = stream.metadata()
     for name, change in (
         ("statistics.memory.row", lambda part: part[1:]),
+        ("statistics.memory.row", lambda part: -1 - part),
         ("statistics.memory.encoder.stem.weight", lambda part: part[:1]),
     ):
         tensors = load_file(with_memory.model)

@@ -94,6 +94,24 @@ def test_damaged_and_missing_files_are_named(root: Path, tmp_path: Path) -> None
         mnist.read_image(mnist.find_file(root, "t10k", "images") / "00099")
 
 
+def test_images_and_labels_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    root = write_mnist(tmp_path, trained=(7, 7))
+    with pytest.raises(DataError, match="has 0 images of 1; 3 are needed"):
+        mnist.training_images(root, "1")
+    write_idx(root / "MNIST/raw/t10k-labels-idx1-ubyte", np.arange(10))
+    with pytest.raises(DataError, match="20 images of t10k, 10 labels"):
+        mnist.test_samples(root, "1")
+    (tmp_path / "cut.gz").write_bytes(gzip.compress(b"hello")[:-4])
+    with pytest.raises(DataError, match=r"cannot read .*cut\.gz: "):
+        mnist.read_idx(tmp_path / "cut.gz")
+
+
+def test_a_fused_map_is_refused_by_a_network_without_one(root: Path, runs: Path) -> None:
+    outcome = run_cli("localize", runs / "1", root, "--dataset", "mnist", "--map", "fused")
+    assert outcome.code == 2
+    assert "the network of 1 has no fused map; use --map attention" in outcome.stderr
+
+
 def test_the_model_file_holds_its_network(runs: Path) -> None:
     """28 pixels, one channel, convolutions of 64 and 128, and the paper's plain objective."""
     record = load_model(runs / "1").record

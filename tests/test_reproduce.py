@@ -177,6 +177,21 @@ def test_a_category_that_fails_is_named_and_costs_no_other(tmp_path: Path) -> No
     assert "bottle failed: " in (tmp_path / "out/reduced/table2/table2.md").read_text()
 
 
+def test_a_figure_whose_images_cannot_be_read_ends_with_their_error(tmp_path: Path) -> None:
+    """A training image costs the training, and a test image the figure."""
+    folder = write_ucsd(tmp_path / "ucsd") / "UCSDped2"
+    for frame in (folder / "Test/Test001").iterdir():
+        frame.write_bytes(b"no image")
+    outcome = reproduce(tmp_path, tmp_path / "out", "figure1")
+    assert outcome.code == 3
+    assert "error: cannot read" in outcome.stderr.splitlines()[-1]
+    for frame in (folder / "Train/Train001").iterdir():
+        frame.write_bytes(b"no image")
+    outcome = reproduce(tmp_path, tmp_path / "other", "figure5")
+    assert outcome.code == 3
+    assert "error: cannot read" in outcome.stderr.splitlines()[-1]
+
+
 def test_table_3_and_figure_8_share_their_models(
     root: Path, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

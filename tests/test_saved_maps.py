@@ -141,6 +141,8 @@ def test_no_category_in_common_lists_those_with_a_ground_truth(mvtec: Path, tmp_
         find_mapped_categories(mvtec, tmp_path / "cable", "all")
     with pytest.raises(DataError, match="does not exist"):
         find_mapped_categories(mvtec, tmp_path / "nowhere", "all")
+    with pytest.raises(DataError, match="no maps of ring under"):
+        mapped_split(mvtec, tmp_path, "ring", with_good=True)
 
 
 def test_an_archive_called_npy_is_refused(tmp_path: Path) -> None:

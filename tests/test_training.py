@@ -14,12 +14,13 @@ import torch
 
 from anomaly_cli.config.names import STATE_FILE
 from anomaly_cli.config.train import TrainConfig
-from anomaly_cli.errors import TrainingError
+from anomaly_cli.errors import CheckpointError, TrainingError
+from anomaly_cli.files.tensors import write_state
 from anomaly_cli.progress import Unit
 from anomaly_cli.training import fit
 from anomaly_cli.training.dataset import open_training_set
 from anomaly_cli.training.loop import EpochStats, StepStats, Trainer, to_csv
-from anomaly_cli.training.resume import save_state, training_settings
+from anomaly_cli.training.resume import resume_training, save_state, training_settings
 from models.config import VAEConfig
 
 CONFIG = TrainConfig(
@@ -354,3 +355,15 @@ def test_amp_trains_in_bfloat16(make_trainer: Make) -> None:
     assert weights["encoder.mu.weight"].dtype == torch.float32
     assert not torch.equal(weights["encoder.mu.weight"], of_plain["encoder.mu.weight"])
     assert trainer.best_loss == pytest.approx(plain.best_loss, rel=0.05)
+
+
+@pytest.mark.usefixtures("thin_network")
+def test_a_state_of_another_network_is_refused(make_trainer: Make, tmp_path: Path) -> None:
+    trainer = make_trainer(CONFIG)
+    save_state(tmp_path / STATE_FILE, trainer, {"seed": 0}, [])
+    other = make_trainer(replace(CONFIG, model=VAEConfig(image_size=32, latent_dim=5)))
+    with pytest.raises(CheckpointError, match="does not belong to this model"):
+        resume_training(tmp_path / STATE_FILE, other, {"seed": 0})
+    write_state(tmp_path / STATE_FILE, {"settings": "none"})
+    with pytest.raises(CheckpointError, match="does not belong to this model"):
+        resume_training(tmp_path / STATE_FILE, trainer, {"seed": 0})

@@ -1,6 +1,7 @@
 """UCSD pedestrians: clips, masks, the paper's Table 1 and Figure 5."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,15 @@ def test_a_frame_without_its_mask_is_an_error(tmp_path: Path) -> None:
         ucsd.select_categories(root, "UCSDped1")
     with pytest.raises(DataError, match="no UCSD pedestrians"):
         ucsd.select_categories(root / "UCSDped2", "all")
+
+
+def test_too_few_frames_and_clips_without_masks_are_refused(tmp_path: Path) -> None:
+    root = write_ucsd(tmp_path, frames=2)
+    with pytest.raises(DataError, match="Train holds 2 frames; 3 are needed"):
+        ucsd.training_images(root, "UCSDped2")
+    shutil.rmtree(root / "UCSDped2/Test/Test001_gt")
+    with pytest.raises(DataError, match=r"no test clip with masks under .*Test; expected TestNNN"):
+        ucsd.test_samples(root, "UCSDped2")
 
 
 def test_the_network_has_three_convolutions(evaluated: tuple[Outcome, Path]) -> None:
