@@ -162,10 +162,12 @@ def test_a_run_that_was_killed_before_its_first_state_begins_anew(
     assert disentangle("--output", run, "--resume").code == 5
     lines = (finished / "metrics.csv").read_text().splitlines(keepends=True)
     (run / "metrics.csv").write_text("".join(lines[:2]))
+    (run / ".0a1b2c3d.partial").write_bytes(bytes(1000))
     refused = disentangle("--output", run)
     assert (refused.code, "--resume" in refused.stderr) == (5, True)
     resumed = disentangle("--output", run, "--resume")
     assert resumed.code == 0, resumed.stderr
+    assert {path.name for path in run.iterdir()} == FILES
     for name in ("model.safetensors", "attention.png"):
         assert (run / name).read_bytes() == (finished / name).read_bytes()
 

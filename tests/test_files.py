@@ -180,9 +180,12 @@ def test_what_a_killed_run_left_does_not_make_a_folder_used(tmp_path: Path) -> N
     (tmp_path / "method/seed-0/.4e5f6a7b.partial").write_text("half")
     (tmp_path / ".0a1b2c3d.partial").write_text("half")
     prepare_output_folder(tmp_path, overwrite=False)
+    assert not (tmp_path / ".0a1b2c3d.partial").exists()
     (tmp_path / "notes.partial").write_text("the user's")
     with pytest.raises(OutputError, match="already holds something"):
         prepare_output_folder(tmp_path, overwrite=False)
+    prepare_output_folder(tmp_path, overwrite=True)
+    assert (tmp_path / "notes.partial").read_text() == "the user's"
 
 
 @pytest.mark.parametrize("parse", [parse_json, parse_toml])

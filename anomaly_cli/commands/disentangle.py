@@ -30,7 +30,7 @@ from anomaly_cli.disentangle.runs import (
 from anomaly_cli.disentangle.scoring import BATCH, Scored, encode_images, score_codes, select_images
 from anomaly_cli.disentangle.training import StepStats, Trainer
 from anomaly_cli.errors import OutputError
-from anomaly_cli.files.atomic import prepare_output_folder
+from anomaly_cli.files.atomic import prepare_output_folder, remove_partial_files
 from anomaly_cli.files.lock import lock_folder
 from anomaly_cli.progress import SILENT, Progress
 from anomaly_cli.training.resume import require_same_settings, resume_training, save_state
@@ -113,6 +113,8 @@ def _prepare_folders(config: DisentangleConfig, plans: list[Plan]) -> None:
         )
     is_allowed = config.overwrite or (config.resume and is_known)
     prepare_output_folder(config.output, overwrite=is_allowed)
+    for plan in plans:
+        remove_partial_files(plan.folder)
     if config.overwrite and not config.resume:
         for plan in plans:  # an old run must not pass for a new one that was interrupted
             (plan.folder / SCORES_FILE).unlink(missing_ok=True)

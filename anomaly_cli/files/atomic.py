@@ -89,8 +89,9 @@ def prepare_output_folder(folder: Path, *, overwrite: bool) -> None:
     """Make `folder`, and refuse one that already holds files unless `overwrite` is set.
 
     A folder that only holds the settings of an earlier run and partial files counts as empty, also
-    where these are in folders below it.
-    Nothing is deleted: with `overwrite`, files of the same name are replaced one by one.
+    where these are in folders below it. With `overwrite`, files of the same name are replaced one
+    by one. Nothing is deleted but partial files of a run that was killed: the caller holds the lock
+    of the folder, so none of them is in use.
 
     Raises:
         OutputError: the folder already holds files, or cannot be made or written to.
@@ -107,6 +108,14 @@ def prepare_output_folder(folder: Path, *, overwrite: bool) -> None:
         raise OutputError(
             f"{folder} already holds something; choose another folder or add --overwrite"
         )
+    remove_partial_files(folder)
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Delete what a run that was killed had begun to write, directly in `folder`."""
+    for path in folder.glob(f".{'[0-9a-f]' * 8}{PARTIAL}"):
+        with suppress(OSError):
+            path.unlink()
 
 
 def _is_left_over(path: Path) -> bool:
