@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import SafetensorError
 
 from anomaly_cli.errors import OutputError
-from anomaly_cli.files import tensors
+from anomaly_cli.files import atomic
 from anomaly_cli.files.atomic import (
     atomic_write,
     fingerprint,
@@ -163,16 +162,23 @@ def test_a_full_disk_is_named_when_a_state_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_safetensors_cannot_write_is_an_output_error(
+def test_a_file_of_tensors_is_written_through_no_file_but_the_partial_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_given: object, **_named: object) -> None:
-        raise SafetensorError("no space left")
+    """What a library writes to files of its own would stay after a kill."""
+    seen: list[str] = []
 
-    monkeypatch.setattr(tensors, "save_file", refuse)
-    with pytest.raises(OutputError, match="no space left"):
-        write_tensor_file(tmp_path / "x.safetensors", {}, {}, kind="test")
-    assert list(tmp_path.iterdir()) == []
+    def note(folder: Path) -> None:
+        seen.extend(path.name for path in folder.iterdir())
+
+    partial = tmp_path / ".0a1b2c3d.partial"
+    partial.touch()
+    monkeypatch.setattr(atomic, "_partial_in", lambda _folder: partial)
+    monkeypatch.setattr(atomic, "_make_durable", lambda path: note(path.parent))
+    inode = partial.stat().st_ino
+    write_tensor_file(tmp_path / "x.safetensors", {"x": torch.ones(3)}, {}, kind="test")
+    assert seen == [partial.name]
+    assert (tmp_path / "x.safetensors").stat().st_ino == inode
 
 
 def test_what_a_killed_run_left_does_not_make_a_folder_used(tmp_path: Path) -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from anomaly_cli.errors import CheckpointError
-from anomaly_cli.files.atomic import atomic_write
+from anomaly_cli.files.atomic import atomic_write, write_bytes
 from anomaly_cli.files.parse import parse_json
 
 
@@ -34,11 +34,8 @@ def write_tensor_file(
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in tensors.items()
     }
-    with atomic_write(path) as partial:
-        try:
-            save_file(owned, partial, metadata={kind: json.dumps(header, sort_keys=True)})
-        except SafetensorError as error:  # also for a full disk or a missing right
-            raise OSError(str(error)) from error
+    # Its `save_file` writes to a hidden file of its own first, which a kill would leave for ever.
+    write_bytes(path, save(owned, metadata={kind: json.dumps(header, sort_keys=True)}))
 
 
 def read_tensor_file(path: Path, *, kind: str) -> tuple[Any, dict[str, Tensor]]:
