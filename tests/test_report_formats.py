@@ -14,7 +14,8 @@ from example_reports import BAR, WOOD, Page, full_report, report, troubled_repor
 
 import anomaly_cli
 from anomaly_cli.config.values import FORMATS, parse_formats
-from anomaly_cli.errors import ConfigError
+from anomaly_cli.errors import ConfigError, OutputError
+from anomaly_cli.evaluation.reports import write
 from anomaly_cli.evaluation.reports.junit import to_junit
 from anomaly_cli.evaluation.reports.machine import (
     defect_types_csv,
@@ -202,6 +203,32 @@ def test_page_without_curves_or_pictures_or_the_papers_categories() -> None:
 
 
 # Which files
+
+
+def test_no_file_of_an_earlier_report_stands_beside_a_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even where the run is killed between two files."""
+    write_reports(tmp_path, report())
+    (tmp_path / "notes.txt").touch()
+    written: list[Path] = []
+
+    def stop(path: Path, _text: str) -> None:
+        if written:
+            raise KeyboardInterrupt
+        written.append(path)
+        path.write_text("new")
+
+    monkeypatch.setattr(write, "write_text", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write_reports(tmp_path, report())
+    assert {path.name for path in tmp_path.iterdir()} == {written[0].name, "notes.txt"}
+
+
+def test_an_earlier_report_that_cannot_be_removed_is_named(tmp_path: Path) -> None:
+    (tmp_path / "report.json").mkdir()
+    with pytest.raises(OutputError, match=r"cannot remove .*report.json: Is a directory"):
+        write_reports(tmp_path, report())
 
 
 def test_formats_choose_the_files(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from anomaly_cli.evaluation.reports.machine import (
 from anomaly_cli.evaluation.reports.markdown import to_markdown
 from anomaly_cli.evaluation.reports.page import to_html
 from anomaly_cli.evaluation.results import EvaluationReport
-from anomaly_cli.files.atomic import write_text
+from anomaly_cli.files.atomic import remove_file, write_text
 
 FILES: dict[str, dict[str, Callable[[EvaluationReport], str]]] = {
     "json": {"report.json": json_document},
@@ -38,9 +38,16 @@ def write_reports(
 ) -> None:
     """Write the files of each format; a file is written completely or not at all.
 
+    Files of an earlier report go first, so that a kill leaves no mixture of both.
+
     Raises:
         OutputError: a file cannot be written.
     """
-    for name in formats:
-        for file, render in FILES[name].items():
-            write_text(folder / file, render(report))
+    texts = {
+        folder / file: render(report) for name in formats for file, render in FILES[name].items()
+    }
+    for files in FILES.values():
+        for file in files:
+            remove_file(folder / file)
+    for path, text in texts.items():
+        write_text(path, text)
