@@ -4,9 +4,11 @@ Pillow decodes most files. TIFF files of a kind that it decodes wrongly, or not 
 by tifffile. Only the decoders of the formats below are used: others start programs, for example.
 """
 
+import logging
 import stat
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -26,7 +28,11 @@ FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM", "GIF", "JPEG2000", "AVIF
 _TURNED = range(5, 9)  # EXIF orientations that swap the sides
 _ORIENTATION = 0x0112  # EXIF tag
 _TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_MOST_BYTES = 8  # of a pixel of the largest picture, such as 16-bit RGBA
 _DIRECT = {"RGB", "RGBA", "L", "LA", "P", "PA", "1", "I;16", "I;16B", "I;16L", "F"}
+
+# It tells every tag of a damaged file on stderr, unless a program wants to know.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 class Picture(NamedTuple):
@@ -84,6 +90,9 @@ def is_deep(path: Path) -> bool:
     """
 
     def check(own: Path) -> bool:
+        if _is_tiff(own):
+            with tifffile.TiffFile(own) as file:
+                return bool(_first_page(own, file).bitspersample > 8)
         with _open(own) as header:
             # Pillow reduces 16-bit colour as it decodes; only the tiles' raw mode shows it.
             return header.mode[0] in "IF" or ";16" in str(getattr(header, "tile", ""))
@@ -99,9 +108,15 @@ def image_size(path: Path) -> tuple[int, int]:
     """
 
     def size(own: Path) -> tuple[int, int]:
-        with _open(own) as image:
-            width, height = image.size
-            is_turned = _orientation(image) in _TURNED
+        if _is_tiff(own):  # some versions of Pillow have turned its size already
+            with tifffile.TiffFile(own) as file:
+                page = _first_page(own, file)
+                width, height = page.imagewidth, page.imagelength
+                is_turned = _tiff_orientation(page) in _TURNED
+        else:
+            with _open(own) as image:
+                width, height = image.size
+                is_turned = _orientation(image) in _TURNED
         return (width, height) if is_turned else (height, width)
 
     return _guarded(path, size)
@@ -146,10 +161,12 @@ def _reason(error: Exception) -> str:
     return " ".join(text.split())[:200]
 
 
-def _open(path: Path) -> Image.Image:
-    image = Image.open(path, formats=_formats())
-    bound_pixels(path, image.width, image.height)
-    return image
+@contextmanager
+def _open(path: Path) -> Iterator[Image.Image]:
+    # Of a path, Pillow maps some TIFF files that are turned into memory with their sides swapped.
+    with path.open("rb") as stream, Image.open(stream, formats=_formats()) as image:
+        bound_pixels(path, image.width, image.height)
+        yield image
 
 
 @cache
@@ -172,10 +189,39 @@ def bound_pixels(path: Path, width: int, height: int) -> None:
         )
 
 
-def _decode(path: Path) -> Picture:
+def _is_tiff(path: Path) -> bool:
     with path.open("rb") as stream:
-        is_tiff = stream.read(4) in _TIFF_MARKS
-    if is_tiff and (values := _decode_tiff(path)) is not None:
+        return stream.read(4) in _TIFF_MARKS
+
+
+def _first_page(path: Path, file: tifffile.TiffFile) -> tifffile.TiffPage:
+    """Read the header of the first page of a TIFF file, and bound what is decoded of it.
+
+    Raises:
+        DataError: the picture, a tile, or all bytes of a picture of many channels are too large;
+            or it is a volume.
+    """
+    page = file.pages[0]
+    assert isinstance(page, tifffile.TiffPage)  # noqa: S101 - the first one is never a frame
+    bound_pixels(path, page.imagewidth, page.imagelength)
+    bound_pixels(path, page.tilewidth, page.tilelength)
+    if page.imagedepth > 1:
+        raise DataError(f"cannot read {path}: it is a volume of {page.imagedepth} pictures")
+    if page.nbytes > _MOST_BYTES * Limits.max_pixels:
+        raise DataError(
+            f"cannot read {path}: it has {page.nbytes:,} bytes of pixels; --max-pixels allows "
+            f"{_MOST_BYTES * Limits.max_pixels:,}"
+        )
+    return page
+
+
+def _tiff_orientation(page: tifffile.TiffPage) -> int:
+    turned = page.tags.get(_ORIENTATION)
+    return 1 if turned is None else int(turned.value)
+
+
+def _decode(path: Path) -> Picture:
+    if _is_tiff(path) and (values := _decode_tiff(path)) is not None:
         return _split_alpha(values)
     with _open(path) as opened:
         opened.load()
@@ -202,9 +248,7 @@ def _decode_rgb(path: Path) -> RGBImage:
 def _decode_tiff(path: Path) -> NDArray[Any] | None:
     """Decode a TIFF file that Pillow would decode wrongly or not at all; None for the others."""
     with tifffile.TiffFile(path) as file:
-        page = file.pages[0]
-        assert isinstance(page, tifffile.TiffPage)  # noqa: S101 - the first one is never a frame
-        bound_pixels(path, page.imagewidth, page.imagelength)
+        page = _first_page(path, file)
         is_integer = page.sampleformat == 1
         is_planar = page.planarconfig == 2 and page.samplesperpixel > 1
         is_known = (
@@ -223,10 +267,15 @@ def _decode_tiff(path: Path) -> NDArray[Any] | None:
             ) from error
         if page.planarconfig == 2 and page.samplesperpixel > 1:
             values = np.moveaxis(values, 0, -1)
+        if values.ndim not in {2, 3} or values.shape[:2] != (page.imagelength, page.imagewidth):
+            raise DataError(
+                f"cannot read {path}: its pixels have the shape {values.shape}, which is that of "
+                f"no picture of {page.imagewidth} x {page.imagelength} pixels"
+            )
         if page.photometric == 0:  # white is zero
             values = (1 if page.bitspersample == 1 else np.iinfo(values.dtype).max) - values
-        turned = page.tags.get(_ORIENTATION)
-    return _turn(values, 1 if turned is None else int(turned.value))
+        turned = _tiff_orientation(page)
+    return _turn(values, turned)
 
 
 def _split_alpha(values: NDArray[Any]) -> Picture:
