@@ -109,6 +109,19 @@ def test_what_is_transparent_is_not_marked(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_mask(tmp_path / "grey.png"), mask)
 
 
+def test_a_tall_picture_is_converted_like_its_parts(tmp_path: Path) -> None:
+    """Pictures are converted in bands of rows, which bounds the memory."""
+    tall = RNG.integers(0, 256, (600, 5, 4), np.uint8)
+    Image.fromarray(tall).save(tmp_path / "x.png")
+    share = tall[..., 3:] / 255
+    expected = np.rint(tall[..., :3] * share + 255 * (1 - share))
+    assert abs(read_image(tmp_path / "x.png") - expected).max() <= 1
+    deep = tall[..., 0].astype(np.uint16) * 257
+    for values in (deep, (deep / 65535).astype(np.float32)):
+        read = read_image(write_tiff(tmp_path / "x.tif", values))
+        np.testing.assert_array_equal(read[..., 0], tall[..., 0])
+
+
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.png")
     Image.fromarray(COLOUR).save(tmp_path / "a.png")

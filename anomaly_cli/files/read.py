@@ -28,6 +28,7 @@ FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM", "GIF", "JPEG2000", "AVIF
 _TURNED = range(5, 9)  # EXIF orientations that swap the sides
 _ORIENTATION = 0x0112  # EXIF tag
 _TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_BAND = 256  # rows that are converted at once
 _MOST_BYTES = 8  # of a pixel of the largest picture, such as 16-bit RGBA
 _DIRECT = {"RGB", "RGBA", "L", "LA", "P", "PA", "1", "I;16", "I;16B", "I;16L", "F"}
 
@@ -227,7 +228,8 @@ def _decode(path: Path) -> Picture:
         opened.load()
         image = _upright(opened)
         if image.has_transparency_data:
-            rgba = np.asarray(image.convert("RGBA"))
+            # `convert` would copy an image that has this mode already.
+            rgba = np.asarray(image if image.mode == "RGBA" else image.convert("RGBA"))
             return Picture(rgba[..., :3], rgba[..., 3])
         if image.mode in _DIRECT and image.mode not in {"P", "PA"}:
             return Picture(np.asarray(image), None)
@@ -240,9 +242,24 @@ def _decode_rgb(path: Path) -> RGBImage:
     if colours.ndim == 2:
         colours = np.repeat(colours[..., None], 3, axis=2)
     if alpha is not None and (alpha < 255).any():
-        share = alpha[..., None].astype(np.uint16)
-        colours = ((colours * share + 255 * (255 - share) + 127) // 255).astype(np.uint8)
+        colours = _in_bands(_over_white, colours, alpha[..., None])
     return np.ascontiguousarray(colours)
+
+
+def _over_white(colours: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> NDArray[Any]:
+    share = alpha.astype(np.uint16)
+    return np.asarray((colours * share + 255 * (255 - share) + 127) // 255)
+
+
+def _in_bands(
+    convert: Callable[..., NDArray[Any]], values: NDArray[Any], *others: NDArray[Any]
+) -> NDArray[np.uint8]:
+    """Convert arrays (H, ...) to 8 bits in bands of rows, which bounds the memory in between."""
+    converted = np.empty(values.shape, np.uint8)
+    for start in range(0, len(values), _BAND):
+        rows = slice(start, start + _BAND)
+        converted[rows] = convert(values[rows], *(other[rows] for other in others))
+    return converted
 
 
 def _decode_tiff(path: Path) -> NDArray[Any] | None:
@@ -340,11 +357,10 @@ def _to_uint8(path: Path, values: NDArray[Any]) -> NDArray[np.uint8]:
             raise DataError(
                 f"cannot read {path}: it holds floats from {low:g} to {high:g}; 0 to 1 are read"
             )
-        return np.asarray(np.rint(np.asarray(values, np.float32) * np.float32(255)), np.uint8)
+        return _in_bands(lambda band: np.rint(band.astype(np.float32) * np.float32(255)), values)
     if low < 0 or high > 65535:
         raise DataError(
             f"cannot read {path}: it holds integers from {low} to {high}; 0 to 65535 are read"
         )
     # (x * 255 + 32767) // 65535 = rint(x * 255 / 65535), in integers of 32 bits.
-    scaled: NDArray[np.uint8] = ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
-    return scaled
+    return _in_bands(lambda band: (band.astype(np.uint32) * 255 + 32767) // 65535, values)
