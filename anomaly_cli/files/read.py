@@ -200,12 +200,14 @@ def _first_page(path: Path, file: tifffile.TiffFile) -> tifffile.TiffPage:
 
     Raises:
         DataError: the picture, a tile, or all bytes of a picture of many channels are too large;
-            or it is a volume.
+            or it is a volume, or has no pixels.
     """
     page = file.pages[0]
     assert isinstance(page, tifffile.TiffPage)  # noqa: S101 - the first one is never a frame
     bound_pixels(path, page.imagewidth, page.imagelength)
     bound_pixels(path, page.tilewidth, page.tilelength)
+    if page.imagewidth * page.imagelength == 0:  # Pillow might see another number of a damaged tag
+        raise DataError(f"cannot read {path}: it has no pixels")
     if page.imagedepth > 1:
         raise DataError(f"cannot read {path}: it is a volume of {page.imagedepth} pictures")
     if page.nbytes > _MOST_BYTES * Limits.max_pixels:
