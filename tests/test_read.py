@@ -198,6 +198,16 @@ def test_the_header_of_a_tiff_file_tells_what_is_read(tmp_path: Path, kind: Any)
     assert is_deep(path) == (kind != np.uint8)
 
 
+@pytest.mark.parametrize(("values", "is_turned"), [((6, 6), True), ("?", False), ((9, 9), False)])
+def test_a_damaged_orientation_is_no_damaged_picture(
+    tmp_path: Path, values: Any, is_turned: bool
+) -> None:
+    kind = "s" if isinstance(values, str) else "H"
+    tag = (274, kind, 0 if kind == "s" else len(values), values, True)
+    path = write_tiff(tmp_path / "x.tif", np.zeros((12, 20), np.float16), extratags=[tag])
+    assert image_size(path) == read_image(path).shape[:2] == ((20, 12) if is_turned else (12, 20))
+
+
 def test_a_damaged_file_prints_nothing(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "x.tif", np.ones((4, 4), np.float16))
     path.write_bytes(path.read_bytes().replace(b"\x16\x01\x03\0", b"\x16\x01\xff\0"))

@@ -219,8 +219,11 @@ def _first_page(path: Path, file: tifffile.TiffFile) -> tifffile.TiffPage:
 
 
 def _tiff_orientation(page: tifffile.TiffPage) -> int:
+    """Read the orientation; of several numbers the first, as Pillow has it."""
     turned = page.tags.get(_ORIENTATION)
-    return 1 if turned is None else int(turned.value)
+    value = 1 if turned is None else turned.value
+    value = value[0] if isinstance(value, tuple) and value else value
+    return value if isinstance(value, int) else 1
 
 
 def _decode(path: Path) -> Picture:
