@@ -71,7 +71,8 @@ def mutate_tensors(content: bytes, kind: str, random: Random) -> bytes:
         return _join(header | {"__metadata__": {kind: json.dumps(record)}}, values)
     if chance < 0.85:
         for _ in range(random.choice((1, 1, 2))):
-            header, values = _mutate_tensor(header, values, random)
+            if len(header) > 1:  # there are tensors beside the metadata
+                header, values = _mutate_tensor(header, values, random)
         return _join(header, values)
     head = content[: len(content) - len(values)]
     return mutate_bytes(head, [], random) + values
