@@ -4,9 +4,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
+SECONDS = 10
+COUNT = 0
+TARGET =
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test check bench kills coverage docs lock image clean
+.PHONY: help demo test fuzz check bench kills coverage docs lock image clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -24,11 +27,15 @@ demo: $(INSTALLED) ## train on a small embedded data set and show what it finds 
 test: $(INSTALLED) ## run the tests
 	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
+# SECONDS of each target, or COUNT files of each; TARGET names some.
+fuzz: $(INSTALLED) ## read damaged files of every kind: ten seconds each, about two minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m fuzz --seconds $(SECONDS) --count $(COUNT) $(TARGET)
+
 check: $(INSTALLED) ## lint and type-check
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy anomaly_cli models benchmarks
+	$(BIN)/mypy anomaly_cli models benchmarks fuzz
 
 bench: $(INSTALLED) ## speed as ratios, in one run
 	$(BIN)/python benchmarks/throughput.py

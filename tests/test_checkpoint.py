@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from anomaly_cli.detector.checkpoint import (
     save_calibrations,
     save_model,
 )
+from anomaly_cli.detector.detector import Detector
 from anomaly_cli.detector.fusion import MapSettings
 from anomaly_cli.detector.maps import DEFINITIONS
 from anomaly_cli.detector.masks import MarkedMap
@@ -29,6 +31,7 @@ from anomaly_cli.detector.normal.statistics import NormalStatistics
 from anomaly_cli.detector.scales import ScoreScale
 from anomaly_cli.errors import CheckpointError, OutputError
 from anomaly_cli.files.tensors import read_state, write_state
+from models.build import one_class_vae, with_weights
 from models.config import VAEConfig
 from models.resnet import resnet18_vae
 from models.statistics import AttentionStatistics, LatentStatistics, LocalStatistics
@@ -36,7 +39,7 @@ from models.vae import VAE
 
 CONFIG = VAEConfig(image_size=32, latent_dim=3)
 MAP = "diff_mahal@layer4"
-ONE, TWO = np.ones((1, 1), np.float32), np.full((2, 2), 2, np.float32)
+ONE, TWO = np.ones((1, 1), np.float32), np.full((1, 1), 2, np.float32)
 PAIRS = ((ONE, TWO), (TWO, ONE))
 PARTS = DEFINITIONS["fused"].parts
 SCALES = {name: ScoreScale(*pair) for name, pair in zip(PARTS, PAIRS, strict=True)}
@@ -65,7 +68,7 @@ def record() -> ModelRecord:
                     torch.rand(1, 1, 3, 3),
                 ),
             ),
-            appearance=PlaceAppearance(torch.rand(12, 2, 2), torch.rand(2, 2, 12, 12)),
+            appearance=PlaceAppearance(torch.rand(12, 32, 32), torch.rand(32, 32, 12, 12)),
         ),
         calibrations={MAP: calibrate_map(maps, 2, [MarkedMap(maps[0], maps[0] > 12)])},
         default_map=MAP,
@@ -166,7 +169,7 @@ def rewrite(path: Path, change: str, value: object) -> None:
         ("reshape", "statistics.latent.variance", "3 latents"),
         ("reshape", "statistics.appearance.mean", "12 or 18 statistics of appearance"),
         ("reshape", f"calibration.{MAP}.raw.quantiles", "wrong size"),
-        ("reshape", f"calibration.{MAP}.raw.std", "std must be positive"),
+        ("reshape", f"calibration.{MAP}.raw.std", "floats of 2 dimensions expected"),
         ("model", {"network": "transformer"}, "no network transformer"),
         ("default_map", "gradcam@layer1", "gradcam@layer1"),
         ("model", {"image_size": 31}, "multiple of 32"),
@@ -196,7 +199,7 @@ def mixture_file(tmp_path: Path, vae: VAE, record: ModelRecord) -> Path:
 def test_appearance_with_wide_surroundings_comes_back(
     tmp_path: Path, vae: VAE, record: ModelRecord
 ) -> None:
-    wide = PlaceAppearance(torch.rand(18, 2, 2), torch.rand(2, 2, 18, 18))
+    wide = PlaceAppearance(torch.rand(18, 32, 32), torch.rand(32, 32, 18, 18))
     path = tmp_path / "model.safetensors"
     statistics = record.statistics._replace(appearance=wide)
     save_model(path, vae.state_dict(), replace(record, statistics=statistics))
@@ -306,6 +309,9 @@ def test_calibrations_beside_a_model_come_back(
         np.testing.assert_array_equal(ours, theirs)
     save_model(model_file, vae.state_dict(), replace(record, category="other"))
     assert load_calibrations(load_model(model_file)) == {}
+    nothing = replace(record.calibrations[MAP].raw, maxima=np.full(3, np.nan, np.float32))
+    save_calibrations(loaded, {"x": replace(record.calibrations[MAP], raw=nothing)})
+    assert load_calibrations(loaded) == {}
     (tmp_path / CALIBRATIONS_FILE).write_bytes(b"damaged")
     assert load_calibrations(loaded) == {}
 
@@ -352,6 +358,86 @@ def test_fields_of_the_wrong_kind_are_refused(model_file: Path, field: str, valu
     rewrite(model_file, field, value)
     with pytest.raises(CheckpointError, match="is damaged or incomplete"):
         load_model(model_file)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("smoothing", -1, "smoothing must be from 0 to 32 pixels"),
+        ("smoothing", float("nan"), "smoothing must be from 0 to 32 pixels"),
+        ("smoothing", 1e9, "smoothing must be from 0 to 32 pixels"),
+        ("smoothing", 10**400, "too large"),
+        ("data", {"fit": 8, "held_out": 2, "held_out_parts": 10**400}, "held_out_parts"),
+        (
+            "data",
+            {"fit": 8, "held_out": 2, "held_out_parts": 2, "memory_images": "abc"},
+            "memory_images is str",
+        ),
+        ("latent_kinds", ["hole"], "one for each of 3 latents"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(
+    model_file: Path, field: str, value: object, message: str
+) -> None:
+    rewrite(model_file, field, value)
+    with pytest.raises(CheckpointError, match=message):
+        load_model(model_file)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        (f"calibration.{MAP}.raw.maxima", torch.ones(2, 2), "floats of 1 dimension"),
+        (f"calibration.{MAP}.raw.maxima", torch.ones(2).long(), "floats of 1 dimension"),
+        (f"calibration.{MAP}.raw.mean", torch.ones(1), "floats of 2 dimension"),
+        ("fusion.appearance.std", -torch.ones(1, 1), "one positive deviation"),
+        (f"calibration.{MAP}.raw.std", -torch.ones(1, 1), "std must be positive"),
+        ("fusion.appearance.std", torch.ones(2, 2), "one positive deviation"),
+        ("statistics.latent.variance", -torch.ones(3), "must not be negative"),
+        ("statistics.latent.mean", torch.ones(3, 1), "floats of 1 dimension"),
+        ("statistics.local.mean", torch.ones(3, 2, 2), r"shape \(3, 1, 1\) expected"),
+        ("statistics.local.pooled_mean", torch.ones(4), r"shape \(3,\) expected"),
+    ],
+)
+def test_tensors_of_another_kind_are_refused(
+    model_file: Path, name: str, value: torch.Tensor, message: str
+) -> None:
+    """Each would end in a traceback once an image is seen."""
+    with safe_open(model_file, framework="pt") as stream:
+        header = stream.metadata()
+    save_file(load_file(model_file) | {name: value}, model_file, header)
+    with pytest.raises(CheckpointError, match=message):
+        load_model(model_file)
+
+
+def test_appearance_of_another_grid_is_refused(
+    tmp_path: Path, vae: VAE, record: ModelRecord
+) -> None:
+    small = PlaceAppearance(torch.rand(12, 2, 2), torch.rand(2, 2, 12, 12))
+    statistics = record.statistics._replace(appearance=small)
+    save_model(tmp_path / "x", vae.state_dict(), replace(record, statistics=statistics))
+    with pytest.raises(CheckpointError, match=r"each place of an image expected, got \(2, 2\)"):
+        load_model(tmp_path / "x")
+
+
+def test_a_network_larger_than_its_file_is_refused_before_it_is_built(vae: VAE) -> None:
+    """Its settings ask for 16 TB."""
+    config = VAEConfig(image_size=32, latent_dim=2**33)
+    with pytest.raises(RuntimeError, match=r"encoder\.mu\.weight of shape \(8589934592, 512\)"):
+        with_weights(partial(one_class_vae, config), vae.state_dict())
+
+
+def test_a_threshold_that_is_not_finite_is_refused(
+    tmp_path: Path, vae: VAE, record: ModelRecord
+) -> None:
+    """Nothing would ever exceed it."""
+    own = record.calibrations[MAP]
+    raw = replace(own.raw, maxima=np.full(3, 1e30, np.float32))
+    everywhere = ScoreScale(ONE, np.full((1, 1), 1e-30, np.float32))
+    changed = {MAP: replace(own, raw=raw, everywhere=everywhere)}
+    save_model(tmp_path / "x", vae.state_dict(), replace(record, calibrations=changed))
+    with pytest.raises(CheckpointError, match=f"no finite threshold for {MAP}"):
+        Detector.load(tmp_path / "x", device="cpu")
 
 
 def test_a_header_that_is_nested_too_deeply_is_refused(model_file: Path) -> None:

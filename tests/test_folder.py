@@ -152,6 +152,12 @@ def test_a_list_is_taken_where_a_folder_is(tmp_path: Path) -> None:
         read_file_list(listed)
 
 
+def test_a_list_with_a_name_that_no_disk_takes_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text("../" * 2000 + "a.png\n")
+    with pytest.raises(DataError, match=r"a\.png does not exist, but .*x\.txt names it"):
+        read_file_list(tmp_path / "x.txt")
+
+
 def test_a_list_of_test_images_has_their_folders_as_labels(tmp_path: Path) -> None:
     write_test_split(tmp_path, masks=True)
     listed = tmp_path / "test.txt"

@@ -211,3 +211,25 @@ def test_differing_settings_are_listed(tmp_path: Path) -> None:
     assert differing_settings(both, baseline)[1] == (
         "wood good: True, now False (and 1 more categories)"
     )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"category": 1.5},
+        {"ranges": 3},
+        {"intervals": {"pixel_auroc": ["1", 0.85]}},
+        {"pixel_auroc": 10**400},
+        {"pixel_auroc": "0.8"},
+        {"aupro": math.nan},
+    ],
+)
+def test_a_baseline_with_values_of_the_wrong_kind_is_refused(
+    tmp_path: Path, change: dict[str, object]
+) -> None:
+    """Each would end in a traceback once it is compared, or written into a report."""
+    content = json.loads(json_document(full_report()))
+    content["categories"][0] |= change
+    (tmp_path / "x.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match="is no report of evaluate"):
+        read_baseline(tmp_path / "x.json")

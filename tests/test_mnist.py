@@ -112,6 +112,24 @@ def test_a_fused_map_is_refused_by_a_network_without_one(root: Path, runs: Path)
     assert "the network of 1 has no fused map; use --map attention" in outcome.stderr
 
 
+def test_arrays_of_other_shapes_are_no_digits(tmp_path: Path) -> None:
+    for shape in ((28, 28), (2, 28), (2, 28, 0), (56,)):
+        write_idx(tmp_path / "x", np.zeros(shape, np.uint8))
+        mnist.read_idx.cache_clear()
+        with pytest.raises(DataError, match="images of 28 x 28 are read"):
+            mnist.read_image(tmp_path / "x" / "0")
+    (tmp_path / "short").write_bytes(bytes([0, 0, 8, 3, 0, 0, 0, 1, 0, 0]))
+    with pytest.raises(DataError, match="not an idx file"):
+        mnist.read_idx(tmp_path / "short")
+
+
+def test_labels_are_one_number_each(tmp_path: Path) -> None:
+    write_idx(tmp_path / "MNIST/raw/t10k-images-idx3-ubyte", np.zeros((2, 28, 28), np.uint8))
+    write_idx(tmp_path / "MNIST/raw/t10k-labels-idx1-ubyte", np.zeros((2, 3), np.uint8))
+    with pytest.raises(DataError, match=r"labels-idx1-ubyte holds an array of shape \(2, 3\)"):
+        mnist.test_samples(tmp_path, "1")
+
+
 def test_the_model_file_holds_its_network(runs: Path) -> None:
     """28 pixels, one channel, convolutions of 64 and 128, and the paper's plain objective."""
     record = load_model(runs / "1").record

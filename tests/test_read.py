@@ -3,6 +3,8 @@
 import io
 import os
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from PIL import Image
 from anomaly_cli.errors import DataError
 from anomaly_cli.files.images import find_images
 from anomaly_cli.files.limits import Limits
-from anomaly_cli.files.read import image_size, read_image, read_mask
+from anomaly_cli.files.read import image_size, is_deep, read_image, read_mask
 from anomaly_cli.files.resize import fit_map, resize_image
 
 RNG = np.random.default_rng(0)
@@ -107,6 +109,19 @@ def test_what_is_transparent_is_not_marked(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_mask(tmp_path / "grey.png"), mask)
 
 
+def test_a_tall_picture_is_converted_like_its_parts(tmp_path: Path) -> None:
+    """Pictures are converted in bands of rows, which bounds the memory."""
+    tall = RNG.integers(0, 256, (600, 5, 4), np.uint8)
+    Image.fromarray(tall).save(tmp_path / "x.png")
+    share = tall[..., 3:] / 255
+    expected = np.rint(tall[..., :3] * share + 255 * (1 - share))
+    assert abs(read_image(tmp_path / "x.png") - expected).max() <= 1
+    deep = tall[..., 0].astype(np.uint16) * 257
+    for values in (deep, (deep / 65535).astype(np.float32)):
+        read = read_image(write_tiff(tmp_path / "x.tif", values))
+        np.testing.assert_array_equal(read[..., 0], tall[..., 0])
+
+
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.png")
     Image.fromarray(COLOUR).save(tmp_path / "a.png")
@@ -134,6 +149,73 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(
         read_image(path)
     monkeypatch.setattr(Limits, "max_pixels", 240)
     assert read_image(path).shape == (12, 20, 3)
+
+
+def test_too_many_bytes_or_too_large_tiles_are_refused_before_they_are_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """240 pixels of 60 channels, and tiles of 256 pixels."""
+    monkeypatch.setattr(Limits, "max_pixels", 240)
+    many = write_tiff(tmp_path / "many.tif", np.zeros((12, 20, 60), np.uint16), planarconfig=1)
+    with pytest.raises(DataError, match="it has 28,800 bytes of pixels; --max-pixels allows 1,920"):
+        read_image(many)
+    tiled = write_tiff(tmp_path / "tiled.tif", COLOUR, photometric="rgb", tile=(16, 16))
+    with pytest.raises(DataError, match="16 x 16 pixels; --max-pixels allows 240"):
+        read_image(tiled)
+
+
+def test_a_volume_is_no_picture(tmp_path: Path) -> None:
+    volume = np.zeros((4, 16, 32), np.uint16)
+    path = write_tiff(
+        tmp_path / "x.tif", volume, photometric="minisblack", volumetric=True, tile=(4, 16, 16)
+    )
+    for read in (read_image, read_mask):
+        with pytest.raises(DataError, match="it is a volume of 4 pictures"):
+            read(path)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.uint8])
+def test_a_picture_without_pixels_is_refused(tmp_path: Path, kind: Any) -> None:
+    path = write_tiff(tmp_path / "x.tif", np.zeros((12, 20), kind))
+    width = bytes([0, 1, 4, 0, 1, 0, 0, 0, 20, 0])  # of 256, a number of 32 bits
+    content = path.read_bytes()
+    assert width in content
+    path.write_bytes(content.replace(width, width[:-2] + bytes(2)))
+    for read in (read_image, read_mask):
+        with pytest.raises(DataError, match="it has no pixels"):
+            read(path)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float16])
+def test_the_header_of_a_tiff_file_tells_what_is_read(tmp_path: Path, kind: Any) -> None:
+    """Also where it is turned, and where Pillow cannot read it."""
+    white = {np.uint8: 1, np.uint16: 257, np.float16: 1 / 255}[kind]
+    values = (COLOUR[..., 0] * np.float32(white)).astype(kind)
+    path = write_tiff(tmp_path / "x.tif", values, extratags=[(274, "H", 1, 6, True)])
+    image = read_image(path)
+    np.testing.assert_array_equal(image[..., 0], np.rot90(COLOUR[..., 0], -1))
+    assert image_size(path) == image.shape[:2]
+    assert is_deep(path) == (kind != np.uint8)
+
+
+@pytest.mark.parametrize(("values", "is_turned"), [((6, 6), True), ("?", False), ((9, 9), False)])
+def test_a_damaged_orientation_is_no_damaged_picture(
+    tmp_path: Path, values: Any, is_turned: bool
+) -> None:
+    kind = "s" if isinstance(values, str) else "H"
+    tag = (274, kind, 0 if kind == "s" else len(values), values, True)
+    path = write_tiff(tmp_path / "x.tif", np.zeros((12, 20), np.float16), extratags=[tag])
+    assert image_size(path) == read_image(path).shape[:2] == ((20, 12) if is_turned else (12, 20))
+
+
+def test_a_damaged_file_prints_nothing(tmp_path: Path) -> None:
+    path = write_tiff(tmp_path / "x.tif", np.ones((4, 4), np.float16))
+    path.write_bytes(path.read_bytes().replace(b"\x16\x01\x03\0", b"\x16\x01\xff\0"))
+    code = f"from anomaly_cli.files.read import *; print(read_image(Path({str(path)!r})).shape)"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert (result.stdout, result.stderr) == ("(4, 4, 3)\n", "")
 
 
 @pytest.mark.parametrize("suffix", [".jfif", ".jp2", ".avif", ".tga"])

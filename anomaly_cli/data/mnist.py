@@ -20,6 +20,7 @@ from anomaly_cli.errors import ConfigError, DataError
 from anomaly_cli.files.images import RGBImage
 
 DIGITS = tuple("0123456789")
+SIDE = 28  # pixels of an image
 _BYTES = 0x08  # element type of an idx file
 _LARGEST = 200_000_000  # bytes of an idx file, four times what MNIST has
 _KINDS = {"images": 3, "labels": 1}  # number of dimensions
@@ -77,7 +78,7 @@ def read_image(path: Path) -> RGBImage:
     Raises:
         DataError: the file is missing or damaged, or has no image of this number.
     """
-    images = read_idx(path.parent)
+    images = _read_images(path.parent)
     if not path.name.isdecimal() or int(path.name) >= len(images):
         raise DataError(f"{path.parent} has no image {path.name}; it has {len(images)}")
     return np.repeat(images[int(path.name)][..., None], 3, axis=2)
@@ -96,8 +97,11 @@ def _companion(images: Path) -> Path:
 
 
 def _labels(root: Path, split: str) -> NDArray[np.uint8]:
-    images = read_idx(find_file(root, split, "images"))
-    labels = read_idx(find_file(root, split, "labels"))
+    images = _read_images(find_file(root, split, "images"))
+    file = find_file(root, split, "labels")
+    labels = read_idx(file)
+    if labels.ndim != 1:
+        raise DataError(f"{file} holds an array of shape {labels.shape}; one label each is read")
     if len(labels) != len(images):
         raise DataError(
             f"MNIST under {root}: {len(images)} images of {split}, {len(labels)} labels"
@@ -124,6 +128,15 @@ def find_file(root: Path, split: str, kind: str) -> Path:
     raise DataError(f"{folder / name} does not exist, nor with .gz; --data holds MNIST/raw")
 
 
+def _read_images(path: Path) -> NDArray[np.uint8]:
+    images = read_idx(path)
+    if images.shape[1:] != (SIDE, SIDE):
+        raise DataError(
+            f"{path} holds an array of shape {images.shape}; images of {SIDE} x {SIDE} are read"
+        )
+    return images
+
+
 @lru_cache(maxsize=4)
 def read_idx(path: Path) -> NDArray[np.uint8]:
     """Read the array of an idx file of bytes, plain or compressed; the array is read-only.
@@ -141,9 +154,10 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         raise DataError(f"cannot read {path}: it holds more than {_LARGEST:,} bytes")
     # The header: two zeros, the type of the elements, the number of dimensions, their sizes.
     dimensions = content[3] if len(content) > 3 else 0
-    if content[:3] != bytes([0, 0, _BYTES]) or not 1 <= dimensions <= 3:
-        raise DataError(f"{path} is not an idx file of bytes, as MNIST has them")
     start = 4 + 4 * dimensions
+    is_header = content[:3] == bytes([0, 0, _BYTES]) and 1 <= dimensions <= 3
+    if not is_header or len(content) < start:
+        raise DataError(f"{path} is not an idx file of bytes, as MNIST has them")
     shape = np.frombuffer(content[4:start], ">u4").astype(int).tolist()
     if len(content) - start != int(np.prod(shape)):
         raise DataError(f"{path} is damaged: {len(content) - start} bytes for shape {shape}")

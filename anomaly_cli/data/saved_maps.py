@@ -15,7 +15,8 @@ from anomaly_cli.data.mvtec import test_samples
 from anomaly_cli.data.samples import GOOD, Sample
 from anomaly_cli.errors import DataError
 from anomaly_cli.files.images import AnomalyMap, list_folder
-from anomaly_cli.files.read import bound_pixels, read_values, refuse_special
+from anomaly_cli.files.limits import bound_pixels
+from anomaly_cli.files.read import read_values, refuse_special
 
 _MOST_LOST = 2  # different values of a map for each that is left after rounding
 MAP_SUFFIXES = (".tiff", ".tif", ".npy", ".png")

@@ -145,11 +145,12 @@ class MapCalibration:
         if scores == "global":
             mean, std = (part.item() for part in self.everywhere)
             maxima, quantiles = self.raw.maxima, self.raw.quantiles
-            return self.everywhere, Calibration(
-                np.asarray((maxima - mean) / std, np.float32),
-                np.asarray((quantiles - mean) / std, np.float32),
-                (self.raw.outline - mean) / std,
-            )
+            with np.errstate(over="ignore"):  # a detector takes no threshold that is not finite
+                return self.everywhere, Calibration(
+                    np.asarray((maxima - mean) / std, np.float32),
+                    np.asarray((quantiles - mean) / std, np.float32),
+                    (self.raw.outline - mean) / std,
+                )
         if self.position is None or self.position_scores is None:
             raise CheckpointError(
                 f"--scores position needs {MIN_IMAGES_PER_POSITION} held-out normal images, "

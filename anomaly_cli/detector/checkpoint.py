@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,18 +23,20 @@ from anomaly_cli.detector.encoding import (
     write_network,
 )
 from anomaly_cli.detector.fusion import MapSettings
-from anomaly_cli.detector.maps import MapSpec
+from anomaly_cli.detector.maps import MapSpec, parse_map_spec
 from anomaly_cli.detector.normal.statistics import NormalStatistics
 from anomaly_cli.errors import CheckpointError
 from anomaly_cli.files.atomic import hash_file
 from anomaly_cli.files.tensors import read_tensor_file, write_tensor_file
-from models.build import one_class_vae
+from models.build import one_class_vae, with_weights
 from models.config import OneClassConfig
 from models.vae import VAE
 
 FORMAT_VERSION = 12
 CALIBRATIONS_FILE = "calibrations.safetensors"  # of further maps, beside a model file
 _KIND = "anomaly_cli"
+_MOST_IMAGES = 2**31
+_WRONG = (AttributeError, KeyError, TypeError, ValueError, RuntimeError, OverflowError)
 _CALIBRATIONS_KIND = "anomaly_cli_calibrations"
 
 
@@ -125,12 +128,10 @@ def load_model(path: Path) -> LoadedModel:
     try:
         _check_finite(tensors)
         record = _read_record(header, tensors)
-        vae = one_class_vae(record.model)
         prefix = "vae."
-        vae.load_state_dict(
-            {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        )
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        weights = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        vae = with_weights(partial(one_class_vae, record.model), weights)
+    except _WRONG as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path} is damaged or incomplete: {reason[:300]}") from error
     return LoadedModel(path=path, sha256=hash_file(path), vae=vae.eval(), record=record)
@@ -159,28 +160,50 @@ def _check_finite(tensors: Mapping[str, Tensor]) -> None:
 
 def _read_record(header: dict[str, Any], tensors: dict[str, Tensor]) -> ModelRecord:
     model = read_network(header["model"])
+    statistics = read_statistics(model, tensors)
     calibrations = {name: read_calibration(name, tensors) for name in header["maps"]}
     if header["default_map"] not in calibrations:
         raise KeyError(f"calibration of {header['default_map']}")
+    spec = parse_map_spec(header["default_map"], model)
+    missing = [str(part) for part in spec.parts if str(part) not in calibrations]
+    if missing:
+        raise KeyError(f"calibration of {missing[0]}")
     scores = header["default_scores"]
     if scores not in get_args(Scores):
         raise ValueError(f"default_scores must be one of {', '.join(get_args(Scores))}")
     return ModelRecord(
         category=_of_kind(header, "category", str),
         model=model,
-        statistics=read_statistics(model, tensors),
+        statistics=statistics,
         calibrations=calibrations,
         default_map=header["default_map"],
         default_threshold=parse_rule(header["default_threshold"]),
         default_scores=scores,
-        settings=MapSettings(
-            float(_of_kind(header, "smoothing", int | float)),
-            read_scales(header["fused_parts"], tensors),
-        ),
-        latent_kinds=tuple(map(str, _of_kind(header, "latent_kinds", list))),
+        settings=_read_settings(header, tensors, model, spec),
+        latent_kinds=_read_kinds(header, model),
         training=_of_kind(header, "training", dict),
-        data=_read_data(header),
+        data=_read_data(header, statistics),
     )
+
+
+def _read_settings(
+    header: Mapping[str, Any], tensors: dict[str, Tensor], model: OneClassConfig, spec: MapSpec
+) -> MapSettings:
+    smoothing = float(_of_kind(header, "smoothing", int | float))
+    if not 0 <= smoothing <= model.image_size:
+        raise ValueError(f"smoothing must be from 0 to {model.image_size} pixels")
+    scales = read_scales(_of_kind(header, "fused_parts", list), tensors)
+    missing = [name for name in spec.part_names if name not in scales]
+    if missing:
+        raise KeyError(f"fusion.{missing[0]}")
+    return MapSettings(smoothing, scales)
+
+
+def _read_kinds(header: Mapping[str, Any], model: OneClassConfig) -> tuple[str, ...]:
+    kinds = tuple(map(str, _of_kind(header, "latent_kinds", list)))
+    if len(kinds) not in {0, model.latent_dim}:
+        raise ValueError(f"latent_kinds: one for each of {model.latent_dim} latents expected")
+    return kinds
 
 
 def _of_kind(values: Mapping[str, Any], name: str, kind: Any) -> Any:
@@ -189,14 +212,18 @@ def _of_kind(values: Mapping[str, Any], name: str, kind: Any) -> Any:
     return values[name]
 
 
-def _read_data(header: Mapping[str, Any]) -> dict[str, Any]:
+def _read_data(header: Mapping[str, Any], statistics: NormalStatistics) -> dict[str, Any]:
     """Read the numbers of images, and the names of those of a memory."""
     data: dict[str, Any] = _of_kind(header, "data", dict)
     for name in ("fit", "held_out", "held_out_parts"):
-        if _of_kind(data, name, int) < 1:
+        if not 1 <= _of_kind(data, name, int) <= _MOST_IMAGES:
             raise ValueError(f"data.{name} must be positive")
-    if not all(isinstance(name, str) for name in data.get("memory_images", [])):
+    names = _of_kind({"memory_images": []} | data, "memory_images", list)
+    if not all(isinstance(name, str) for name in names):
         raise TypeError("data.memory_images must be names")
+    memory = statistics.memory
+    if memory is not None and int(memory.image.max()) >= len(names):
+        raise ValueError(f"data.memory_images: {int(memory.image.max()) + 1} names expected")
     return data
 
 
@@ -226,7 +253,8 @@ def load_calibrations(loaded: LoadedModel) -> dict[str, MapCalibration]:
         header, tensors = read_tensor_file(path, kind=_CALIBRATIONS_KIND)
         if header["model_sha256"] != loaded.sha256:
             return {}
+        _check_finite(tensors)
         return {name: read_calibration(name, tensors) for name in header["maps"]}
     # Calibrations can be computed again, so a damaged file counts as a missing one.
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+    except (SafetensorError, OSError, *_WRONG):
         return {}

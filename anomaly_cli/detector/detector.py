@@ -32,7 +32,7 @@ from anomaly_cli.detector.mapper import AnomalyMapper
 from anomaly_cli.detector.maps import MapSpec, fused_map, parse_map_spec
 from anomaly_cli.detector.predict import Prediction, View, predict_files, predict_image
 from anomaly_cli.detector.threshold import Threshold
-from anomaly_cli.errors import ConfigError, DataError
+from anomaly_cli.errors import CheckpointError, ConfigError, DataError
 from anomaly_cli.files.images import ColourRange, RGBImage, image_from_array
 from anomaly_cli.files.read import read_image
 from anomaly_cli.pictures.latents import Scale
@@ -120,14 +120,17 @@ class Detector:
         record = loaded.record
         spec = _choose_map(record, config)
         stored = record.calibrations
-        if str(spec) not in stored:
+        needed = {str(spec), str(spec.parts[0])}  # the first part is that of the latents
+        if not needed <= stored.keys():
             stored = {**stored, **load_calibrations(loaded)}
-        if str(spec) not in stored:
+        if not needed <= stored.keys():
             raise NotCalibratedError(loaded, spec)
         scores = config.scores or record.default_scores
         scale, calibration = stored[str(spec)].select(scores)
         rule = config.threshold if config.threshold is not None else record.default_threshold
         threshold = calibration.threshold(rule, record.data["held_out_parts"])
+        if not math.isfinite(threshold.value):
+            raise CheckpointError(f"{loaded.path} has no finite threshold for {spec}")
         if config.outline is not None:
             threshold = threshold._replace(outline=config.outline)
         elif spec.is_halved and math.isfinite(threshold.outline):

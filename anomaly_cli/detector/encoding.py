@@ -11,6 +11,7 @@ from torch import Tensor
 from anomaly_cli.detector.calibration import EXCEEDANCE, Calibration, MapCalibration
 from anomaly_cli.detector.fusion import Scales
 from anomaly_cli.detector.normal.appearance import (
+    GRID,
     KINDS,
     NEAR,
     WIDE,
@@ -18,12 +19,12 @@ from anomaly_cli.detector.normal.appearance import (
     PlaceAppearance,
     count_statistics,
 )
-from anomaly_cli.detector.normal.memory import PatchMemory
+from anomaly_cli.detector.normal.memory import STAGES, PatchMemory
 from anomaly_cli.detector.normal.mixture import Mixture
 from anomaly_cli.detector.normal.statistics import NormalStatistics
 from anomaly_cli.detector.scales import ScoreScale
 from models.config import OneClassConfig, OneClassConvConfig, VAEConfig
-from models.efficientnet import EfficientNetLite0
+from models.efficientnet import CHANNELS, EfficientNetLite0
 from models.statistics import AttentionStatistics, LatentStatistics, LocalStatistics
 
 _CONV = "conv"  # name of the plain convolutional networks
@@ -62,12 +63,15 @@ def read_statistics(model: OneClassConfig, tensors: Mapping[str, Tensor]) -> Nor
     latent = LatentStatistics(
         *(tensors[f"statistics.latent.{name}"] for name in LatentStatistics._fields)
     )
+    if any(len(_floats(part, 1)) != model.latent_dim for part in latent):
+        raise ValueError(f"statistics.latent of {model.latent_dim} latents expected")
+    if (latent.variance < 0).any():
+        raise ValueError("statistics.latent.variance must not be negative")
     local = _read_local(model, tensors, "statistics.local")
-    moments = [*latent, *(local or ())[:-1]]
-    if any(len(part) != model.latent_dim for part in moments):
-        raise ValueError(f"statistics of {model.latent_dim} latents expected")
     memory = _read_memory(model, tensors) if model.has_memory else None
-    return NormalStatistics(AttentionStatistics(latent, local), _read_appearance(tensors), memory)
+    return NormalStatistics(
+        AttentionStatistics(latent, local), _read_appearance(model, tensors), memory
+    )
 
 
 def _read_memory(model: OneClassConfig, tensors: Mapping[str, Tensor]) -> PatchMemory:
@@ -80,16 +84,35 @@ def _read_memory(model: OneClassConfig, tensors: Mapping[str, Tensor]) -> PatchM
     memory = PatchMemory(
         encoder.eval(), *(tensors[prefix + name] for name in PatchMemory._fields[1:])
     )
-    count = len(memory.patches)
     numbers = [memory.image, memory.row, memory.column]
-    if any(part.is_floating_point() or (part < 0).any() for part in numbers) or memory.scale <= 0:
-        raise ValueError(f"{prefix}: places from 0 and a positive scale expected")
-    if memory.patches.dim() != 2 or any(len(part) != count for part in memory[2:5]) or not count:
-        raise ValueError(f"{prefix}patches: a place of each of the patches expected")
+    if any(part.dtype != torch.int64 or (part < 0).any() for part in numbers):
+        raise ValueError(f"{prefix}: places from 0 expected")
+    if _floats(memory.scale, 0) <= 0:
+        raise ValueError(f"{prefix}scale must be positive")
+    width = sum(CHANNELS[stage] for stage in STAGES)
+    count = len(_floats(memory.patches, 2))
+    if memory.patches.shape[1] != width or not count:
+        raise ValueError(f"{prefix}patches: one patch or more of {width} features expected")
+    if any(part.shape != (count,) for part in numbers):
+        raise ValueError(f"{prefix}: a place of each of the {count} patches expected")
     return memory
 
 
-def _read_appearance(tensors: Mapping[str, Tensor]) -> NormalAppearance:
+def _floats(tensor: Tensor, dimensions: int) -> Tensor:
+    """Require a tensor of floats with this number of dimensions.
+
+    Raises:
+        ValueError: it is of another kind.
+    """
+    if tensor.dtype not in {torch.float32, torch.float64} or tensor.dim() != dimensions:
+        raise ValueError(
+            f"floats of {dimensions} dimensions expected, got {tensor.dtype} of shape "
+            f"{tuple(tensor.shape)}"
+        )
+    return tensor
+
+
+def _read_appearance(model: OneClassConfig, tensors: Mapping[str, Tensor]) -> NormalAppearance:
     prefix = "statistics.appearance."
     kind = Mixture if f"{prefix}rarity" in tensors else PlaceAppearance
     seen = kind(*(tensors[prefix + name] for name in kind._fields))
@@ -98,8 +121,13 @@ def _read_appearance(tensors: Mapping[str, Tensor]) -> NormalAppearance:
     count = count_statistics(seen) if seen.mean.dim() > 1 else 0
     if count not in counts or seen.whitening.shape != (*grid, count, count):
         raise ValueError(f"{' or '.join(map(str, counts))} statistics of appearance expected")
-    if isinstance(seen, Mixture) and seen.rarity.shape != grid:
-        raise ValueError(f"a rarity of each of {grid[0]} kinds of places expected")
+    if isinstance(seen, Mixture):
+        if seen.rarity.shape != grid or not seen.rarity.numel():
+            raise ValueError(f"a rarity of each of {grid[0]} kinds of places expected")
+    elif grid != 2 * (min(GRID, model.image_size),):
+        raise ValueError(f"{prefix}mean of each place of an image expected, got {grid}")
+    for part in seen:
+        _floats(part, part.dim())
     return seen
 
 
@@ -111,7 +139,12 @@ def _read_local(
     *names, whitening = (f"{prefix}.{name}" for name in LocalStatistics._fields)
     moments = [tensors[name] for name in names]
     local = LocalStatistics(*moments, tensors.get(whitening))  # type: ignore[call-arg]
-    square = (*local.mean.shape[1:], model.latent_dim, model.latent_dim)
+    side = model.image_size // model.stride(model.layers[-1])
+    square = (side, side, model.latent_dim, model.latent_dim)
+    for name, part in zip(names, moments, strict=True):
+        expected = (model.latent_dim, side, side)[: 1 if "pooled" in name else 3]
+        if _floats(part, len(expected)).shape != expected:
+            raise ValueError(f"{name} of shape {expected} expected, for {model.latent_dim} latents")
     if local.whitening is not None and local.whitening.shape != square:
         raise ValueError(f"{whitening} of shape {square} expected")
     return local
@@ -151,10 +184,19 @@ def read_calibration(name: str, tensors: Mapping[str, Tensor]) -> MapCalibration
 
 def _read_parts(prefix: str, tensors: Mapping[str, Tensor]) -> tuple[Calibration, ScoreScale]:
     names = ("maxima", "quantiles", "outline", "mean", "std")
-    maxima, quantiles, outline, mean, std = (tensors[f"{prefix}.{n}"].numpy() for n in names)
+    parts = [tensors[f"{prefix}.{name}"] for name in names]
+    maxima, quantiles, outline, mean, std = (
+        _floats(part, dimensions).numpy()
+        for part, dimensions in zip(parts, (1, 1, 1, 2, 2), strict=True)
+    )
     if (std <= 0).any():
         raise ValueError(f"{prefix}.std must be positive")
-    if not len(maxima) or quantiles.shape != EXCEEDANCE.shape or mean.shape != std.shape:
+    if (
+        not len(maxima)
+        or not std.size
+        or quantiles.shape != EXCEEDANCE.shape
+        or mean.shape != std.shape
+    ):
         raise ValueError(f"{prefix} has the wrong size")
     return Calibration(maxima, quantiles, outline.item()), ScoreScale(mean, std)
 
@@ -173,13 +215,18 @@ def read_scales(parts: Iterable[str], tensors: Mapping[str, Tensor]) -> Scales:
 
     Raises:
         KeyError: a tensor is missing.
+        ValueError: a tensor has the wrong size, or a standard deviation is not positive.
     """
-    return {
+    scales = {
         part: ScoreScale(
-            *(tensors[f"fusion.{part}.{field}"].numpy() for field in ScoreScale._fields)
+            *(_floats(tensors[f"fusion.{part}.{field}"], 2).numpy() for field in ScoreScale._fields)
         )
         for part in parts
     }
+    for part, scale in scales.items():
+        if any(own.shape != (1, 1) for own in scale) or scale.std.item() <= 0:
+            raise ValueError(f"fusion.{part}: one mean and one positive deviation expected")
+    return scales
 
 
 def write_network(config: OneClassConfig) -> dict[str, Any]:

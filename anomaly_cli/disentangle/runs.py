@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +24,7 @@ from anomaly_cli.files.atomic import hash_file, write_text
 from anomaly_cli.files.parse import parse_json
 from anomaly_cli.files.tensors import read_tensor_file, write_tensor_file
 from anomaly_cli.files.versions import library_versions
+from models.build import with_weights
 from models.config import ConvVAEConfig
 from models.conv import conv_vae
 from models.vae import VAE
@@ -30,6 +32,7 @@ from models.vae import VAE
 SCHEMA_VERSION = 1
 SCORES_FILE, METRICS_FILE = "scores.json", "metrics.csv"
 _KIND = "anomaly_cli_disentangle"
+_WRONG = (AttributeError, KeyError, TypeError, ValueError, RuntimeError, OverflowError)
 
 Settings = dict[str, Any]  # plain JSON values
 
@@ -99,9 +102,9 @@ def load_vae(path: Path) -> VAE:
     try:
         header, tensors = read_tensor_file(path, kind=_KIND)
         model = dict(header["model"])
-        vae = conv_vae(ConvVAEConfig(**model | {"channels": tuple(model["channels"])}))
-        vae.load_state_dict(tensors)
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        config = ConvVAEConfig(**model | {"channels": tuple(model["channels"])})
+        vae = with_weights(partial(conv_vae, config), tensors)
+    except (SafetensorError, OSError, *_WRONG) as error:
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(
             f"{path} is not a model of disentangle, or is damaged: {reason}"

@@ -99,16 +99,34 @@ def read_baseline(path: Path) -> Baseline:
     try:
         content = parse_json(path.read_text(encoding="utf-8"))
         version = content["schema_version"]
-        categories = {row["category"]: row for row in content["categories"]}
+        categories = {_name(row): row for row in content["categories"]}
     except OSError as error:
         raise DataError(f"cannot read the baseline {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise DataError(f"{path} is no report of evaluate; --baseline takes report.json") from error
     if version != SCHEMA_VERSION:
         raise DataError(
             f"{path} has schema version {version}; this tool compares version {SCHEMA_VERSION}"
         )
     return Baseline(path, categories)
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    """Read the name of a row of a report, and check its numbers.
+
+    Raises:
+        TypeError, ValueError: a name or a metric is of the wrong kind, or not finite.
+    """
+    name = row["category"]
+    if not isinstance(name, str) or not isinstance(row, dict):
+        raise TypeError("a row has no name")
+    values = [row[metric] for metric in COMPARED if row.get(metric) is not None]
+    for key in ("ranges", "intervals"):
+        ends: dict[str, Any] = row.get(key) or {}
+        values += [end for metric in COMPARED for end in ends.get(metric) or ()]
+    if not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
+        raise ValueError("a metric is no finite number")
+    return name
 
 
 def judge_bars(report: EvaluationReport, bars: Iterable[Bar]) -> list[Gate]:

@@ -30,9 +30,16 @@ def read_file_list(path: Path) -> list[Path]:
     if not paths:
         raise DataError(f"{path} names no file; expected a path a line")
     for found in paths:
-        if not found.is_file():
+        if not _is_file(found):
             raise DataError(f"{found} does not exist, but {path} names it")
     return paths
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that no disk takes
+        return False
 
 
 def expand_file_lists(inputs: Sequence[str]) -> list[str]:

@@ -70,12 +70,23 @@ def read_manifest(path: Path) -> list[Record]:
         return []
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     try:
-        records = [parse_json(line) for line in lines[:-1]]
+        records = [_parse_record(line) for line in lines[:-1]]
     except ValueError as error:
         raise OutputError(f"{path} is damaged; --overwrite starts anew") from error
     if not all(isinstance(record, dict) and "image" in record for record in records):
         raise OutputError(f"{path} is no manifest of localize; --overwrite starts anew")
     return records
+
+
+def _parse_record(line: str) -> Any:
+    """Parse a line, which has to be one that could be written again.
+
+    Raises:
+        ValueError: it is no JSON, or holds NaN or a number that is too large.
+    """
+    record = parse_json(line)
+    json.dumps(record, allow_nan=False)
+    return record
 
 
 def _failure(path: Path, error: OSError) -> OutputError:

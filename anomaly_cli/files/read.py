@@ -6,29 +6,36 @@ by tifffile. Only the decoders of the formats below are used: others start progr
 
 import stat
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from anomaly_cli.errors import DataError
 from anomaly_cli.files.images import Mask, RGBImage
-from anomaly_cli.files.limits import Limits
+from anomaly_cli.files.limits import bound_pixels
+from anomaly_cli.files.tiff import (
+    ORIENTATION,
+    TURNED,
+    count_tiff_pages,
+    decode_tiff,
+    is_deep_tiff,
+    is_tiff,
+    tiff_size,
+)
 
 T = TypeVar("T")
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM", "GIF", "JPEG2000", "AVIF", "TGA")
-_TURNED = range(5, 9)  # EXIF orientations that swap the sides
-_ORIENTATION = 0x0112  # EXIF tag
-_TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _LOSSY = {"JPEG", "MPO", "WEBP", "AVIF", "JPEG2000"}  # some of their files are exact
 _ANIMATED = {"GIF", "WEBP", "PNG", "AVIF"}
 _NOISE = 8  # of 255; a lossy picture of black has such values
+_BAND = 256  # rows that are converted at once
 _DIRECT = {"RGB", "RGBA", "L", "LA", "P", "PA", "1", "I;16", "I;16B", "I;16L", "F"}
 
 
@@ -117,14 +124,10 @@ def count_pages(path: Path) -> int:
     """
 
     def count(own: Path) -> int:
-        with _open(own) as header:
-            if header.format in _ANIMATED:
-                return int(getattr(header, "n_frames", 1))
-            if header.format != "TIFF":
-                return 1  # a photograph of a phone holds its own small copies
-        with tifffile.TiffFile(own) as file:
-            # A page of which tifffile reads the place alone is as large as the first one.
-            return sum(not getattr(page, "is_reduced", False) for page in file.pages)
+        if is_tiff(own):
+            return count_tiff_pages(own)
+        with _open(own) as header:  # a photograph of a phone may hold small copies of itself
+            return int(getattr(header, "n_frames", 1)) if header.format in _ANIMATED else 1
 
     return _guarded(path, count)
 
@@ -137,6 +140,8 @@ def is_deep(path: Path) -> bool:
     """
 
     def check(own: Path) -> bool:
+        if is_tiff(own):
+            return is_deep_tiff(own)
         with _open(own) as header:
             # Pillow reduces 16-bit colour as it decodes; only the tiles' raw mode shows it.
             return header.mode[0] in "IF" or ";16" in str(getattr(header, "tile", ""))
@@ -152,10 +157,11 @@ def image_size(path: Path) -> tuple[int, int]:
     """
 
     def size(own: Path) -> tuple[int, int]:
+        if is_tiff(own):  # some versions of Pillow have turned its size already
+            return tiff_size(own)
         with _open(own) as image:
-            width, height = image.size
-            is_turned = _orientation(image) in _TURNED
-        return (width, height) if is_turned else (height, width)
+            is_turned = _orientation(image) in TURNED
+            return image.size if is_turned else image.size[::-1]
 
     return _guarded(path, size)
 
@@ -199,10 +205,12 @@ def _reason(error: Exception) -> str:
     return " ".join(text.split())[:200]
 
 
-def _open(path: Path) -> Image.Image:
-    image = Image.open(path, formats=_formats())
-    bound_pixels(path, image.width, image.height)
-    return image
+@contextmanager
+def _open(path: Path) -> Iterator[Image.Image]:
+    # Of a path, Pillow maps some TIFF files that are turned into memory with their sides swapped.
+    with path.open("rb") as stream, Image.open(stream, formats=_formats()) as image:
+        bound_pixels(path, image.width, image.height)
+        yield image
 
 
 @cache
@@ -212,29 +220,15 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def bound_pixels(path: Path, width: int, height: int) -> None:
-    """Refuse a picture of more pixels than are allowed, before any is decoded.
-
-    Raises:
-        DataError: it has more.
-    """
-    if width * height > Limits.max_pixels:
-        raise DataError(
-            f"cannot read {path}: it has {width} x {height} pixels; --max-pixels allows "
-            f"{Limits.max_pixels:,}"
-        )
-
-
 def _decode(path: Path) -> Picture:
-    with path.open("rb") as stream:
-        is_tiff = stream.read(4) in _TIFF_MARKS
-    if is_tiff and (values := _decode_tiff(path)) is not None:
+    if is_tiff(path) and (values := decode_tiff(path)) is not None:
         return _split_alpha(values)
     with _open(path) as opened:
         opened.load()
         image, kind = _upright(opened), opened.format or ""
         if image.has_transparency_data:
-            rgba = np.asarray(image.convert("RGBA"))
+            # `convert` would copy an image that has this mode already.
+            rgba = np.asarray(image if image.mode == "RGBA" else image.convert("RGBA"))
             return Picture(rgba[..., :3], rgba[..., 3], kind)
         if image.mode in _DIRECT and image.mode not in {"P", "PA"}:
             return Picture(np.asarray(image), None, kind)
@@ -248,39 +242,24 @@ def _decode_rgb(path: Path) -> RGBImage:
     if colours.ndim == 2:
         colours = np.repeat(colours[..., None], 3, axis=2)
     if alpha is not None and (alpha < 255).any():
-        share = alpha[..., None].astype(np.uint16)
-        colours = ((colours * share + 255 * (255 - share) + 127) // 255).astype(np.uint8)
+        colours = _in_bands(_over_white, colours, alpha[..., None])
     return np.ascontiguousarray(colours)
 
 
-def _decode_tiff(path: Path) -> NDArray[Any] | None:
-    """Decode a TIFF file that Pillow would decode wrongly or not at all; None for the others."""
-    with tifffile.TiffFile(path) as file:
-        page = file.pages[0]
-        assert isinstance(page, tifffile.TiffPage)  # noqa: S101 - the first one is never a frame
-        bound_pixels(path, page.imagewidth, page.imagelength)
-        is_integer = page.sampleformat == 1
-        is_planar = page.planarconfig == 2 and page.samplesperpixel > 1
-        is_known = (
-            (is_integer and page.bitspersample in {1, 8})
-            or (is_integer and page.bitspersample == 16 and page.photometric != 0)
-            or (page.sampleformat == 3 and page.bitspersample == 32)
-        )
-        if is_known and (page.bitspersample <= 8 or not is_planar):
-            return None
-        try:
-            values = np.asarray(page.asarray())
-        except ValueError as error:  # a compression that needs a further package
-            raise DataError(
-                f"cannot read {path}: this kind of TIFF ({page.bitspersample} bits, "
-                f"{tifffile.COMPRESSION(page.compression).name}) is read uncompressed or deflated"
-            ) from error
-        if page.planarconfig == 2 and page.samplesperpixel > 1:
-            values = np.moveaxis(values, 0, -1)
-        if page.photometric == 0:  # white is zero
-            values = (1 if page.bitspersample == 1 else np.iinfo(values.dtype).max) - values
-        turned = page.tags.get(_ORIENTATION)
-    return _turn(values, 1 if turned is None else int(turned.value))
+def _over_white(colours: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> NDArray[Any]:
+    share = alpha.astype(np.uint16)
+    return np.asarray((colours * share + 255 * (255 - share) + 127) // 255)
+
+
+def _in_bands(
+    convert: Callable[..., NDArray[Any]], values: NDArray[Any], *others: NDArray[Any]
+) -> NDArray[np.uint8]:
+    """Convert arrays (H, ...) to 8 bits in bands of rows, which bounds the memory in between."""
+    converted = np.empty(values.shape, np.uint8)
+    for start in range(0, len(values), _BAND):
+        rows = slice(start, start + _BAND)
+        converted[rows] = convert(values[rows], *(other[rows] for other in others))
+    return converted
 
 
 def _split_alpha(values: NDArray[Any]) -> Picture:
@@ -298,7 +277,7 @@ def _split_alpha(values: NDArray[Any]) -> Picture:
 def _orientation(image: Image.Image) -> int:
     """Read the orientation; broken metadata is no broken picture."""
     try:
-        return int(image.getexif().get(_ORIENTATION, 1))
+        return int(image.getexif().get(ORIENTATION, 1))
     except Exception:  # noqa: BLE001 - the parsers of EXIF raise errors of every kind
         return 1
 
@@ -310,17 +289,6 @@ def _upright(image: Image.Image) -> Image.Image:
         return ImageOps.exif_transpose(image)
     except Exception:  # noqa: BLE001 - as above
         return image
-
-
-def _turn(values: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Turn values (H, W, ...) upright by an EXIF orientation."""
-    if orientation in _TURNED:
-        values = values.swapaxes(0, 1)
-    if orientation in {2, 3, 6, 7}:
-        values = values[:, ::-1]
-    if orientation in {3, 4, 7, 8}:
-        values = values[::-1]
-    return values
 
 
 def _to_uint8(path: Path, values: NDArray[Any]) -> NDArray[np.uint8]:
@@ -345,11 +313,10 @@ def _to_uint8(path: Path, values: NDArray[Any]) -> NDArray[np.uint8]:
             raise DataError(
                 f"cannot read {path}: it holds floats from {low:g} to {high:g}; 0 to 1 are read"
             )
-        return np.asarray(np.rint(np.asarray(values, np.float32) * np.float32(255)), np.uint8)
+        return _in_bands(lambda band: np.rint(band.astype(np.float32) * np.float32(255)), values)
     if low < 0 or high > 65535:
         raise DataError(
             f"cannot read {path}: it holds integers from {low} to {high}; 0 to 65535 are read"
         )
     # (x * 255 + 32767) // 65535 = rint(x * 255 / 65535), in integers of 32 bits.
-    scaled: NDArray[np.uint8] = ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
-    return scaled
+    return _in_bands(lambda band: (band.astype(np.uint32) * 255 + 32767) // 65535, values)
