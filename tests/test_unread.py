@@ -10,7 +10,7 @@ from conftest import Trained, run_cli
 from PIL import Image
 
 from anomaly_cli.files.images import find_images
-from anomaly_cli.files.read import count_pages
+from anomaly_cli.files.read import count_pages, read_image
 
 
 def save_pages(path: Path, count: int = 3) -> Path:
@@ -31,6 +31,18 @@ def test_a_smaller_copy_is_no_further_page(tmp_path: Path) -> None:
     with tifffile.TiffWriter(path) as writer:
         writer.write(np.zeros((64, 64), np.uint8))
         writer.write(np.zeros((16, 16), np.uint8), subfiletype=1)
+    assert count_pages(path) == 1
+
+
+def test_a_damaged_way_to_the_next_page_is_no_further_page(tmp_path: Path) -> None:
+    path = tmp_path / "damaged.tif"
+    tifffile.imwrite(path, np.zeros((8, 8), np.uint8))
+    with tifffile.TiffFile(path) as file:
+        place = file.pages.first.offset + 2 + 12 * len(file.pages.first.tags)
+    content = bytearray(path.read_bytes())
+    content[place : place + 4] = (10).to_bytes(4, "little")
+    path.write_bytes(content)
+    assert read_image(path).shape == (8, 8, 3)
     assert count_pages(path) == 1
 
 

@@ -1,6 +1,7 @@
 """TIFF files that Pillow decodes wrongly or not at all, and their headers."""
 
 import logging
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,13 @@ def is_tiff(path: Path) -> bool:
 
 
 def count_tiff_pages(path: Path) -> int:
-    """Count the pages; smaller copies of one page do not count."""
-    with tifffile.TiffFile(path) as file:
-        # A page of which tifffile reads the place alone is as large as the first one.
-        return sum(not getattr(page, "is_reduced", False) for page in file.pages)
+    """Count the pages that can be found; smaller copies of one page do not count."""
+    pages = 0
+    with tifffile.TiffFile(path) as file, suppress(Exception):  # the way to the next is damaged
+        for page in file.pages:
+            # A page of which tifffile reads the place alone is as large as the first one.
+            pages += not getattr(page, "is_reduced", False)
+    return max(pages, 1)
 
 
 def is_deep_tiff(path: Path) -> bool:
