@@ -15,7 +15,6 @@ from example_reports import BAR, WOOD, Page, full_report, report, troubled_repor
 import anomaly_cli
 from anomaly_cli.config.values import FORMATS, parse_formats
 from anomaly_cli.errors import ConfigError, OutputError
-from anomaly_cli.evaluation.reports import write
 from anomaly_cli.evaluation.reports.junit import to_junit
 from anomaly_cli.evaluation.reports.machine import (
     defect_types_csv,
@@ -211,18 +210,18 @@ def test_no_file_of_an_earlier_report_stands_beside_a_new_one(
     """Not even where the run is killed between two files."""
     write_reports(tmp_path, report())
     (tmp_path / "notes.txt").touch()
-    written: list[Path] = []
+    replace_file, renamed = Path.replace, []
 
-    def stop(path: Path, _text: str) -> None:
-        if written:
+    def stop(path: Path, target: Path) -> None:
+        if renamed:
             raise KeyboardInterrupt
-        written.append(path)
-        path.write_text("new")
+        renamed.append(target.name)
+        replace_file(path, target)
 
-    monkeypatch.setattr(write, "write_text", stop)
+    monkeypatch.setattr(Path, "replace", stop)
     with pytest.raises(KeyboardInterrupt):
         write_reports(tmp_path, report())
-    assert {path.name for path in tmp_path.iterdir()} == {written[0].name, "notes.txt"}
+    assert {path.name for path in tmp_path.iterdir()} == {*renamed, "notes.txt"}
 
 
 def test_an_earlier_report_that_cannot_be_removed_is_named(tmp_path: Path) -> None:

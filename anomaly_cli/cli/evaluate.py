@@ -14,6 +14,7 @@ from anomaly_cli.config.values import parse_formats, parse_image_score
 from anomaly_cli.errors import GateError
 
 if TYPE_CHECKING:
+    from anomaly_cli.evaluation.comparison import Comparison
     from anomaly_cli.evaluation.results import EvaluationReport
 
 EVALUATE, MAP = EvaluateConfig(), MapConfig()
@@ -88,6 +89,14 @@ def evaluate(
     baseline: Annotated[
         Path | None, typer.Option(help="Earlier report.json: exit with code 10 if a metric drops.")
     ] = EVALUATE.baseline,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            metavar="FIRST SECOND",
+            help="Compare two reports on the same test images, instead of models: differences "
+            "with intervals, by category and defect type.",
+        ),
+    ] = EVALUATE.compare,
     max_drop: Annotated[
         float, typer.Option(help="Largest allowed drop of a metric below --baseline.")
     ] = EVALUATE.max_drop,
@@ -132,6 +141,7 @@ def evaluate(
         fail_under=tuple(fail_under or ()),
         baselines=baselines,
         baseline=baseline,
+        compare=compare,
         max_drop=max_drop,
         map=option.map_config(
             source=source,
@@ -146,6 +156,9 @@ def evaluate(
         ),
         overwrite=overwrite,
     )
+    if config.compare is not None:
+        _show_comparison(command.compare(config, resolve_settings(ctx)), config, json=json)
+        return
     report = command.run(config, resolve_settings(ctx), TerminalProgress())
     _show(report, config, json=json)
     _judge(report, exit_zero=exit_zero)
@@ -162,6 +175,17 @@ def _show(report: "EvaluationReport", config: EvaluateConfig, *, json: bool) -> 
     show_evaluation(report)
     written = ", ".join(file_names(config.formats))
     terminal.note(f"written to {config.output} ({written})")
+
+
+def _show_comparison(comparison: "Comparison", config: EvaluateConfig, *, json: bool) -> None:
+    from anomaly_cli.cli.show.evaluation import show_comparison
+    from anomaly_cli.evaluation.reports.comparison import FILES, to_json
+
+    if json:
+        terminal.print_json(to_json(comparison))
+        return
+    show_comparison(comparison)
+    terminal.note(f"written to {config.output} ({', '.join(FILES)})")
 
 
 def _judge(report: "EvaluationReport", *, exit_zero: bool) -> None:

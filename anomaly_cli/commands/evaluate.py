@@ -1,11 +1,14 @@
 """`evaluate`: score models or saved maps on their test splits, and write a report."""
 
 from anomaly_cli.config.commands import EvaluateConfig
-from anomaly_cli.config.toml import ResolvedSettings
+from anomaly_cli.config.toml import ResolvedSettings, write_settings
 from anomaly_cli.config.values import check_config
+from anomaly_cli.evaluation.comparison import Comparison, compare_reports
 from anomaly_cli.evaluation.evaluate import score
+from anomaly_cli.evaluation.reports.comparison import write_comparison
 from anomaly_cli.evaluation.results import EvaluationReport
 from anomaly_cli.evaluation.saved_maps import find_maps
+from anomaly_cli.files.lock import open_output_folder
 from anomaly_cli.progress import SILENT, Progress
 
 
@@ -30,6 +33,21 @@ def evaluate(config: EvaluateConfig, *, progress: Progress = SILENT) -> Evaluati
         OutputError: the report cannot be written.
     """
     return run(check_config(config, EvaluateConfig), progress=progress)
+
+
+def compare(config: EvaluateConfig, resolved: ResolvedSettings | None = None) -> Comparison:
+    """Compare two reports, and write the comparison to `config.output`.
+
+    Raises:
+        DataError: a report cannot be read, or the test images differ.
+        OutputError: the comparison cannot be written.
+    """
+    assert config.compare is not None  # noqa: S101 - the caller has checked it
+    comparison = compare_reports(*config.compare)
+    with open_output_folder(config.output, overwrite=config.overwrite):
+        write_comparison(config.output, comparison)
+        write_settings(config.output, resolved)
+    return comparison
 
 
 def run(

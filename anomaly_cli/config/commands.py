@@ -102,6 +102,7 @@ class EvaluateConfig:
     fail_under: tuple[str, ...] = ()  # least values of metrics, see `evaluation.gates`
     baselines: bool = False  # whether to write the baselines' metrics beside those of the map
     baseline: Path | None = None  # an older report.json
+    compare: tuple[Path, Path] | None = None  # two reports, instead of models
     max_drop: float = 0.01  # largest drop of a metric below the baseline
     overwrite: bool = False
 
@@ -110,6 +111,10 @@ class EvaluateConfig:
         require(
             not (self.baselines and self.maps),
             "--baselines needs a model: it is not supported with --maps",
+        )
+        require(
+            self.compare is None or not (self.maps or self.model or self.baseline),
+            "--compare reads two reports: leave --maps, --model and --baseline out",
         )
         require(self.replicates >= 0, f"--replicates must not be negative, got {self.replicates}")
         require(self.gallery >= 0, f"--gallery must not be negative, got {self.gallery}")

@@ -72,7 +72,7 @@ def score(
         if baseline is not None:
             gates += _judge_baseline(report, baseline, config, progress)
         report = replace(report, gates=tuple(gates))
-        write_reports(config.output, report, config.formats)
+        write_reports(config.output, report, config.formats, seed=config.seed)
         write_settings(config.output, resolved)
     return report
 

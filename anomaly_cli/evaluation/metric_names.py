@@ -61,6 +61,7 @@ PIXELS = tuple(metric for metric in METRICS if metric.level == "pixels")
 IMAGES = tuple(metric for metric in METRICS if metric.level == "images")
 RANGED = tuple(metric.key for metric in METRICS if metric.is_ranged)
 GATED = tuple(metric.key for metric in METRICS if metric.is_gated)
+LOWER_IS_BETTER = frozenset({"image_false_positive_rate"})
 COMPARED = tuple(metric.key for metric in METRICS if metric.is_compared)
 
 # Columns of tables in the terminal and in reports.

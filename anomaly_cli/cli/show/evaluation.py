@@ -4,9 +4,12 @@ import math
 from collections.abc import Sequence
 
 from anomaly_cli.cli.show.tables import print_table
+from anomaly_cli.cli.terminal import note
+from anomaly_cli.evaluation.comparison import Comparison
 from anomaly_cli.evaluation.metric_names import TERMINAL, TERMINAL_RANGES, TITLES
+from anomaly_cli.evaluation.reports.comparison import ends_text, notes, sentences
 from anomaly_cli.evaluation.results import EvaluationReport, Gate
-from anomaly_cli.files.numbers import at_least, interval_text, number, range_text
+from anomaly_cli.files.numbers import at_least, difference, interval_text, number, range_text
 
 
 def show_evaluation(report: EvaluationReport) -> None:
@@ -25,6 +28,30 @@ def show_evaluation(report: EvaluationReport) -> None:
         )
     if report.gates:
         _show_gates(report.gates)
+
+
+def show_comparison(comparison: Comparison) -> None:
+    """Print the differences of two reports, and say which images they judge otherwise."""
+    for part in [*([comparison.means] if comparison.means else []), *comparison.categories]:
+        print_table(
+            f"{part.category}: second minus first, with 95% intervals",
+            ["metric", "first", "second", "difference", "95% interval", "better"],
+            [
+                [
+                    TITLES[row.metric],
+                    number(row.first),
+                    number(row.second),
+                    difference(row.second, row.first),
+                    ends_text(row),
+                    row.better,
+                ]
+                for row in part.metrics
+            ],
+        )
+        for sentence in sentences(part.verdicts) if part.verdicts else ():
+            note(f"{part.category}: {sentence}")
+    for sentence in notes(comparison):
+        note(sentence)
 
 
 def _show_metrics(report: EvaluationReport) -> None:

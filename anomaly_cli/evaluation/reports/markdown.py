@@ -43,7 +43,7 @@ def _failures(report: EvaluationReport) -> list[str]:
         [names.markdown(failure.category), names.markdown(str(failure.error))]
         for failure in report.failures
     ]
-    return ["## Not evaluated", heading, _table(["category", "reason"], rows, texts=2)]
+    return ["## Not evaluated", heading, markdown_table(["category", "reason"], rows, texts=2)]
 
 
 def _ranges(report: EvaluationReport) -> list[str]:
@@ -58,7 +58,10 @@ def _ranges(report: EvaluationReport) -> list[str]:
             [f"mean of {group}", *(range_text(ranges[metric]) for metric in RANGED)]
             for group, ranges in report.mean_ranges().items()
         ]
-    return [f"## {RANGES}", _table(["category", *(TITLES[metric] for metric in RANGED)], rows)]
+    return [
+        f"## {RANGES}",
+        markdown_table(["category", *(TITLES[metric] for metric in RANGED)], rows),
+    ]
 
 
 def _gates(report: EvaluationReport) -> list[str]:
@@ -80,7 +83,7 @@ def _gates(report: EvaluationReport) -> list[str]:
         for gate in sorted(report.gates, key=lambda gate: gate.is_met)
     ]
     columns = ["category", "bar", "value", "95% interval", "baseline", "verdict"]
-    return ["## Bars", heading, _table(columns, rows)]
+    return ["## Bars", heading, markdown_table(columns, rows)]
 
 
 def _summary(report: EvaluationReport) -> list[str]:
@@ -105,7 +108,7 @@ def _summary(report: EvaluationReport) -> list[str]:
             rows.append([f"mean of {group}", *cells])
     columns = ["category", *(TITLES[name] for name in SUMMARY)]
     notes = "\n".join(f"- {names.markdown(sentence)}" for sentence in conditions(report))
-    return ["## Metrics", _table(columns, rows), notes]
+    return ["## Metrics", markdown_table(columns, rows), notes]
 
 
 def _paper(report: EvaluationReport) -> list[str]:
@@ -131,7 +134,7 @@ def _paper(report: EvaluationReport) -> list[str]:
         return []
     columns = ["category", "pixel AUROC", "paper", "difference", "AE-SSIM", "AE-L2", "AnoGAN"]
     columns += ["CNN dictionary", "best IoU (oracle)", "paper", "difference"]
-    return ["## Beside Table 2 of the paper", _table(columns, rows), CAVEAT]
+    return ["## Beside Table 2 of the paper", markdown_table(columns, rows), CAVEAT]
 
 
 def _defect_types(result: CategoryResult) -> list[str]:
@@ -152,10 +155,10 @@ def _defect_types(result: CategoryResult) -> list[str]:
         return []
     columns = ["defect type", "images", "pixel AUROC", "image AUROC", "IoU", "recall", "area"]
     heading = f"## {names.markdown(result.metrics.category)}"
-    return [heading, _table([*columns, "missed regions"], rows)]
+    return [heading, markdown_table([*columns, "missed regions"], rows)]
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, texts: int = 1) -> str:
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, texts: int = 1) -> str:
     """Format a table whose first `texts` columns are text and the others numbers."""
     rule = [" --- " if place < texts else " ---: " for place in range(len(columns))]
     lines = [f"| {' | '.join(columns)} |", f"|{'|'.join(rule)}|"]

@@ -1,8 +1,10 @@
 """Write a report in the requested formats."""
 
 from collections.abc import Callable, Collection
+from contextlib import ExitStack
 from pathlib import Path
 
+from anomaly_cli.evaluation.comparison import DRAWS_FILE, draws_bytes
 from anomaly_cli.evaluation.reports.junit import to_junit
 from anomaly_cli.evaluation.reports.machine import (
     defect_types_csv,
@@ -13,7 +15,7 @@ from anomaly_cli.evaluation.reports.machine import (
 from anomaly_cli.evaluation.reports.markdown import to_markdown
 from anomaly_cli.evaluation.reports.page import to_html
 from anomaly_cli.evaluation.results import EvaluationReport
-from anomaly_cli.files.atomic import remove_file, write_text
+from anomaly_cli.files.atomic import atomic_write, remove_file
 
 FILES: dict[str, dict[str, Callable[[EvaluationReport], str]]] = {
     "json": {"report.json": json_document},
@@ -34,20 +36,31 @@ def file_names(formats: Collection[str]) -> list[str]:
 
 
 def write_reports(
-    folder: Path, report: EvaluationReport, formats: Collection[str] = tuple(FILES)
+    folder: Path,
+    report: EvaluationReport,
+    formats: Collection[str] = tuple(FILES),
+    *,
+    seed: int = 0,
 ) -> None:
     """Write the files of each format; a file is written completely or not at all.
 
-    Files of an earlier report go first, so that a kill leaves no mixture of both.
+    Beside JSON lie the metrics of each draw of the test images, for `evaluate --compare`.
+
+    Files of an earlier report go once the new ones are on the disk, and before these get their
+    names: a full disk keeps the earlier report, and a kill leaves no mixture of both.
 
     Raises:
         OutputError: a file cannot be written.
     """
-    texts = {
-        folder / file: render(report) for name in formats for file, render in FILES[name].items()
+    contents = {
+        file: render(report).encode("utf-8", "backslashreplace")
+        for name in formats
+        for file, render in FILES[name].items()
     }
-    for files in FILES.values():
-        for file in files:
+    if "json" in formats and any(result.replicates for result in report.results):
+        contents[DRAWS_FILE] = draws_bytes(report.results, seed)
+    with ExitStack() as stack:
+        for file, content in contents.items():
+            stack.enter_context(atomic_write(folder / file)).write_bytes(content)
+        for file in [*file_names(FILES), DRAWS_FILE]:
             remove_file(folder / file)
-    for path, text in texts.items():
-        write_text(path, text)
