@@ -14,7 +14,7 @@ from PIL import Image
 from anomaly_cli.commands import disentangle as command
 from anomaly_cli.disentangle.runs import load_run
 from anomaly_cli.disentangle.training import StepStats, Trainer
-from anomaly_cli.errors import TrainingError
+from anomaly_cli.errors import CheckpointError, TrainingError
 from anomaly_cli.files.tensors import write_state
 
 TINY = ("--steps", 4, "--batch-size", 2, "--score-images", 1000)
@@ -119,6 +119,28 @@ def test_a_model_of_another_run_is_noticed(finished: Path, tmp_path: Path) -> No
     outcome = disentangle("--output", tmp_path, "--resume")
     assert outcome.code == 4
     assert "scores.json is damaged: 'scores'; --overwrite starts anew" in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("scores.json", '{"scores": []}'),
+        ("scores.json", '{"scores": {}, "mutual_information": [1e999]}'),
+        ("scores.json", "[" * 100_000),
+        ("metrics.csv", "step\n" + "9" * 200_000),  # a cell longer than csv reads
+        ("metrics.csv", "step\n" + "9" * 400),
+        ("metrics.csv", "unknown\n1"),
+        ("metrics.csv", "step,kl\n1\0,2\0"),
+    ],
+)
+def test_files_of_a_run_that_are_damaged_are_one_line(
+    finished: Path, tmp_path: Path, file: str, content: str
+) -> None:
+    for name in ("scores.json", "metrics.csv", "model.safetensors"):
+        (tmp_path / name).write_bytes((finished / name).read_bytes())
+    (tmp_path / file).write_text(content)
+    with pytest.raises(CheckpointError, match=r"is damaged: .*; --overwrite starts anew"):
+        load_run(tmp_path)
 
 
 def test_an_interrupted_run_ends_as_an_undisturbed_one(

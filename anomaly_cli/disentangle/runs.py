@@ -181,7 +181,10 @@ def load_run(folder: Path) -> Run:
         )
         is_whole = bool(run.history) and record["schema_version"] == SCHEMA_VERSION
         is_own = hash_file(folder / MODEL_FILE) == record["model_sha256"]
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (
+        *(OSError, KeyError, TypeError, ValueError),
+        *(AttributeError, OverflowError, csv.Error),
+    ) as error:
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(f"{path} is damaged: {reason}; --overwrite starts anew") from error
     if not (is_whole and is_own):
