@@ -6,8 +6,8 @@
   forward, backward and Adam on the same network and batch. Bar: at least 75%.
 - localize: the whole command (decode, network, map, colours, files) over the passes through the
   network that its map needs, on ready tensors. With the paper's network and `exact_position` that
-  is the encoder. Bar: at least 80%. With the default of `train`, `fused_scales`, it is the encoder
-  with its neck, at two sizes, and the decoder.
+  is the encoder. Bar: at least 80%. With the default of `train` it is the frozen encoder and its
+  neck; memory, appearance and the gradients of attention come on top.
 - start-up: `anomaly-cli --help` and `--version` over importing typer and rich. Bar: 3 times.
 """
 
