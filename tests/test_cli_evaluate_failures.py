@@ -242,3 +242,12 @@ def test_masks_that_vanish_are_counted_in_every_format(trained: Trained, tmp_pat
     assert text in row["lacks"]
     for name in ("report.md", "report.html", "report.csv"):
         assert text in (tmp_path / "out" / name).read_text(), name
+    kept = run_cli(
+        "evaluate", "--data", root, "--runs", trained.runs, "--output", tmp_path / "kept",
+        "--mask-resizing", "area", "--baseline", tmp_path / "out/report.json", "--exit-zero",
+    )  # fmt: skip
+    assert "are so small" not in kept.stderr
+    assert "disc mask_resizing: nearest, now area" in kept.stderr
+    (row,) = json.loads((tmp_path / "kept/report.json").read_text())["categories"]
+    assert row["regions"] == 3
+    assert "masks by area" in (tmp_path / "kept/report.md").read_text()

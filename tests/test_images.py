@@ -29,7 +29,12 @@ from anomaly_cli.files.images import (
     write_tiff,
 )
 from anomaly_cli.files.read import image_size, read_image, read_mask
-from anomaly_cli.files.resize import resize_image, resize_map, resize_mask
+from anomaly_cli.files.resize import (
+    resize_image,
+    resize_map,
+    resize_mask,
+    resize_mask_by_area,
+)
 
 DEEP = np.array([[0, 257, 32768, 65535]], np.uint16)
 DEEP_AS_8_BIT = [0, 1, 128, 255]  # 32768 * 255 / 65535 = 127.502
@@ -348,6 +353,29 @@ def test_cmyk_mask_is_marked_where_it_is_white_and_not_where_there_is_ink(tmp_pa
 def disc(size: int, radius: float, row: float, column: float) -> Mask:
     rows, columns = np.ogrid[:size, :size]
     return np.asarray((rows - row) ** 2 + (columns - column) ** 2 <= radius**2)
+
+
+def test_by_area_every_region_keeps_its_share() -> None:
+    mask = disc(900, 60, 450, 450) | disc(900, 8, 100, 120)
+    mask[700, 30] = True  # a single pixel
+    small = resize_mask_by_area(mask, 256, 256)
+    assert abs(small.sum() - mask.sum() * (256 / 900) ** 2) <= 1.5
+    assert small[int(700.5 * 256 / 900), int(30.5 * 256 / 900)]
+    count, _labels = cv2.connectedComponents(small.astype(np.uint8))
+    assert count == 4
+    np.testing.assert_array_equal(resize_mask_by_area(mask, 900, 900), mask)
+    assert not resize_mask_by_area(np.zeros((9, 9), bool), 4, 4).any()
+
+
+def test_by_area_a_region_lies_where_it_covers_most() -> None:
+    mask = np.zeros((30, 30), bool)
+    mask[3:6, 6:9] = True
+    expected = np.zeros((10, 10), bool)
+    expected[1, 2] = True
+    np.testing.assert_array_equal(resize_mask_by_area(mask, 10, 10), expected)
+    wide = resize_mask_by_area(mask, 10, 60)  # one axis shrinks and the other grows
+    assert wide.sum() == round(mask.mean() * wide.size)
+    assert wide[1, 12:18].all()
 
 
 @pytest.mark.parametrize(("radius", "tolerance"), [(8, 0.35), (20, 0.12), (60, 0.03)])

@@ -9,7 +9,7 @@ from anomaly_cli.cli import options as option
 from anomaly_cli.cli import terminal
 from anomaly_cli.cli.sources import resolve_settings
 from anomaly_cli.config.commands import EvaluateConfig, MapConfig
-from anomaly_cli.config.names import Counting, Resolution
+from anomaly_cli.config.names import Counting, MaskResizing, Resolution
 from anomaly_cli.config.values import parse_formats, parse_image_score
 from anomaly_cli.errors import GateError
 
@@ -57,6 +57,13 @@ def evaluate(
             show_default="network; original with --maps",
         ),
     ] = EVALUATE.resolution,
+    mask_resizing: Annotated[
+        MaskResizing,
+        typer.Option(
+            help="How masks get the network's size. nearest: the nearest pixel. area: each region "
+            "keeps its share of the image, and none vanishes."
+        ),
+    ] = EVALUATE.mask_resizing,
     counting: Annotated[
         Counting,
         typer.Option(
@@ -134,6 +141,7 @@ def evaluate(
         image_score=parse_image_score(image_score),
         good=good,
         resolution=resolution,
+        mask_resizing=mask_resizing,
         counting=counting,
         replicates=replicates,
         gallery=gallery,

@@ -8,6 +8,7 @@ from anomaly_cli.config.names import (
     DatasetName,
     Layout,
     MapSource,
+    MaskResizing,
     Resolution,
     Scores,
 )
@@ -95,6 +96,7 @@ class EvaluateConfig:
     good: bool = True  # whether normal images of the test split take part
     limit: int | None = None  # test images of a defect type at most, evenly spread; None: all
     resolution: Resolution | None = None  # None: the network's, or that of the saved maps
+    mask_resizing: MaskResizing = "nearest"  # area: each region keeps its share of the image
     counting: Counting = "exact"  # streaming: constant memory, and a bound for each pixel metric
     replicates: int = 1000  # draws of the images behind the intervals; 0 for none
     gallery: int = 3  # worst misses, and as many false alarms, of each category

@@ -35,5 +35,6 @@ BASELINES = (APPEARANCE, RECONSTRUCTION, SSIM, CENTRE_PRIOR)
 
 Scores = Literal["raw", "global", "position"]
 Layout = Literal["mirror", "mvtec"]
+MaskResizing = Literal["nearest", "area"]  # of a ground-truth mask to the network's size
 Resolution = Literal["network", "original"]  # at which maps and masks are compared
 Counting = Literal["exact", "streaming"]  # of pixels, for their metrics

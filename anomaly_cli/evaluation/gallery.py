@@ -73,8 +73,7 @@ def _examples(
 ) -> list[Example]:
     examples = []
     for sample, row, drawn in zip(samples, rows, source.draw(samples), strict=True):
-        is_resized = source.resolution is not None
-        truth = ground_truth(sample, drawn, is_resized=is_resized) if source.has_masks else None
+        truth = ground_truth(sample, drawn, source) if source.has_masks else None
         image = _image_of(sample, source)
         heat = heatmap(heat_levels(_shrink(drawn.anomaly_map), colours))
         examples.append(

@@ -19,7 +19,7 @@ from anomaly_cli.files.parse import parse_json
 from anomaly_cli.metrics.bootstrap import Interval
 
 GROUPS = ("textures", "objects", "all")  # of categories that are averaged
-_SETTINGS_THAT_MATTER = ("map", "resolution", "image_score", "good", "data_sha256")
+_SETTINGS_THAT_MATTER = ("map", "resolution", "mask_resizing", "image_score", "good", "data_sha256")
 
 
 class Bar(NamedTuple):

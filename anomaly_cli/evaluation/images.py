@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from anomaly_cli.config.names import MaskResizing
 from anomaly_cli.config.values import ImageScore
 from anomaly_cli.data.samples import Sample
 from anomaly_cli.detector.masks import anomaly_mask
@@ -15,9 +16,14 @@ from anomaly_cli.detector.threshold import Threshold
 from anomaly_cli.errors import DataError
 from anomaly_cli.files.images import AnomalyMap, Mask, RGBImage
 from anomaly_cli.files.read import read_image, read_mask
-from anomaly_cli.files.resize import fit_map, resize_mask
+from anomaly_cli.files.resize import fit_map, resize_mask, resize_mask_by_area
 from anomaly_cli.metrics.confusion import Found, find
 from anomaly_cli.metrics.images import NO_PIXELS, ImagePixels, sort_pixels
+
+_RESIZE: Mapping[MaskResizing, Callable[[Mask, int, int], Mask]] = {
+    "nearest": resize_mask,
+    "area": resize_mask_by_area,
+}
 
 
 class DrawnMap(NamedTuple):
@@ -45,6 +51,7 @@ class CategorySource:
     data_sha256: str
     latents: str = ""  # synthetic defects that they respond to; empty without latents
     read: Callable[[Path], RGBImage] = read_image  # reads the image of a sample
+    mask_resizing: MaskResizing = "nearest"  # where masks get the size of the map
     has_masks: bool = True  # of every anomalous image; if not, no pixel is counted
     lacks: str = ""  # what is missing for further metrics, such as masks
 
@@ -76,7 +83,7 @@ def count_images(
             anomaly_map = fit_map(anomaly_map, drawn.height, drawn.width)
         pixels, found = NO_PIXELS, None
         if source.has_masks:
-            mask = ground_truth(sample, drawn, is_resized=source.resolution is not None)
+            mask = ground_truth(sample, drawn, source)
             pixels = sort_pixels(anomaly_map, mask, name=drawn.name)
             if not np.isnan(source.threshold.value):
                 found = find(anomaly_mask(anomaly_map, source.threshold), mask)
@@ -89,18 +96,19 @@ def count_images(
         )
 
 
-def ground_truth(sample: Sample, drawn: DrawnMap, *, is_resized: bool) -> Mask:
+def ground_truth(sample: Sample, drawn: DrawnMap, source: CategorySource) -> Mask:
     """Read the ground-truth mask (H, W) of a sample; all False for a normal image.
 
     Args:
         sample: the image.
         drawn: its anomaly map.
-        is_resized: whether the mask gets the size of the map instead of the image.
+        source: at its `resolution`, the mask gets the size of the map instead of the image.
 
     Raises:
         DataError: the mask cannot be read, marks nothing, or has another size than the image.
             Another size with the same ratio of its sides is accepted if masks are resized.
     """
+    is_resized = source.resolution is not None
     height, width = drawn.anomaly_map.shape if is_resized else (drawn.height, drawn.width)
     if sample.mask_path is None:
         return np.zeros((height, width), bool)
@@ -113,7 +121,7 @@ def ground_truth(sample: Sample, drawn: DrawnMap, *, is_resized: bool) -> Mask:
                 f"{sample.path} has {drawn.height} x {drawn.width} pixels (upright), "
                 f"but {sample.mask_path} has {mask.shape[0]} x {mask.shape[1]}"
             )
-        return resize_mask(mask, height, width)
+        return _RESIZE[source.mask_resizing](mask, height, width)
     if mask.shape != (height, width):
         raise DataError(
             f"{drawn.name} has {height} x {width} pixels, "

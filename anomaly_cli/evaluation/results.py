@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_cli.config.names import Counting
+from anomaly_cli.config.names import Counting, MaskResizing
 from anomaly_cli.data.samples import Kind
 from anomaly_cli.errors import AnomalyCliError
 from anomaly_cli.evaluation.metric_names import KEYS, RANGED
@@ -60,6 +60,7 @@ class CategoryMetrics:
     counting: Counting = "exact"  # "streaming" gives only a range of each pixel metric
     latents: str = ""  # by the synthetic defect they respond to most: "hole: z0, z3; ..."
     lacks: str = ""  # what is missing for further metrics, such as masks
+    mask_resizing: MaskResizing = "nearest"  # of masks that were compared at `resolution`
 
 
 @dataclass(frozen=True, kw_only=True)

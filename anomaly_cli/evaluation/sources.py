@@ -96,6 +96,7 @@ def _source(category: str, detector: Detector, config: EvaluateConfig) -> Catego
         threshold=detector.threshold,
         map=detector.map_name,
         resolution=None if config.resolution == "original" else detector.network.image_size,
+        mask_resizing=config.mask_resizing,
         colour_range=detector.colour_range,
         model_sha256=detector.sha256,
         data_sha256=data_fingerprint(dataset, paths, root=config.data, masks=masks),

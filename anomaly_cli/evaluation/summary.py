@@ -119,7 +119,7 @@ def _describe_lost(source: CategorySource, images: Sequence[JudgedImage]) -> str
     return (
         f"{lost} of {len(marked)} masks are so small that they mark nothing at "
         f"{source.resolution} pixels a side, and pixel metrics are without them "
-        f"(--resolution original counts them)"
+        f"(--mask-resizing area keeps them)"
     )
 
 
@@ -160,6 +160,7 @@ def _category_metrics(
         counting=counting,
         latents=source.latents,
         lacks="; ".join(filter(None, [source.lacks, _describe_lost(source, images)])),
+        mask_resizing=source.mask_resizing,
     )
 
 

@@ -40,6 +40,24 @@ def resize_mask(mask: Mask, height: int, width: int) -> Mask:
     return np.asarray(resized, dtype=bool)
 
 
+def resize_mask_by_area(mask: Mask, height: int, width: int) -> Mask:
+    """Resize to (height, width) so that each region keeps its share of the image.
+
+    Of a region, those pixels are marked of which it covers most. A region has at least one.
+    """
+    if mask.shape == (height, width):
+        return mask
+    resized = np.zeros((height, width), bool)
+    count, labels = cv2.connectedComponents(mask.astype(np.uint8))
+    for number in range(1, count):
+        region = labels == number
+        shares = _resize(region.astype(np.float32), height, width)
+        wanted = max(1, round(int(region.sum()) * resized.size / mask.size))
+        most = np.argsort(-shares, axis=None, kind="stable")[:wanted]
+        resized.flat[most[shares.flat[most] > 0]] = True
+    return resized
+
+
 def resize_map(anomaly_map: AnomalyMap, height: int, width: int) -> AnomalyMap:
     """Resize to (height, width), with aligned pixel centres.
 

@@ -44,7 +44,10 @@ def verdict(gate: Gate) -> str:
 
 def resolution_text(row: CategoryMetrics) -> str:
     """Describe the size at which pixels were compared."""
-    return "the size of each image" if row.resolution is None else f"{row.resolution} px"
+    if row.resolution is None:
+        return "the size of each image"
+    kept = ", masks by area" if row.mask_resizing == "area" else ""
+    return f"{row.resolution} px{kept}"
 
 
 def conditions(report: EvaluationReport) -> list[str]:
