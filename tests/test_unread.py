@@ -11,6 +11,7 @@ from PIL import Image
 
 from anomaly_cli.files.images import find_images
 from anomaly_cli.files.read import count_pages, read_image
+from anomaly_cli.files.tiff import MOST_PAGES
 
 
 def save_pages(path: Path, count: int = 3) -> Path:
@@ -44,6 +45,20 @@ def test_a_damaged_way_to_the_next_page_is_no_further_page(tmp_path: Path) -> No
     path.write_bytes(content)
     assert read_image(path).shape == (8, 8, 3)
     assert count_pages(path) == 1
+
+
+def test_pages_that_lead_in_a_circle_are_counted_to_an_end(tmp_path: Path) -> None:
+    path = tmp_path / "circle.tif"
+    with tifffile.TiffWriter(path) as writer:
+        for value in range(3):
+            writer.write(np.full((8, 8), value, np.uint8), contiguous=False)
+    with tifffile.TiffFile(path) as file:
+        second, third = file.pages[1], file.pages[2]
+        place = third.offset + 2 + 12 * len(third.tags)
+    content = bytearray(path.read_bytes())
+    content[place : place + 4] = second.offset.to_bytes(4, "little")
+    path.write_bytes(content)
+    assert 3 <= count_pages(path) <= MOST_PAGES
 
 
 def test_other_files_are_told_once(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from anomaly_cli.files.limits import Limits, bound_pixels
 
 ORIENTATION = 0x0112  # EXIF tag
 TURNED = range(5, 9)  # EXIF orientations that swap the sides
+MOST_PAGES = 100
 _MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _MOST_BYTES = 8  # of a pixel of the largest picture, such as 16-bit RGBA
 
@@ -28,10 +30,10 @@ def is_tiff(path: Path) -> bool:
 
 
 def count_tiff_pages(path: Path) -> int:
-    """Count the pages that can be found; smaller copies of one page do not count."""
+    """Count the pages that can be found, of the first `MOST_PAGES`; smaller copies do not count."""
     pages = 0
     with tifffile.TiffFile(path) as file, suppress(Exception):  # the way to the next is damaged
-        for page in file.pages:
+        for page in islice(file.pages, MOST_PAGES):  # a damaged file may lead in a circle
             # A page of which tifffile reads the place alone is as large as the first one.
             pages += not getattr(page, "is_reduced", False)
     return max(pages, 1)
