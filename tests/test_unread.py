@@ -8,6 +8,7 @@ import pytest
 import tifffile
 from conftest import Trained, run_cli
 from PIL import Image
+from PIL.GifImagePlugin import GifImageFile
 
 from anomaly_cli.files.images import find_images
 from anomaly_cli.files.read import count_pages, read_image
@@ -44,6 +45,27 @@ def test_a_damaged_way_to_the_next_page_is_no_further_page(tmp_path: Path) -> No
     content[place : place + 4] = (10).to_bytes(4, "little")
     path.write_bytes(content)
     assert read_image(path).shape == (8, 8, 3)
+    assert count_pages(path) == 1
+
+
+@pytest.mark.parametrize("cut", [1, 5, 20, 60])
+def test_a_damaged_further_frame_is_no_damaged_picture(tmp_path: Path, cut: int) -> None:
+    path = save_pages(tmp_path / "cut.gif")
+    path.write_bytes(path.read_bytes()[:-cut])
+    assert read_image(path).shape == (64, 64, 3)
+    assert count_pages(path) in {1, 2, 3}
+
+
+def test_frames_that_cannot_be_counted_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Pillow fails on a byte of a GIF file that is cut in the middle of a further frame."""
+    path = save_pages(tmp_path / "several.gif")
+
+    def fail(_image: object) -> int:
+        raise IndexError("index out of range")
+
+    monkeypatch.setattr(GifImageFile, "n_frames", property(fail))
     assert count_pages(path) == 1
 
 

@@ -127,9 +127,16 @@ def count_pages(path: Path) -> int:
         if is_tiff(own):
             return count_tiff_pages(own)
         with _open(own) as header:  # a photograph of a phone may hold small copies of itself
-            return int(getattr(header, "n_frames", 1)) if header.format in _ANIMATED else 1
+            return _count_frames(header) if header.format in _ANIMATED else 1
 
     return _guarded(path, count)
+
+
+def _count_frames(header: Image.Image) -> int:
+    try:
+        return int(getattr(header, "n_frames", 1))
+    except Exception:  # noqa: BLE001 - a damaged frame beyond the first, which is not read
+        return 1
 
 
 def is_deep(path: Path) -> bool:
