@@ -158,6 +158,7 @@ CHECKS: dict[str, Callable[[Path], object]] = {
     ".json": lambda path: json.loads(path.read_text(encoding="utf-8")),
     ".jsonl": _check_manifest,
     ".md": _check_text,
+    ".npz": lambda path: dict(np.load(path)),
     ".png": _check_picture,
     ".pt": lambda path: torch.load(path, weights_only=True),
     ".safetensors": load_file,
