@@ -186,6 +186,15 @@ def test_defect_types_and_verdicts_are_told(reports: Path, tmp_path: Path) -> No
     assert {*category.verdicts.found_by_first, *category.verdicts.alarms_of_first} == {*called}
 
 
+def test_without_thresholds_nothing_is_said_of_verdicts(reports: Path, tmp_path: Path) -> None:
+    first = reports / "error"
+    table = [row | {"is_called": None} for row in row_of(first)["image_table"]]
+    second = change(tmp_path / "second", first, image_table=table)
+    comparison = compare_reports(first, second)
+    assert comparison.categories[0].verdicts is None
+    assert "Both call the same images" not in to_markdown(comparison)
+
+
 def test_the_command_writes_three_files_and_prints_a_table(reports: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     outcome = run_cli(

@@ -80,7 +80,7 @@ class CategoryComparison:
     category: str
     metrics: Sequence[Difference]
     defect_types: Sequence[TypeDifference] = ()
-    verdicts: Verdicts | None = None  # None: of the means
+    verdicts: Verdicts | None = None  # None: of the means, or without thresholds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +93,11 @@ class Comparison:
     means: CategoryComparison | None  # None: there is one category
     missing: Sequence[str]  # categories that only one of the reports has
     note: str = ""  # why there are no intervals
+
+    @property
+    def parts(self) -> list[CategoryComparison]:
+        """The means, if there are any, and then the categories."""
+        return [*([self.means] if self.means else []), *self.categories]
 
 
 class _Drawn(NamedTuple):
@@ -272,20 +277,22 @@ def _compare_types(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[
     ]
 
 
-def _compare_verdicts(first: Mapping[str, Any], second: Mapping[str, Any]) -> Verdicts:
+def _compare_verdicts(first: Mapping[str, Any], second: Mapping[str, Any]) -> Verdicts | None:
+    """List the images that the two judge otherwise; None if they judge no image both."""
     tables = [
         {row["image"]: row for row in own.get("image_table") or ()} for own in (first, second)
     ]
-    found = Verdicts([], [], [], [])
+    found, judged = Verdicts([], [], [], []), 0
     for name, row in tables[0].items():
         other = tables[1].get(name)
         if other is None or None in {row.get("is_called"), other.get("is_called")}:
             continue
+        judged += 1
         if bool(row["is_called"]) == bool(other["is_called"]):
             continue
         place = 2 * (row["defect_type"] == GOOD) + (not row["is_called"])
         found[place].append(name)
-    return found
+    return found if judged else None
 
 
 def _number(value: Any) -> float:

@@ -32,7 +32,7 @@ def show_evaluation(report: EvaluationReport) -> None:
 
 def show_comparison(comparison: Comparison) -> None:
     """Print the differences of two reports, and say which images they judge otherwise."""
-    for part in [*([comparison.means] if comparison.means else []), *comparison.categories]:
+    for part in comparison.parts:
         print_table(
             f"{part.category}: second minus first, with 95% intervals",
             ["metric", "first", "second", "difference", "95% interval", "better"],

@@ -48,7 +48,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         "second": str(comparison.second),
         "missing": list(comparison.missing),
         "note": comparison.note or None,
-        "categories": [_part(part) for part in _parts(comparison)],
+        "categories": [_part(part) for part in comparison.parts],
     }
 
 
@@ -82,11 +82,6 @@ def _defined(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _parts(comparison: Comparison) -> list[CategoryComparison]:
-    """List the means, if there are any, and the categories."""
-    return [*([comparison.means] if comparison.means else []), *comparison.categories]
-
-
 def to_html(comparison: Comparison) -> str:
     """Format a comparison as one self-contained HTML page, with all names escaped."""
     filters: dict[str, Callable[..., Any]] = {"number": number}
@@ -95,7 +90,7 @@ def to_html(comparison: Comparison) -> str:
     return page_template(package, name, filters).render(
         comparison=comparison,
         notes=notes(comparison),
-        parts=_parts(comparison),
+        parts=comparison.parts,
         titles=TITLES,
         of_types=OF_TYPES,
         numbers=numbers,
@@ -111,7 +106,7 @@ def to_markdown(comparison: Comparison) -> str:
         "A difference is second minus first, with its 95% interval over draws of the same images.",
         *map(markdown, notes(comparison)),
     ]
-    for part in _parts(comparison):
+    for part in comparison.parts:
         lines += [f"## {markdown(part.category)}", _metrics_table(part)]
         if part.defect_types:
             lines.append(_types_table(part))
