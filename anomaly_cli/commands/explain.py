@@ -14,10 +14,10 @@ from anomaly_cli.detector.latents import STEPS
 from anomaly_cli.detector.predict import Prediction, explain_prediction
 from anomaly_cli.errors import DataError
 from anomaly_cli.files.atomic import write_text
-from anomaly_cli.files.images import ImageFile, find_images, write_png
+from anomaly_cli.files.images import ImageFile, write_png
 from anomaly_cli.files.lock import open_output_folder
 from anomaly_cli.files.read import read_image
-from anomaly_cli.files.unread import name_pages
+from anomaly_cli.files.unread import find_and_tell
 from anomaly_cli.pictures.latents import (
     FIGURE_TILE,
     ExplainedImage,
@@ -47,12 +47,7 @@ def run(
 
     An image that cannot be read is reported and skipped.
     """
-    files = find_images(
-        config.images,
-        exclude=config.output,
-        on_left_out=lambda text: progress.note(f"left out: {text}"),
-    )
-    name_pages([file.path for file in files], progress)
+    files = find_and_tell(config.images, progress, exclude=config.output)
     detector = open_model(config.model, config.map, progress, latents=config.latents)
     selection = detector.select_latents(config.latents)
     with open_output_folder(config.output, overwrite=config.overwrite):

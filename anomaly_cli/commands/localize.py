@@ -25,7 +25,6 @@ from anomaly_cli.errors import ConfigError, DataError, OutputError, name_shortag
 from anomaly_cli.files.images import (
     MANIFEST_FILE,
     ImageFile,
-    find_images,
     output_stems,
     refuse_same,
     write_png,
@@ -34,7 +33,7 @@ from anomaly_cli.files.lists import expand_file_lists
 from anomaly_cli.files.lock import open_output_folder
 from anomaly_cli.files.manifest import Record, open_manifest, read_manifest
 from anomaly_cli.files.read import read_image
-from anomaly_cli.files.unread import name_pages
+from anomaly_cli.files.unread import find_and_tell
 from anomaly_cli.pictures.latents import SHEET_TILE, contact_sheet, latent_overlay
 from anomaly_cli.progress import SILENT, Progress
 
@@ -62,7 +61,9 @@ def run(
 
     An image that cannot be read is reported and skipped; the others are written.
     """
-    named = [] if config.dataset else _find_named(config, progress)
+    named: list[ImageFile] = []
+    if not config.dataset:
+        named = find_and_tell(expand_file_lists(config.images), progress, exclude=config.output)
     detector = open_model(config.model, config.map, progress, latents=config.latents)
     files = named or _find_test_images(config, detector)
     selection = None if config.latents is None else detector.select_latents(config.latents)
@@ -116,16 +117,6 @@ def _read_done(
         )
     # Rounding depends on the other images of a batch, so the last batch is done again as a whole.
     return records[: len(records) // config.map.batch_size * config.map.batch_size]
-
-
-def _find_named(config: LocalizeConfig, progress: Progress) -> list[ImageFile]:
-    def tell(text: str) -> None:
-        progress.note(f"left out: {text}")
-
-    named = expand_file_lists(config.images)
-    files = find_images(named, exclude=config.output, on_left_out=tell)
-    name_pages([file.path for file in files], progress)
-    return files
 
 
 def _find_test_images(config: LocalizeConfig, detector: Detector) -> list[ImageFile]:

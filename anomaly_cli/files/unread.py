@@ -4,9 +4,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from anomaly_cli.errors import DataError
-from anomaly_cli.files.images import describe_others, list_others
+from anomaly_cli.files.images import ImageFile, describe_others, find_images, list_others
 from anomaly_cli.files.read import count_pages
 from anomaly_cli.progress import Progress
+
+
+def find_and_tell(
+    inputs: Sequence[str], progress: Progress, *, exclude: Path | None = None
+) -> list[ImageFile]:
+    """Find images as `find_images` does, and tell what is left out or read in part.
+
+    Raises:
+        DataError: an input does not exist or is not an image, or there are no images.
+    """
+    files = find_images(
+        inputs,
+        exclude=exclude,
+        on_left_out=lambda text: progress.note(f"left out: {text}"),
+    )
+    name_pages([file.path for file in files], progress)
+    return files
 
 
 def name_pages(paths: Sequence[Path], progress: Progress) -> None:
