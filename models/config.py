@@ -29,6 +29,8 @@ EncoderName = Literal["resnet18", "efficientnet-lite0"]  # the latter is frozen
 Reconstruction = Literal["bce", "mse"]
 Features = Literal["none", "efficientnet-lite0"]  # of a frozen encoder, learned on ImageNet
 GradNorm = Literal["none", "sample", "batch"]
+MethodName = Literal["vae", "ae-l2", "ae-ssim", "anogan", "feature-dictionary"]
+RebuildingLoss = Literal["l2", "ssim"]
 
 
 class Attention(StrEnum):
@@ -69,6 +71,16 @@ def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value}")
 
 
+def _check_image_size(pixels: int) -> None:
+    if pixels < 32 or pixels % 32:
+        raise ValueError(f"image_size must be a multiple of 32, got {pixels}")
+
+
+def _check_positive(name: str, value: int) -> None:
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+
+
 def _check_not_negative(name: str, value: float) -> None:
     if value < 0:
         raise ValueError(f"{name} must not be negative, got {value}")
@@ -81,6 +93,8 @@ class VAEConfig:
     Raises:
         ValueError: a value is out of range.
     """
+
+    method: ClassVar[MethodName] = "vae"
 
     image_size: int = 256  # pixels, square; a multiple of 32
     encoder: EncoderName = "resnet18"
@@ -96,10 +110,8 @@ class VAEConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that are out of range or contradict each other."""
-        if self.image_size < 32 or self.image_size % 32:
-            raise ValueError(f"image_size must be a multiple of 32, got {self.image_size}")
-        if self.latent_dim < 1:
-            raise ValueError(f"latent_dim must be at least 1, got {self.latent_dim}")
+        _check_image_size(self.image_size)
+        _check_positive("latent_dim", self.latent_dim)
         _check_not_negative("beta", self.beta)
         _check_choice("encoder", self.encoder, get_args(EncoderName))
         _check_choice("head", self.head, get_args(Head))
@@ -108,8 +120,7 @@ class VAEConfig:
         _check_choice("features", self.features, get_args(Features))
         if self.neck_stride not in {4, 8}:
             raise ValueError(f"neck_stride must be 4 or 8, got {self.neck_stride}")
-        if self.neck_channels < 1:
-            raise ValueError(f"neck_channels must be at least 1, got {self.neck_channels}")
+        _check_positive("neck_channels", self.neck_channels)
         if self.head == "flatten" and (self.neck == "fpn" or self.has_frozen_encoder):
             raise ValueError(
                 "head must be gap with a neck or a frozen encoder: their activation is averaged"
@@ -204,6 +215,7 @@ class OneClassConvConfig(ConvVAEConfig):
         ValueError: a value is out of range.
     """
 
+    method: ClassVar[MethodName] = "vae"
     # A hidden layer lies above the last activation, so there is no pooled activation. Its weights
     # fix the size of the images.
     is_pooled: ClassVar[bool] = False
@@ -218,8 +230,7 @@ class OneClassConvConfig(ConvVAEConfig):
     def __post_init__(self) -> None:
         """Refuse values that are out of range."""
         super().__post_init__()
-        if self.latent_dim < 1:
-            raise ValueError(f"latent_dim must be at least 1, got {self.latent_dim}")
+        _check_positive("latent_dim", self.latent_dim)
         _check_not_negative("beta", self.beta)
         _check_choice("reconstruction", self.reconstruction, get_args(Reconstruction))
 
@@ -228,7 +239,128 @@ class OneClassConvConfig(ConvVAEConfig):
         return 2 << list[str](CONVS).index(layer)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _ComparedConfig:
+    """What the methods that the paper compares itself with have in common: no latents to explain.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    layers: ClassVar[tuple[Layer, ...]] = ()
+    is_pooled: ClassVar[bool] = False
+    has_covariance: ClassVar[bool] = False
+    has_memory: ClassVar[bool] = False
+    can_halve: ClassVar[bool] = False
+
+    image_size: int = 256  # pixels, square; a multiple of 32
+
+    def __post_init__(self) -> None:
+        """Refuse values that are out of range."""
+        _check_image_size(self.image_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _PatchConfig(_ComparedConfig):
+    """Networks that see an object as a whole, and a texture in overlapping patches."""
+
+    has_frozen_encoder: ClassVar[bool] = False
+
+    latent_dim: int = 100
+    patch_size: int = 0  # pixels a side, a multiple of 32; 0: the image as a whole
+
+    def __post_init__(self) -> None:
+        """Refuse values that are out of range."""
+        super().__post_init__()
+        _check_positive("latent_dim", self.latent_dim)
+        if self.patch_size % 32 or not 0 <= self.patch_size <= self.image_size:
+            raise ValueError(
+                f"patch_size must be 0, or a multiple of 32 and at most image_size, "
+                f"got {self.patch_size}"
+            )
+
+    @property
+    def input_size(self) -> int:
+        """Side of what the network sees at once, in pixels."""
+        return self.patch_size or self.image_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderConfig(_PatchConfig):
+    """Shape and loss of the convolutional autoencoders of Bergmann et al. 2018 and 2019.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    loss: RebuildingLoss = "l2"
+
+    def __post_init__(self) -> None:
+        """Refuse values that are out of range."""
+        super().__post_init__()
+        _check_choice("loss", self.loss, get_args(RebuildingLoss))
+
+    @property
+    def method(self) -> MethodName:
+        """Name of the method, after its loss."""
+        return "ae-ssim" if self.loss == "ssim" else "ae-l2"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnoGANConfig(_PatchConfig):
+    """Shape of the DCGAN and of the latent search of AnoGAN (Schlegl et al. 2017).
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    method: ClassVar[MethodName] = "anogan"
+
+    image_size: int = 128  # pixels, square: a power of two unless there are patches
+    width: int = 16  # channels of the generator's last hidden layer
+    search_steps: int = 100  # of the gradient descent that looks for the latent of an image
+    feature_weight: float = 0.1  # lambda: weight of the discriminator's features in the search
+
+    def __post_init__(self) -> None:
+        """Refuse values that are out of range."""
+        super().__post_init__()
+        if self.input_size.bit_count() != 1:
+            raise ValueError(
+                f"image_size must be a power of two for anogan, or its patch_size; "
+                f"got {self.input_size}"
+            )
+        _check_positive("width", self.width)
+        _check_positive("search_steps", self.search_steps)
+        if not 0 <= self.feature_weight <= 1:
+            raise ValueError(f"feature_weight must be in [0, 1], got {self.feature_weight}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DictionaryConfig(_ComparedConfig):
+    """Size of the dictionary of normal patch features (Napoletano et al. 2018).
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    method: ClassVar[MethodName] = "feature-dictionary"
+    has_frozen_encoder: ClassVar[bool] = True
+
+    encoder: EncoderName = "efficientnet-lite0"
+    centres: int = 100  # of the k-means clusters
+    nearest: int = 10  # centres whose mean distance is the map
+
+    def __post_init__(self) -> None:
+        """Refuse values that are out of range."""
+        super().__post_init__()
+        _check_choice("encoder", self.encoder, get_args(EncoderName))
+        _check_positive("nearest", self.nearest)
+        if self.centres < self.nearest:
+            raise ValueError(f"centres must be at least nearest, got {self.centres}")
+
+
 OneClassConfig = VAEConfig | OneClassConvConfig  # the networks that `train` offers
+ComparedConfig = AutoencoderConfig | AnoGANConfig | DictionaryConfig
 
 
 Pairs = Literal["random", "top2", "all"]
