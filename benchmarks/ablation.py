@@ -26,10 +26,9 @@ from anomaly_cli.commands import train
 from anomaly_cli.config.commands import MapConfig
 from anomaly_cli.config.names import MODEL_FILE
 from anomaly_cli.config.train import TrainConfig, default_options
-from anomaly_cli.detector.checkpoint import LoadedModel, load_model
+from anomaly_cli.detector.checkpoint import load_model
 from anomaly_cli.detector.detector import Detector
 from anomaly_cli.detector.device import resolve_device
-from anomaly_cli.detector.mapper import AnomalyMapper
 from anomaly_cli.detector.maps import map_specs
 
 FAST = default_options("synthetic", speed="fast")
@@ -85,7 +84,7 @@ def run_one(variant: str, seed: int, options: argparse.Namespace) -> Training:
         for spec in map_specs(loaded.record.model)
         if spec.layer in {None, loaded.record.model.layers[-1]}
     ]
-    mapper = _make_mapper(loaded, options.device)
+    mapper = loaded.mapper(resolve_device(options.device))
     scores = {str(spec): score for spec, score in score_maps(mapper, specs, pairs).items()}
     threshold = Detector.open(folder / MODEL_FILE, MapConfig(device=options.device)).threshold
     chosen = loaded.record.default_map
@@ -97,14 +96,6 @@ def run_one(variant: str, seed: int, options: argparse.Namespace) -> Training:
     called = float(np.mean([value > threshold.value for value in good]))
     minutes = json.loads(clock.read_text()) if clock.is_file() else float("nan")
     return Training(minutes, chosen, scores, called)
-
-
-def _make_mapper(loaded: LoadedModel, device: str) -> AnomalyMapper:
-    record = loaded.record
-    return AnomalyMapper(
-        loaded.vae, record.statistics, record.model.image_size, resolve_device(device),
-        settings=record.settings,
-    )  # fmt: skip
 
 
 def row_of(variant: str, name: str, scores: Sequence[Score], minutes: Sequence[float]) -> str:

@@ -23,6 +23,7 @@ from anomaly_cli.detector.mapper import AnomalyMapper
 from anomaly_cli.detector.maps import MapSpec, map_specs
 from anomaly_cli.detector.normal.latents import fit_latents
 from anomaly_cli.detector.predict import to_tensor
+from anomaly_cli.detector.vae_mapper import VAEMapper
 from anomaly_cli.files.images import Mask, RGBImage
 from anomaly_cli.files.read import read_image, read_mask
 from anomaly_cli.files.resize import resize_image, resize_mask
@@ -32,6 +33,7 @@ from anomaly_cli.training.dataset import open_training_set
 from anomaly_cli.training.images import NormalImages
 from models.activations import Encoder
 from models.build import one_class_vae
+from models.config import vae_config
 
 BATCH = 16
 Pair = tuple[RGBImage, Mask]  # (S, S, 3), (S, S)
@@ -59,11 +61,11 @@ def test_pairs(loaded: LoadedModel, data: Path) -> Iterator[Pair]:
         yield image, mask
 
 
-def random_mapper(loaded: LoadedModel, data: Path, device: torch.device) -> AnomalyMapper:
+def random_mapper(loaded: LoadedModel, data: Path, device: torch.device) -> VAEMapper:
     """Make the network anew with random weights; batch norm has seen the normal images."""
     record = loaded.record
     seed_everything(0)
-    vae = one_class_vae(record.model)
+    vae = one_class_vae(vae_config(record.model))
     images = NormalImages(training_images(data, record.category), record.model.image_size)
     with torch.no_grad():
         vae.train()
@@ -72,8 +74,9 @@ def random_mapper(loaded: LoadedModel, data: Path, device: torch.device) -> Anom
     vae.eval()
     encoder: Encoder = vae.encoder  # type: ignore[assignment]
     attention = fit_latents(encoder, images.batches(16))
+    assert record.statistics is not None, "a VAE expected"  # noqa: S101
     statistics = record.statistics._replace(attention=attention)
-    return AnomalyMapper(vae, statistics, record.model.image_size, device, settings=record.settings)
+    return VAEMapper(vae, statistics, record.model.image_size, device, settings=record.settings)
 
 
 class Score(NamedTuple):
@@ -137,8 +140,7 @@ def main() -> None:
     pairs = list(
         (synthetic_pairs if options.split == "synthetic" else test_pairs)(loaded, options.data)
     )
-    size, settings = record.model.image_size, record.settings
-    mapper = AnomalyMapper(loaded.vae, record.statistics, size, device, settings=settings)
+    mapper = loaded.mapper(device)
     title = f"{record.category}, {options.split} split, {len(pairs)} images"
     wanted = (options.layers or ",".join(record.model.layers)).split(",")
     specs = [spec for spec in map_specs(record.model) if spec.layer is None or spec.layer in wanted]

@@ -61,9 +61,7 @@ def main() -> None:
     images = [resize_image(read_image(sample.path), size, size) for sample in chosen]
     cpu = torch.device("cpu")
     mappers = {
-        f"{spec}, latents 0 to {LATENTS - 1}, trained": AnomalyMapper(
-            loaded.vae, record.statistics, size, cpu
-        ),
+        f"{spec}, latents 0 to {LATENTS - 1}, trained": loaded.mapper(cpu),
         f"{spec}, random weights": random_mapper(loaded, options.data, cpu),
     }
     rows = [draw_rows(mapper, spec, images, title) for title, mapper in mappers.items()]

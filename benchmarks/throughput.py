@@ -34,12 +34,13 @@ from anomaly_cli.detector.calibration import calibrate_map
 from anomaly_cli.detector.checkpoint import ModelRecord, save_model
 from anomaly_cli.detector.device import resolve_device, seed_everything
 from anomaly_cli.detector.fusion import MapSettings, fit_scales
-from anomaly_cli.detector.mapper import AnomalyMapper, map_images
+from anomaly_cli.detector.mapper import map_images
 from anomaly_cli.detector.maps import MapSpec, fused_map, map_specs
 from anomaly_cli.detector.normal.appearance import NEAR, fit_places
 from anomaly_cli.detector.normal.latents import fit_latents
 from anomaly_cli.detector.normal.memory import PatchMemory, fit_memory
 from anomaly_cli.detector.normal.statistics import NormalStatistics
+from anomaly_cli.detector.vae_mapper import VAEMapper
 from anomaly_cli.files.images import write_png
 from anomaly_cli.training.augmentation import BY_CATEGORY
 from anomaly_cli.training.images import NormalImages
@@ -48,7 +49,7 @@ from anomaly_cli.training.objectives import PlainObjective
 from anomaly_cli.training.pretrained import load_features
 from models.activations import Encoder
 from models.build import one_class_vae
-from models.config import Attention, OneClassConfig, VAEConfig
+from models.config import Attention, OneClassVAEConfig, VAEConfig, vae_config
 from models.frozen import FrozenEncoder
 from models.losses import vae_loss_terms
 from models.resnet import resnet18_vae
@@ -101,7 +102,7 @@ def bench_training(folder: Path, device: torch.device, steps: int, repeats: int)
     seed_everything(0)
     vae = resnet18_vae(model).to(device)
     objective = PlainObjective(vae, fit, held_out, config, device)
-    trainer = Trainer(vae, objective, config, device, steps=steps)
+    trainer = Trainer(vae, objective, config, device, images=len(fit))
     run = trainer.run()
 
     def tool() -> float:
@@ -134,7 +135,7 @@ def bare_training(config: VAEConfig, images: torch.Tensor, steps: int) -> Callab
     return lambda: steps * len(images) / seconds(loop)
 
 
-def save_untrained(path: Path, config: OneClassConfig, spec: MapSpec) -> VAE:
+def save_untrained(path: Path, config: OneClassVAEConfig, spec: MapSpec) -> VAE:
     """Write a model with random weights, on which speed does not depend, and return it."""
     seed_everything(0)
     vae = one_class_vae(config).eval()
@@ -150,7 +151,7 @@ def save_untrained(path: Path, config: OneClassConfig, spec: MapSpec) -> VAE:
     )
     settings = MapSettings()
     if spec.is_fused:
-        mapper = AnomalyMapper(vae, statistics, config.image_size, torch.device("cpu"))
+        mapper = VAEMapper(vae, statistics, config.image_size, torch.device("cpu"))
         computed = map_images(mapper.components, images, [spec])
         settings = MapSettings(0.0, fit_scales(computed, spec, 0.0))
     record = ModelRecord(
@@ -180,7 +181,7 @@ def bench_localize(
 ) -> None:
     """Images per second of `localize` with all its outputs, against the bare network."""
     model = folder / "model.safetensors"
-    config = TrainConfig().network if is_guided else VAEConfig()
+    config = vae_config(TrainConfig().network) if is_guided else VAEConfig()
     fused = fused_map(config)
     assert fused is not None  # noqa: S101 - both networks have a pooled activation
     exact = MapSpec(Attention.EXACT_POSITION.value, config.layers[-1])

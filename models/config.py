@@ -30,6 +30,7 @@ Reconstruction = Literal["bce", "mse"]
 Features = Literal["none", "efficientnet-lite0"]  # of a frozen encoder, learned on ImageNet
 GradNorm = Literal["none", "sample", "batch"]
 MethodName = Literal["vae", "ae-l2", "ae-ssim", "anogan", "feature-dictionary"]
+COMPARED: tuple[MethodName, ...] = ("ae-l2", "ae-ssim", "anogan", "feature-dictionary")
 RebuildingLoss = Literal["l2", "ssim"]
 
 
@@ -141,6 +142,11 @@ class VAEConfig:
         return LITE_STAGES if self.has_frozen_encoder else STAGES
 
     @property
+    def latents(self) -> int:
+        """Number of latents that have a map of attention each."""
+        return self.latent_dim
+
+    @property
     def is_pooled(self) -> bool:
         """Whether the posterior is an affine function of the average of the last activation."""
         return self.head == "gap"
@@ -234,6 +240,11 @@ class OneClassConvConfig(ConvVAEConfig):
         _check_not_negative("beta", self.beta)
         _check_choice("reconstruction", self.reconstruction, get_args(Reconstruction))
 
+    @property
+    def latents(self) -> int:
+        """Number of latents that have a map of attention each."""
+        return self.latent_dim
+
     def stride(self, layer: str) -> int:
         """Compute the stride of a target layer, in pixels per position."""
         return 2 << list[str](CONVS).index(layer)
@@ -248,6 +259,7 @@ class _ComparedConfig:
     """
 
     layers: ClassVar[tuple[Layer, ...]] = ()
+    latents: ClassVar[int] = 0
     is_pooled: ClassVar[bool] = False
     has_covariance: ClassVar[bool] = False
     has_memory: ClassVar[bool] = False
@@ -258,6 +270,14 @@ class _ComparedConfig:
     def __post_init__(self) -> None:
         """Refuse values that are out of range."""
         _check_image_size(self.image_size)
+
+    def stride(self, layer: str) -> int:
+        """Refuse: there are no target layers.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(f"no layer {layer}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -344,11 +364,10 @@ class DictionaryConfig(_ComparedConfig):
     """
 
     method: ClassVar[MethodName] = "feature-dictionary"
-    has_frozen_encoder: ClassVar[bool] = True
 
     encoder: EncoderName = "efficientnet-lite0"
-    centres: int = 100  # of the k-means clusters
-    nearest: int = 10  # centres whose mean distance is the map
+    centres: int = 500  # of the k-means clusters
+    nearest: int = 5  # centres whose mean distance is the map
 
     def __post_init__(self) -> None:
         """Refuse values that are out of range."""
@@ -358,36 +377,23 @@ class DictionaryConfig(_ComparedConfig):
         if self.centres < self.nearest:
             raise ValueError(f"centres must be at least nearest, got {self.centres}")
 
+    @property
+    def has_frozen_encoder(self) -> bool:
+        """Whether the encoder comes with its own weights."""
+        return self.encoder != "resnet18"
 
-OneClassConfig = VAEConfig | OneClassConvConfig  # the networks that `train` offers
+
+OneClassVAEConfig = VAEConfig | OneClassConvConfig
 ComparedConfig = AutoencoderConfig | AnoGANConfig | DictionaryConfig
+OneClassConfig = OneClassVAEConfig | ComparedConfig  # the networks that `train` offers
 
 
-Pairs = Literal["random", "top2", "all"]
-MapNorm = Literal["none", "sum"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Objective:
-    """Weights of the loss: reconstruction + beta KL + gamma TC + lambda L_AD, in nats per image.
-
-    This is equation 7 of the paper. With some of the weights at zero, it is the loss of each
-    method that the paper compares.
+def vae_config(config: OneClassConfig) -> OneClassVAEConfig:
+    """Take settings as those of a VAE.
 
     Raises:
-        ValueError: a weight is negative or not finite.
+        TypeError: they are of another method.
     """
-
-    beta: float = 1.0  # weight of the KL term
-    gamma: float = 0.0  # weight of the total correlation; 0: there is no discriminator
-    overlap: float = 0.0  # lambda, weight of the attention disentanglement loss
-    pairs: Pairs = "random"  # latents whose maps should not overlap, see `losses.latent_pairs`
-    map_norm: MapNorm = "none"  # sum: each map is divided by its sum first
-
-    def __post_init__(self) -> None:
-        """Refuse weights that are negative or not finite."""
-        for name in ("beta", "gamma", "overlap"):
-            weight = getattr(self, name)
-            if not 0 <= weight < float("inf"):
-                option = "lambda" if name == "overlap" else name
-                raise ValueError(f"--{option} must be zero or positive, got {weight}")
+    if isinstance(config, OneClassVAEConfig):
+        return config
+    raise TypeError(f"a VAE expected, got {config.method}")

@@ -4,8 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.config import MapNorm, Pairs, Reconstruction
+from models.config import Reconstruction
 from models.discriminator import JOINT, PERMUTED
+from models.objective import MapNorm, Pairs
 from models.vae import VAEOutput
 
 _EMPTY = 1e-12  # sum of a map below which it counts as empty

@@ -1,6 +1,7 @@
 """Maps of large images, computed in overlapping patches."""
 
 from collections.abc import Callable
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -30,17 +31,14 @@ def map_in_patches(images: Tensor, side: int, compute: Callable[[Tensor], Tensor
     size = images.shape[-1]
     if side == size:
         return compute(images)
-    total = count = None
-    for top in patch_starts(size, side):
-        for left in patch_starts(size, side):
-            place = (..., slice(top, top + side), slice(left, left + side))
-            computed = compute(images[place])
-            if total is None or count is None:
-                total = computed.new_zeros(*computed.shape[:2], size, size)
-                count = computed.new_zeros(size, size)
-            total[place] += computed
-            count[place] += 1
-    assert total is not None  # noqa: S101 - there is at least one patch
+    edges = [slice(start, start + side) for start in patch_starts(size, side)]
+    places = list(product(edges, edges))
+    computed = [compute(images[..., rows, columns]) for rows, columns in places]
+    total = computed[0].new_zeros(*computed[0].shape[:2], size, size)
+    count = total.new_zeros(size, size)
+    for (rows, columns), values in zip(places, computed, strict=True):
+        total[..., rows, columns] += values
+        count[rows, columns] += 1
     return total / count
 
 

@@ -6,7 +6,6 @@ import torch
 from conftest import Trained
 
 from anomaly_cli.detector.checkpoint import load_model
-from anomaly_cli.detector.mapper import AnomalyMapper
 from anomaly_cli.detector.maps import MapSpec
 from anomaly_cli.detector.normal.appearance import (
     GRID,
@@ -19,6 +18,7 @@ from anomaly_cli.detector.normal.appearance import (
     appearance_maps,
     fit_places,
 )
+from anomaly_cli.detector.vae_mapper import VAEMapper
 
 FLOOR = 1 / 255
 
@@ -117,13 +117,13 @@ def test_any_size_and_constant_grey_images_are_finite(size: int) -> None:
 
 def test_a_trained_model_computes_the_map_from_its_file(trained: Trained) -> None:
     loaded = load_model(trained.model)
-    mapper = AnomalyMapper(loaded.vae, loaded.record.statistics, 64, torch.device("cpu"))
+    mapper = VAEMapper(loaded.network, loaded.record.statistics, 64, torch.device("cpu"))
     images = torch.rand(2, 3, 64, 64)
     found = mapper(images, [MapSpec("appearance")])[MapSpec("appearance")]
     assert loaded.record.statistics.appearance is not None
     expected = appearance_map(images, loaded.record.statistics.appearance)
     torch.testing.assert_close(torch.from_numpy(found), expected)
     bare = loaded.record.statistics._replace(appearance=None)
-    mapper = AnomalyMapper(loaded.vae, bare, 64, torch.device("cpu"))
+    mapper = VAEMapper(loaded.network, bare, 64, torch.device("cpu"))
     with pytest.raises(ValueError, match="appearance"):
         mapper(images, [MapSpec("appearance")])

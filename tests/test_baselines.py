@@ -10,7 +10,7 @@ from conftest import Trained, run_cli
 
 from anomaly_cli.config.names import BASELINES
 from anomaly_cli.detector.checkpoint import load_model
-from anomaly_cli.detector.mapper import PRIOR_WIDTH, baseline_map
+from anomaly_cli.detector.vae_mapper import PRIOR_WIDTH, baseline_map
 from anomaly_cli.evaluation.baselines import COLUMNS
 from models.config import VAEConfig
 from models.resnet import resnet18_vae
@@ -19,7 +19,7 @@ from models.vae import VAE
 
 @pytest.fixture(scope="module")
 def vae(trained: Trained) -> VAE:
-    return load_model(trained.model).vae
+    return load_model(trained.model).network
 
 
 @pytest.mark.parametrize("source", [name for name in BASELINES if name != "appearance"])

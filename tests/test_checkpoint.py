@@ -119,8 +119,8 @@ def test_everything_comes_back(model_file: Path, vae: VAE, record: ModelRecord) 
             for a, b in zip(vars_of(written), vars_of(read), strict=True):
                 np.testing.assert_array_equal(a, b)
     images = torch.rand(2, 3, 32, 32)
-    torch.testing.assert_close(loaded.vae(images).logits, vae.eval()(images).logits)
-    assert not loaded.vae.training
+    torch.testing.assert_close(loaded.network(images).logits, vae.eval()(images).logits)
+    assert not loaded.network.training
 
 
 def vars_of(part: object) -> list[np.ndarray]:

@@ -74,7 +74,7 @@ def test_numbers_are_those_of_the_model(trained: Trained, images: Path, tmp_path
     written = report(tmp_path / "out")
     loaded = load_model(trained.model)
     parts = [draw_part(70 + i) for i in range(3)] + [draw_hole(80 + i)[0] for i in range(2)]
-    posterior = loaded.vae.encode(to_tensor(np.stack(parts)))
+    posterior = loaded.network.encode(to_tensor(np.stack(parts)))
     mean, variance = loaded.record.statistics.attention.latent
     deviations = (posterior.mu - mean) / (variance + posterior.logvar.exp()).sqrt()
     for row, of_image in zip(written["images"], deviations.tolist(), strict=True):

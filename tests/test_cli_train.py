@@ -113,7 +113,7 @@ def test_statistics_follow_the_law_of_total_variance(trained: Trained) -> None:
     split = split_normal(training_images(trained.data, "disc"), held_out=0.1, seed=0)
     with torch.no_grad():
         images = to_tensor(np.stack([read_image(path) for path in split.fit]))
-        mu, logvar = (part.double() for part in loaded.vae.encode(images))
+        mu, logvar = (part.double() for part in loaded.network.encode(images))
     variance = logvar.exp().mean(0) + ((mu - mu.mean(0)) ** 2).mean(0)
     found = loaded.record.statistics.attention.latent
     torch.testing.assert_close(found.mean, mu.mean(0), atol=1e-5, rtol=1e-5)
@@ -122,8 +122,8 @@ def test_statistics_follow_the_law_of_total_variance(trained: Trained) -> None:
 
 def test_another_seed_gives_another_model(data: Path, whole: Path, tmp_path: Path) -> None:
     assert train(data, tmp_path, "--seed", 1, epochs=3).code == 0
-    other = load_model(tmp_path / "disc").vae.state_dict()
-    first = load_model(whole).vae.state_dict()
+    other = load_model(tmp_path / "disc").network.state_dict()
+    first = load_model(whole).network.state_dict()
     assert any(not torch.equal(other[name], first[name]) for name in first)
 
 
@@ -184,7 +184,7 @@ def test_divergence_keeps_the_last_good_model(
             yield stats
             if isinstance(stats, EpochStats) and stats.epoch == 1:
                 with torch.no_grad():
-                    self.vae.encoder.mu.weight.fill_(torch.nan)
+                    self.network.encoder.mu.weight.fill_(torch.nan)
 
     monkeypatch.setattr(Trainer, "run", diverging)
     outcome = train(data, tmp_path / "runs", epochs=2)
@@ -192,7 +192,7 @@ def test_divergence_keeps_the_last_good_model(
     assert "diverged in epoch 2" in outcome.stderr
     loaded = load_model(tmp_path / "runs/disc")
     assert loaded.record.training["finished_epochs"] == 1
-    assert all(torch.isfinite(tensor).all() for tensor in loaded.vae.state_dict().values())
+    assert all(torch.isfinite(tensor).all() for tensor in loaded.network.state_dict().values())
 
 
 @pytest.fixture(scope="module")
@@ -260,7 +260,7 @@ def started(data: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory)
 
 def test_weights_of_a_file_are_the_start(started: LoadedModel, weights: Path) -> None:
     """The first steps of a tiny learning rate leave the convolutions where the file put them."""
-    found, state = started.vae.encoder.conv1.weight.data, torch.load(weights)
+    found, state = started.network.encoder.conv1.weight.data, torch.load(weights)
     torch.testing.assert_close(found, state["conv1.weight"], atol=1e-6, rtol=0)
 
 
@@ -313,7 +313,7 @@ def test_frozen_stages_stay_as_the_file_has_them(
     state = torch.load(weights)
     loaded = load_model(tmp_path / "runs/disc")
     assert loaded.record.training["freeze"] == "layer2"
-    trained = loaded.vae.encoder.state_dict()
+    trained = loaded.network.encoder.state_dict()
     for name in ("conv1.weight", "bn1.running_mean", "layer2.1.conv2.weight", "layer2.1.bn2.bias"):
         assert torch.equal(trained[name], state[name]), name
     for name in ("layer3.0.conv1.weight", "layer3.0.bn1.running_mean", "layer4.1.conv2.weight"):

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.distributions import Independent, Normal
 
 from models.activations import activate
-from models.config import ConvVAEConfig, MapNorm, Objective, Pairs
+from models.config import ConvVAEConfig
 from models.conv import ConvEncoder, conv_vae
 from models.discriminator import Discriminator, permute_dims
 from models.gradients import Weighting, signed_maps
@@ -18,6 +18,7 @@ from models.losses import (
     latent_pairs,
     total_correlation,
 )
+from models.objective import MapNorm, Objective, Pairs
 
 PAIR = torch.tensor([[[0, 1]]])
 CONFIG = ConvVAEConfig(image_size=16, channels=(4, 6), hidden=8, latent_dim=4)

@@ -103,9 +103,9 @@ def test_attention_is_the_gradient_through_the_frozen_network(
 
 def test_a_training_leaves_the_frozen_network_as_it_was(frozen: Trained) -> None:
     loaded = load_model(frozen.model)
-    assert isinstance(loaded.vae.encoder, FrozenEncoder)
+    assert isinstance(loaded.network.encoder, FrozenEncoder)
     published = load_features().state_dict()
-    for name, tensor in loaded.vae.encoder.backbone.state_dict().items():
+    for name, tensor in loaded.network.encoder.backbone.state_dict().items():
         assert torch.equal(tensor, published[name])
     assert loaded.record.statistics.memory is not None
     assert frozen.model.stat().st_size < 40 * 2**20

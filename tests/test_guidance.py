@@ -136,9 +136,9 @@ def test_gradients_of_both_losses_reach_the_encoder_and_their_norms_are_balanced
     vae, encoder, config = objective.vae.train(), objective.encoder, objective.plain.config
     batch = next(iter(objective.loader(1, workers=0)))
     losses = objective.losses(batch, torch.Generator().manual_seed(0))
-    assert "encoder.conv1.weight" in gradients_of(objective, losses.guidance)
-    assert "encoder.conv1.weight" in gradients_of(objective, losses.reconstruction)
-    assert not any(n.startswith("decoder") for n in gradients_of(objective, losses.guidance))
+    assert "encoder.conv1.weight" in gradients_of(objective, losses.parts[2])
+    assert "encoder.conv1.weight" in gradients_of(objective, losses.parts[0])
+    assert not any(n.startswith("decoder") for n in gradients_of(objective, losses.parts[2]))
     losses = objective.losses(batch, torch.Generator().manual_seed(0))
     losses.total.backward()
     objective.after_backward()
@@ -154,7 +154,7 @@ def test_gradients_of_both_losses_reach_the_encoder_and_their_norms_are_balanced
     assert isinstance(head, PooledHead)
     local = head.local_latents(features[-1])
     misfit = guidance_loss(objective.guidance(local, (64, 64)), batch.masks)
-    torch.testing.assert_close(losses.guidance, misfit)
+    torch.testing.assert_close(losses.parts[2], misfit)
     torch.testing.assert_close(losses.total, SCALE * (bound + misfit))
     of_bound, of_misfit = (
         torch.autograd.grad(loss, features[-1], retain_graph=True)[0] for loss in (bound, misfit)
@@ -171,12 +171,12 @@ def test_bfloat16_trains_to_about_the_same_losses(mvtec: Path) -> None:
         config = replace(CONFIG, data=mvtec, epochs=3, amp=amp)
         trainer = fit.make_trainer(config, open_training_set(config), torch.device("cpu"))
         losses[amp] = [stats for stats in trainer.run() if isinstance(stats, EpochStats)]
-        assert all(p.dtype == torch.float32 for p in trainer.vae.parameters())
+        assert all(p.dtype == torch.float32 for p in trainer.network.parameters())
     assert losses[True] != losses[False]
     for half, full in zip(losses[True], losses[False], strict=True):
-        assert half.guidance == pytest.approx(full.guidance, rel=0.1)
-        assert half.held_out_guidance == pytest.approx(full.held_out_guidance, rel=0.2)
-        assert half.reconstruction == pytest.approx(full.reconstruction, rel=0.1)
+        assert half.losses[2] == pytest.approx(full.losses[2], rel=0.1)
+        assert half.held_out[2] == pytest.approx(full.held_out[2], rel=0.2)
+        assert half.losses[0] == pytest.approx(full.losses[0], rel=0.1)
 
 
 @pytest.mark.parametrize("is_fast", [False, True])
@@ -219,10 +219,10 @@ def test_training_uses_bfloat16_where_it_is_faster_and_the_model_remembers_it(
 def test_guidance_falls_in_training_and_selects_the_epoch(mvtec: Path) -> None:
     _objective, trainer = objective_of(mvtec, epochs=25)
     epochs = [stats for stats in trainer.run() if isinstance(stats, EpochStats)]
-    assert epochs[-1].guidance < 0.9 * epochs[0].guidance
-    evaluated = [stats for stats in epochs if stats.held_out_guidance is not None]
-    assert trainer.best_loss == min(stats.held_out_guidance for stats in evaluated)
-    assert all(stats.held_out_loss == stats.held_out_guidance for stats in epochs)
+    assert epochs[-1].losses[2] < 0.9 * epochs[0].losses[2]
+    evaluated = [stats for stats in epochs if stats.held_out is not None]
+    assert trainer.best_loss == min(stats.held_out[2] for stats in evaluated)
+    assert all(stats.held_out_loss == stats.held_out[2] for stats in evaluated)
 
 
 _WATCHED: list[str] = []  # every file opened, while a test watches

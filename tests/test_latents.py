@@ -21,9 +21,10 @@ from anomaly_cli.detector.latents import (
     strongest,
     traverse,
 )
-from anomaly_cli.detector.mapper import AnomalyMapper, LatentMaps
+from anomaly_cli.detector.mapper import LatentMaps
 from anomaly_cli.detector.maps import MapSpec, map_specs
 from anomaly_cli.detector.predict import Prediction, to_tensor
+from anomaly_cli.detector.vae_mapper import VAEMapper
 from anomaly_cli.errors import ConfigError
 from anomaly_cli.files.images import write_png
 from anomaly_cli.files.resize import resize_map
@@ -43,8 +44,8 @@ def loaded(trained: Trained) -> LoadedModel:
 
 
 @pytest.fixture(scope="module")
-def mapper(loaded: LoadedModel) -> AnomalyMapper:
-    return AnomalyMapper(loaded.vae, loaded.record.statistics, 64, CPU)
+def mapper(loaded: LoadedModel) -> VAEMapper:
+    return VAEMapper(loaded.network, loaded.record.statistics, 64, CPU)
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +104,7 @@ def test_every_other_map_has_latents() -> None:
 
 @pytest.mark.parametrize("spec", PER_LATENT, ids=str)
 def test_mean_of_the_latent_maps_is_the_anomaly_map(
-    mapper: AnomalyMapper, images: torch.Tensor, spec: MapSpec
+    mapper: VAEMapper, images: torch.Tensor, spec: MapSpec
 ) -> None:
     """Bit by bit that of a run without latents; and enlarging commutes with the mean."""
     computed = mapper.with_latents(images, spec)
@@ -115,13 +116,13 @@ def test_mean_of_the_latent_maps_is_the_anomaly_map(
         np.testing.assert_allclose(enlarged, anomaly_map, atol=1e-6 * largest, rtol=1e-5)
 
 
-def test_reconstruction_has_no_latent_maps(mapper: AnomalyMapper, images: torch.Tensor) -> None:
+def test_reconstruction_has_no_latent_maps(mapper: VAEMapper, images: torch.Tensor) -> None:
     with pytest.raises(ValueError, match="reconstruction has no map for each latent"):
         mapper.with_latents(images, MapSpec("reconstruction"))
 
 
 def test_encoder_runs_once_for_both_kinds_of_maps(
-    mapper: AnomalyMapper, images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+    mapper: VAEMapper, images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passes = []
     features = mapper.encoder.features
@@ -140,7 +141,7 @@ def test_deviation_is_in_standard_deviations_of_the_difference() -> None:
     posterior = Posterior(torch.tensor([[3.0, -4.0]]), torch.tensor([[1.0, 4.0]]).log())
     statistics = LatentStatistics(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 5.0]))
     maps = torch.tensor([[[[1.0, 2.0]], [[0.0, 9.0]]]])
-    (latents,) = describe_latents(LatentMaps(maps.mean(1).numpy(), maps, posterior), statistics, 0)
+    (latents,) = describe_latents(LatentMaps(maps.mean(1).numpy(), maps, posterior, statistics), 0)
     np.testing.assert_allclose(latents.deviations, [1.0, -2.0], rtol=1e-6)
     np.testing.assert_allclose(latents.shares, [0.25, 0.75])
     assert latents.record(1) == {
@@ -150,15 +151,15 @@ def test_deviation_is_in_standard_deviations_of_the_difference() -> None:
 
 
 def test_deviations_are_those_of_the_checkpoint(
-    loaded: LoadedModel, mapper: AnomalyMapper, images: torch.Tensor
+    loaded: LoadedModel, mapper: VAEMapper, images: torch.Tensor
 ) -> None:
     """Worked out in float64 from the posterior and the statistics that the file holds."""
     normal = loaded.record.statistics.attention.latent
     mean, variance = (part.double().numpy() for part in normal)
     with torch.no_grad():
-        mu, logvar = (part.double().numpy() for part in loaded.vae.encode(images))
+        mu, logvar = (part.double().numpy() for part in loaded.network.encode(images))
     expected = (mu - mean) / np.sqrt(variance + np.exp(logvar))
-    described = describe_latents(mapper.with_latents(images, SPEC), normal, 0)
+    described = describe_latents(mapper.with_latents(images, SPEC), 0)
     for latents, deviations, means in zip(described, expected, mu, strict=True):
         np.testing.assert_allclose(latents.deviations, deviations, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(latents.means, means, rtol=1e-4, atol=1e-5)
@@ -166,10 +167,10 @@ def test_deviations_are_those_of_the_checkpoint(
 
 @pytest.mark.parametrize("spec", PER_LATENT, ids=str)
 def test_shares_of_all_latents_add_up_to_one(
-    mapper: AnomalyMapper, images: torch.Tensor, spec: MapSpec
+    mapper: VAEMapper, images: torch.Tensor, spec: MapSpec
 ) -> None:
     computed = mapper.with_latents(images, spec)
-    described = describe_latents(computed, mapper.statistics.attention.latent, 0)
+    described = describe_latents(computed, 0)
     for latents, anomaly_map in zip(described, computed.anomaly_maps, strict=True):
         assert latents.shares.sum() == pytest.approx(1)
         assert (latents.shares >= 0).all()
@@ -187,7 +188,7 @@ def test_share_of_an_empty_map_is_undefined() -> None:
     posterior = Posterior(torch.zeros(1, 2), torch.zeros(1, 2))
     statistics = LatentStatistics(torch.zeros(2), torch.ones(2))
     maps = torch.zeros(1, 2, 3, 3)
-    (latents,) = describe_latents(LatentMaps(maps.mean(1).numpy(), maps, posterior), statistics, 0)
+    (latents,) = describe_latents(LatentMaps(maps.mean(1).numpy(), maps, posterior, statistics), 0)
     assert np.isnan(latents.shares).all()
     assert latents.record(0)["share"] is None
 
@@ -243,13 +244,13 @@ def test_traversal_moves_one_latent_by_standard_deviations(loaded: LoadedModel) 
     """The frame of latent 2 at +1.5 is the decoder's picture of m with m_2 + 1.5 sqrt(v_2)."""
     latent = loaded.record.statistics.attention.latent
     statistics = LatentStatistics(*(part.float() for part in latent))
-    frames = traverse(loaded.vae, statistics, [2, 0])
+    frames = traverse(loaded.network, statistics, [2, 0])
     assert frames.shape == (2, 5, 64, 64, 3)
     assert frames.dtype == np.uint8
     code = statistics.mean.clone()
     code[2] += 1.5 * math.sqrt(float(statistics.variance[2]))
     with torch.no_grad():
-        expected = loaded.vae.decode(code[None])[0].permute(1, 2, 0).numpy() * 255
+        expected = loaded.network.decode(code[None])[0].permute(1, 2, 0).numpy() * 255
     assert np.abs(frames[0, STEPS.index(1.5)] - expected).max() <= 0.51
     assert (frames[0, 0] != frames[0, -1]).any()
 
@@ -257,6 +258,6 @@ def test_traversal_moves_one_latent_by_standard_deviations(loaded: LoadedModel) 
 def test_traversals_of_all_latents_meet_at_the_mean(loaded: LoadedModel) -> None:
     latent = loaded.record.statistics.attention.latent
     statistics = LatentStatistics(*(part.float() for part in latent))
-    frames = traverse(loaded.vae, statistics, [0, 1, 2, 3])
+    frames = traverse(loaded.network, statistics, [0, 1, 2, 3])
     for frame in frames[:, STEPS.index(0.0)]:
         np.testing.assert_array_equal(frame, frames[0, STEPS.index(0.0)])

@@ -24,11 +24,11 @@ from anomaly_cli.detector.checkpoint import (
     save_model,
 )
 from anomaly_cli.detector.detector import Detector
-from anomaly_cli.detector.mapper import AnomalyMapper
 from anomaly_cli.detector.maps import MapSpec, candidate_maps, map_specs, parse_map_spec
 from anomaly_cli.detector.masks import MarkedMap, fit_outline
 from anomaly_cli.detector.normal.latents import fit_latents
 from anomaly_cli.detector.predict import to_tensor
+from anomaly_cli.detector.vae_mapper import VAEMapper
 from anomaly_cli.errors import CheckpointError, ConfigError
 from anomaly_cli.training import calibrate
 from anomaly_cli.training.calibrate import calibrate_maps, open_detector
@@ -136,7 +136,7 @@ def test_maps_are_those_of_the_definitions(trained: Trained) -> None:
     """They equal `models.attention`, and |x - x^| averaged over channels."""
     loaded = load_model(trained.model)
     config = loaded.record.model
-    mapper = AnomalyMapper(loaded.vae, loaded.record.statistics, 64, CPU)
+    mapper = VAEMapper(loaded.network, loaded.record.statistics, 64, CPU)
     images = torch.rand(2, 3, 64, 64)
     computed = mapper(images, [spec for spec in map_specs(config) if not spec.is_fused])
     for spec, maps in computed.items():
@@ -148,7 +148,7 @@ def test_maps_are_those_of_the_definitions(trained: Trained) -> None:
             statistics = mapper.statistics.attention
             (direct,) = anomaly_maps_of_layers([(activation, [attention])], statistics, (64, 64))
             torch.testing.assert_close(torch.from_numpy(maps), direct[attention].detach())
-    rebuilt = torch.sigmoid(loaded.vae.decoder(loaded.vae.encoder(images).mu))
+    rebuilt = torch.sigmoid(loaded.network.decoder(loaded.network.encoder(images).mu))
     residual = F.l1_loss(rebuilt, images, reduction="none").mean(1).detach()
     torch.testing.assert_close(torch.from_numpy(computed[MapSpec("reconstruction")]), residual)
 
@@ -158,7 +158,7 @@ def test_calibration_holds_the_maxima_of_held_out_maps(trained: Trained) -> None
     record = loaded.record
     split = split_normal(training_images(trained.data, "disc"), held_out=0.3, seed=1)
     images = NormalImages(split.held_out, 64)
-    mapper = AnomalyMapper(loaded.vae, record.statistics, 64, CPU, settings=record.settings)
+    mapper = VAEMapper(loaded.network, record.statistics, 64, CPU, settings=record.settings)
     rng = np.random.default_rng(0)
     mask = np.zeros((64, 64), bool)
     mask[20:30, 20:30] = True
@@ -227,7 +227,7 @@ def test_a_late_calibration_equals_that_of_training(guided: Trained, tmp_path: P
     lost = replace(
         record, default_map="ssim", calibrations={"ssim": record.calibrations[str(spec)]}
     )
-    save_model(run / MODEL_FILE, loaded.vae.state_dict(), lost)
+    save_model(run / MODEL_FILE, loaded.network.state_dict(), lost)
     source: MapSource = "fused" if spec.is_fused else "attention"
     config = MapConfig(
         source=source, attention=spec.definition.attention, layer=spec.layer, scores="raw"
@@ -263,7 +263,7 @@ def test_only_outlines_of_fused_maps_are_fitted_to_halved_regions(
 ) -> None:
     loaded = load_model(trained.model)
     record = loaded.record
-    mapper = AnomalyMapper(loaded.vae, record.statistics, 64, CPU, settings=record.settings)
+    mapper = VAEMapper(loaded.network, record.statistics, 64, CPU, settings=record.settings)
     seen: list[bool] = []
 
     def spy(*arguments: Any, is_halved: bool) -> MapCalibration:
@@ -295,13 +295,13 @@ def test_mapper_with_a_scale_gives_scores(trained: Trained) -> None:
     """(M - mean) / std of the calibration, pixel by pixel."""
     loaded = load_model(trained.model)
     spec = MapSpec("gradcam", "layer3")
-    plain = AnomalyMapper(loaded.vae, loaded.record.statistics, 64, CPU)
+    plain = VAEMapper(loaded.network, loaded.record.statistics, 64, CPU)
     held_out = NormalImages(training_images(trained.data, "disc")[:3], 64)
     training = held_out_set(held_out)
     calibrations = calibrate_maps(plain, training, [spec], loaded.record.model, batch_size=2)
     scale, _ = calibrations[str(spec)].select("global")
     assert scale is not None
-    scaled = AnomalyMapper(loaded.vae, loaded.record.statistics, 64, CPU, scale=scale)
+    scaled = VAEMapper(loaded.network, loaded.record.statistics, 64, CPU, scale=scale)
     images = torch.rand(2, 3, 64, 64)
     raw, scores = (mapper(images, [spec])[spec] for mapper in (plain, scaled))
     expected = (raw - scale.mean.item()) / scale.std.item()

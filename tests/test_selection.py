@@ -13,9 +13,9 @@ from anomaly_cli.data.defects import DefectKind, DefectPainter
 from anomaly_cli.data.mvtec import training_images
 from anomaly_cli.detector.checkpoint import load_model
 from anomaly_cli.detector.fusion import MapSettings
-from anomaly_cli.detector.mapper import AnomalyMapper
 from anomaly_cli.detector.maps import MapSpec, candidate_maps
 from anomaly_cli.detector.predict import to_tensor
+from anomaly_cli.detector.vae_mapper import VAEMapper
 from anomaly_cli.metrics.detection import pixel_metrics
 from anomaly_cli.metrics.images import rank_pixels, sort_pixels
 from anomaly_cli.training.dataset import open_training_set
@@ -59,7 +59,7 @@ def test_the_best_map_on_synthetic_defects_is_chosen(trained: Trained) -> None:
     """Recomputed by hand for one candidate, and the maximum over all of them."""
     loaded = load_model(trained.model)
     record = loaded.record
-    mapper = AnomalyMapper(loaded.vae, record.statistics, 64, torch.device("cpu"))
+    mapper = VAEMapper(loaded.network, record.statistics, 64, torch.device("cpu"))
     validation = validation_of(held_out_images(trained))
     candidates = candidate_maps(record.model)
     setting = mapper.settings = MapSettings(2.0)
@@ -101,7 +101,7 @@ def test_a_guided_model_takes_the_fused_map_unless_attention_is_named(
     config = TrainConfig(
         data=guided.data, category="disc", model=loaded.record.model, half_size=0.0, **options
     )
-    mapper = AnomalyMapper(loaded.vae, loaded.record.statistics, 64, torch.device("cpu"))
+    mapper = VAEMapper(loaded.network, loaded.record.statistics, 64, torch.device("cpu"))
     chosen = choose_map(mapper, open_training_set(config), config)
     candidates = list(chosen.scores) or [str(chosen.spec)]
     assert candidates[: len(expected)] == expected

@@ -20,6 +20,7 @@ from anomaly_cli.progress import Unit
 from anomaly_cli.training import fit
 from anomaly_cli.training.dataset import open_training_set
 from anomaly_cli.training.loop import EpochStats, StepStats, Trainer, to_csv
+from anomaly_cli.training.objectives import VAE_LOSSES
 from anomaly_cli.training.resume import resume_training, save_state, training_settings
 from models.config import VAEConfig
 
@@ -62,7 +63,7 @@ def final_weights(trainer: Trainer) -> dict[str, torch.Tensor]:
     """Train to the end."""
     for _stats in trainer.run():
         pass
-    return trainer.vae.state_dict()
+    return trainer.network.state_dict()
 
 
 def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
@@ -74,11 +75,11 @@ def test_loss_falls_and_the_best_epoch_is_kept(make_trainer: Make) -> None:
     trainer = make_trainer(replace(CONFIG, epochs=5))
     epochs = [stats for stats in trainer.run() if isinstance(stats, EpochStats)]
     assert [stats.epoch for stats in epochs] == list(range(1, 6))
-    assert epochs[-1].reconstruction < 0.95 * epochs[0].reconstruction
+    assert epochs[-1].losses[0] < 0.95 * epochs[0].losses[0]
     best = min(stats.held_out_loss for stats in epochs)
     assert trainer.best_loss == best
     assert [stats.is_best for stats in epochs].count(True) >= 2
-    trainer.vae.load_state_dict(trainer.best_weights)
+    trainer.network.load_state_dict(trainer.best_weights)
     assert trainer.objective.held_out_losses().selection == pytest.approx(best, rel=1e-6)
 
 
@@ -125,7 +126,7 @@ def require_exact_resumption(make_trainer: Make, config: TrainConfig, stops: set
     for state in states.values():
         resumed = make_trainer(config)
         resumed.load_state_dict(copy.deepcopy(state))
-        assert_same(undisturbed.vae.state_dict(), final_weights(resumed))
+        assert_same(undisturbed.network.state_dict(), final_weights(resumed))
         assert resumed.best_loss == undisturbed.best_loss
         assert_same(undisturbed.best_weights, resumed.best_weights)
         assert resumed.best_size >= state["best_size"]
@@ -257,7 +258,7 @@ def test_small_images_come_first_and_never_select_the_model(
     assert trainer.best_size == 64
     assert trainer.best_loss == min(stats.held_out_loss for stats in epochs[2:])
     if config.guidance == "none":  # the statistics of guidance have moved on since
-        trainer.vae.load_state_dict(trainer.best_weights)
+        trainer.network.load_state_dict(trainer.best_weights)
         selection = trainer.objective.held_out_losses().selection
         assert selection == pytest.approx(trainer.best_loss, rel=1e-6)
 
@@ -271,7 +272,7 @@ def test_guided_training_evaluates_held_out_images_in_some_epochs(make_trainer: 
     assert [stats.epoch for stats in evaluated] == [1, *range(4, 23, 3)]
     assert trainer.best_loss == min(stats.held_out_loss for stats in evaluated)
     assert not any(stats.is_best for stats in epochs if stats not in evaluated)
-    rows = list(csv.DictReader(io.StringIO(to_csv(epochs))))
+    rows = list(csv.DictReader(io.StringIO(to_csv(epochs, VAE_LOSSES))))
     assert [row["held_out_kl"] == "" for row in rows] == [
         stats not in evaluated for stats in epochs
     ]
@@ -298,7 +299,7 @@ def test_a_training_stopped_between_two_evaluations_keeps_the_model_of_the_last(
 @pytest.mark.usefixtures("thin_network")
 def test_decoder_draws_the_size_that_training_begins_with(make_trainer: Make) -> None:
     """It would have to learn anew what it draws, in the few epochs that see whole images."""
-    vae = make_trainer(HALVED).vae
+    vae = make_trainer(HALVED).network
     assert HALVED.network.rebuilds_half
     assert vae.rebuilt_size == 32
     for size in (32, 64):
@@ -323,7 +324,7 @@ def test_divergence_stops_and_keeps_the_last_good_weights(make_trainer: Make) ->
         if isinstance(stats, EpochStats):
             break
     with torch.no_grad():
-        trainer.vae.encoder.mu.weight.fill_(torch.inf)
+        trainer.network.encoder.mu.weight.fill_(torch.inf)
     with pytest.raises(TrainingError, match=r"diverged in epoch 2, step 1.*--learning-rate"):
         list(run)
     assert all(torch.isfinite(tensor).all() for tensor in trainer.best_weights.values())
@@ -332,21 +333,21 @@ def test_divergence_stops_and_keeps_the_last_good_weights(make_trainer: Make) ->
 @pytest.mark.usefixtures("thin_network")
 def test_a_step_that_diverges_moves_no_weight(make_trainer: Make) -> None:
     trainer = make_trainer(CONFIG)
-    before = trainer.vae.decoder[0].weight.detach().clone()
+    before = trainer.network.decoder[0].weight.detach().clone()
     with torch.no_grad():
-        trainer.vae.encoder.logvar.bias.fill_(1e4)
+        trainer.network.encoder.logvar.bias.fill_(1e4)
     with pytest.raises(TrainingError):
         list(trainer.run())
-    assert torch.equal(trainer.vae.decoder[0].weight, before)
+    assert torch.equal(trainer.network.decoder[0].weight, before)
 
 
 @pytest.mark.usefixtures("thin_network")
 def test_gradients_are_clipped(make_trainer: Make) -> None:
     """A norm of 1e-12 leaves Adam's step at the size of its epsilon: the weights hardly move."""
     trainer = make_trainer(replace(CONFIG, gradient_clip=1e-12, epochs=1))
-    before = trainer.vae.encoder.mu.weight.detach().clone()
+    before = trainer.network.encoder.mu.weight.detach().clone()
     final_weights(trainer)
-    assert (trainer.vae.encoder.mu.weight - before).abs().max() < 1e-6
+    assert (trainer.network.encoder.mu.weight - before).abs().max() < 1e-6
 
 
 def test_amp_trains_in_bfloat16(make_trainer: Make) -> None:

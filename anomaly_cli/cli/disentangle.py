@@ -9,7 +9,7 @@ from anomaly_cli.cli import options as option
 from anomaly_cli.cli import terminal
 from anomaly_cli.cli.sources import resolve_settings
 from anomaly_cli.config.disentangle import DisentangleConfig, Method
-from models.config import MapNorm, Pairs
+from models.objective import MapNorm, Pairs
 
 DEFAULT = DisentangleConfig()
 _METHODS = "the method's"

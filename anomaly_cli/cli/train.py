@@ -12,10 +12,14 @@ from anomaly_cli.config.names import Guidance
 from anomaly_cli.config.train import TrainConfig, default_options
 from anomaly_cli.config.values import parse_rule
 from models.config import (
+    AnoGANConfig,
+    AutoencoderConfig,
+    DictionaryConfig,
     EncoderName,
     Features,
     Freeze,
     Head,
+    MethodName,
     Neck,
     Reconstruction,
     VAEConfig,
@@ -23,7 +27,10 @@ from models.config import (
 
 TRAIN, MODEL = TrainConfig(), VAEConfig()
 # Options for which settings.toml has the resolved value, not the given one.
-_DERIVED = {*default_options(TRAIN.guidance), "guidance", "attention"}
+_DERIVED = {
+    *default_options(TRAIN.guidance),
+    *("guidance", "attention", "latent_dim", "patch_size", "search_steps", "centres", "nearest"),
+}
 
 
 def _told(name: str) -> str:
@@ -46,6 +53,13 @@ def _told(name: str) -> str:
 def train(
     ctx: typer.Context,
     dataset: option.DatasetOption = TRAIN.dataset,
+    method: Annotated[
+        MethodName,
+        typer.Option(
+            help="vae: the paper's, with attention. The others are those that the paper compares "
+            "itself with: autoencoders, AnoGAN, and a dictionary of CNN features."
+        ),
+    ] = "vae",
     category: option.Category = TRAIN.category,
     data: option.Data = TRAIN.data,
     output: option.Output = TRAIN.output,
@@ -97,7 +111,42 @@ def train(
             show_default=f"{_told('encoder')}; resnet18 without guidance or with --weights",
         ),
     ] = None,
-    latent_dim: Annotated[int, typer.Option(help="Number of latents.")] = MODEL.latent_dim,
+    latent_dim: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of latents.",
+            show_default=f"{MODEL.latent_dim}; {AutoencoderConfig.latent_dim} with another "
+            f"--method",
+        ),
+    ] = None,
+    patch_size: Annotated[
+        int | None,
+        typer.Option(
+            help="Side in pixels of the overlapping patches that autoencoders and AnoGAN see; "
+            "IMAGE_SIZE: the image as a whole.",
+            show_default="half of --image-size for textures, the image as a whole for objects",
+        ),
+    ] = None,
+    search_steps: Annotated[
+        int | None,
+        typer.Option(
+            help="Steps of AnoGAN's search for the latent of an image.",
+            show_default=str(AnoGANConfig.search_steps),
+        ),
+    ] = None,
+    centres: Annotated[
+        int | None,
+        typer.Option(
+            help="Clusters of the feature dictionary.", show_default=str(DictionaryConfig.centres)
+        ),
+    ] = None,
+    nearest: Annotated[
+        int | None,
+        typer.Option(
+            help="Clusters of the dictionary whose mean distance is the anomaly map.",
+            show_default=str(DictionaryConfig.nearest),
+        ),
+    ] = None,
     head: Annotated[
         Head,
         typer.Option(help="Reduction of the last activation: gap (global average) or flatten."),
@@ -205,6 +254,7 @@ def train(
 
     config = TrainConfig.resolve(
         dataset=dataset,
+        method=method,
         guidance=guidance,
         fast=fast,
         thorough=thorough,
@@ -220,6 +270,10 @@ def train(
         image_size=image_size,
         encoder=encoder,
         latent_dim=latent_dim,
+        patch_size=patch_size,
+        search_steps=search_steps,
+        centres=centres,
+        nearest=nearest,
         head=head,
         neck=neck,
         neck_stride=neck_stride,
@@ -242,7 +296,9 @@ def train(
         resume=resume,
         overwrite=overwrite,
     )
-    values = default_options(config.guidance, encoder=encoder, dataset=dataset) | config.options()
+    values = config.options()
+    if method == "vae":
+        values = default_options(config.guidance, encoder=encoder, dataset=dataset) | values
     derived = {name: value for name, value in values.items() if name in _DERIVED}
     results = command.run(config, resolve_settings(ctx, derived), TerminalProgress())
     if json:

@@ -10,7 +10,7 @@ from anomaly_cli.commands.models import open_model
 from anomaly_cli.config.commands import ExplainConfig
 from anomaly_cli.config.toml import ResolvedSettings, read_settings, write_settings
 from anomaly_cli.detector.detector import Detector
-from anomaly_cli.detector.latents import STEPS
+from anomaly_cli.detector.latents import NO_LATENTS, STEPS, LatentSelection
 from anomaly_cli.detector.predict import Prediction, explain_prediction
 from anomaly_cli.errors import DataError
 from anomaly_cli.files.atomic import write_text
@@ -49,7 +49,7 @@ def run(
     """
     files = find_and_tell(config.images, progress, exclude=config.output)
     detector = open_model(config.model, config.map, progress, latents=config.latents)
-    selection = detector.select_latents(config.latents)
+    selection = _select(config, detector)
     with open_output_folder(config.output, overwrite=config.overwrite):
         records, rows = _predict(files, detector, config, progress)
         summary = _summarise([record["latents"] for record in records if "latents" in record])
@@ -62,11 +62,20 @@ def run(
     return ExplainResult(config.output, report, sum("error" in record for record in records))
 
 
+def _select(config: ExplainConfig, detector: Detector) -> LatentSelection:
+    """Read the choice of latents; a method without any is explained by what it expects."""
+    is_chosen = config.latents != ExplainConfig.latents
+    if detector.network.latents or is_chosen:
+        return detector.select_latents(config.latents)
+    return LatentSelection()
+
+
 def _predict(
     files: list[ImageFile], detector: Detector, config: ExplainConfig, progress: Progress
 ) -> tuple[list[Record], list[ExplainedImage]]:
     """Compute the numbers of every image, and explain the first `config.rows` for the figure."""
-    results = detector.predict_all([file.path for file in files], with_latents=True)
+    has_latents = bool(detector.network.latents)
+    results = detector.predict_all([file.path for file in files], with_latents=has_latents)
     records: list[Record] = []
     rows: list[ExplainedImage] = []
     with progress.bar("explaining", total=len(files)) as bar:
@@ -76,7 +85,8 @@ def _predict(
                 progress.warn(f"skipped: {result}")
             elif len(rows) < config.rows:
                 compared = _compare(result, detector)
-                rows.append(explain_prediction(result, name, FIGURE_TILE, compared))
+                expected = None if has_latents else detector.expected(result.image)
+                rows.append(explain_prediction(result, name, FIGURE_TILE, compared, expected))
             records.append({"image": name} | _measure(result))
             bar.advance()
     if not rows:
@@ -110,12 +120,12 @@ def _measure(result: Prediction | DataError) -> Record:
     """List the numbers of one image and of all its latents; its maps are not kept."""
     if isinstance(result, DataError):
         return {"error": str(result)}
-    assert result.latents is not None  # noqa: S101 - it was predicted with them
+    latents = result.latents or NO_LATENTS
     return {
         "score": result.score,
         "is_anomalous": result.is_anomalous,
         **({} if result.nearest is None else {"nearest": result.nearest.record()}),
-        "latents": [result.latents.record(i) for i in range(len(result.latents.means))],
+        "latents": [latents.record(i) for i in range(len(latents.means))],
     }
 
 
@@ -138,14 +148,16 @@ def _summarise(images: list[list[Record]]) -> list[Record]:
 def _write_figure(
     rows: list[ExplainedImage], chosen: list[int], detector: Detector, config: ExplainConfig
 ) -> None:
-    threshold, latent_dim = detector.threshold, detector.network.latent_dim
+    threshold, network = detector.threshold, detector.network
+    shown = f"attention of {len(chosen)} of {network.latents} latents"
+    what = shown if network.latents else f"what a model of {network.method} expects"
     picture = explanation_figure(
         rows,
         chosen,
-        detector.traverse(chosen),
+        detector.traverse(chosen) if chosen else np.empty(0, np.uint8),
         detector.scale,
         STEPS,
-        title=f"{detector.category}: attention of {len(chosen)} of {latent_dim} latents",
+        title=f"{detector.category}: {what}",
         subtitle=f"map {detector.map_name}; threshold {threshold.value:.3g} ({threshold.rule}); "
         f"model {detector.sha256[:12]}",
     )

@@ -39,7 +39,7 @@ def open_model(
     except NotCalibratedError as error:
         loaded, spec = error.loaded, error.spec
     if latents is not None:
-        select_latents(latents, loaded.record.model.latent_dim, spec)
+        select_latents(latents, loaded.record.model.latents, spec)
     # Loads what training needs, which takes a second.
     from anomaly_cli.training.calibrate import calibrate_model  # noqa: PLC0415
 

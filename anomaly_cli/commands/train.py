@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 
 from anomaly_cli.config.commands import MapConfig
-from anomaly_cli.config.names import STATE_FILE
+from anomaly_cli.config.names import CHANNELS, STATE_FILE
 from anomaly_cli.config.toml import ResolvedSettings, settings_of
 from anomaly_cli.config.train import TrainConfig
 from anomaly_cli.config.values import check_config
@@ -30,7 +30,6 @@ from anomaly_cli.training.fit import (
     train_category,
 )
 from anomaly_cli.training.pretrained import load_features
-from models.config import VAEConfig
 
 # Fields that no option sets, or that decide how existing files are treated.
 _NO_OPTIONS = {
@@ -42,6 +41,9 @@ _NO_OPTIONS = {
     "channels",
     "image_channels",
     "hidden",
+    "loss",
+    "width",
+    "feature_weight",
 }
 
 
@@ -119,7 +121,7 @@ def run(
 
 
 def _check_settings(config: TrainConfig) -> None:
-    if not isinstance(config.model, VAEConfig) and config.weights != "none":
+    if config.dataset in CHANNELS and config.weights != "none":
         raise ConfigError(
             f"--weights is not supported with --dataset {config.dataset}: "
             f"its network is not a ResNet18"

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from anomaly_cli.errors import ConfigError, require
-from models.config import ConvVAEConfig, MapNorm, Objective, Pairs
+from models.config import ConvVAEConfig
+from models.objective import MapNorm, Objective, Pairs
 
 Method = Literal["beta-vae", "factor-vae", "ad-factor-vae", "ad-beta-vae"]
 # Weights of the best scores in Table 3 of the paper, and lambda of equation 7.

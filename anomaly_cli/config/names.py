@@ -14,6 +14,9 @@ DatasetName = Literal["mvtec", "mnist", "ucsd", "folder"]
 # of the activations: 28, 14 and 7 pixels for MNIST; 100, 50, 25 and 12 for UCSD.
 CHANNELS: Mapping[str, tuple[int, ...]] = {"mnist": (64, 128), "ucsd": (64, 128, 256)}
 
+# Categories that are textures, by name; all others are objects.
+TEXTURES = frozenset({"carpet", "grid", "leather", "tile", "wood", "grass", "gravel"})
+
 Guidance = Literal["synthetic", "none"]
 Speed = Literal["fast", "default", "thorough"]  # of a training
 MapSource = Literal[

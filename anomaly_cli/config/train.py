@@ -3,19 +3,23 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from anomaly_cli.config.compared import CONFIGS, DEFAULTS, in_patches
 from anomaly_cli.config.names import CHANNELS, DatasetName, Guidance, Scores, Speed
 from anomaly_cli.config.presets import read_preset
 from anomaly_cli.config.values import DEFAULT_RULE, ThresholdRule
 from anomaly_cli.errors import ConfigError, require
 from models.config import (
     Attention,
+    ComparedConfig,
     EncoderName,
     Freeze,
     Layer,
+    MethodName,
     OneClassConfig,
     OneClassConvConfig,
+    OneClassVAEConfig,
     VAEConfig,
 )
 
@@ -69,6 +73,12 @@ _SPEEDS: Mapping[tuple[str, Speed], Mapping[str, Any]] = {  # by encoder
 }
 _WHOLE: Freeze = "layer4"  # stages of ResNet18 that stay as they are if they are not trained
 _FAST_PAPER: Mapping[str, Any] = {"image_size": 128, "epochs": 40}
+# Fields of `TrainConfig` that mean nothing to a method without a posterior.
+_OF_VAE = frozenset(
+    {"model", "guidance", "guidance_ratio", "half_size", "freeze", "attention", "layer", "amp"}
+)
+
+Model = TypeVar("Model", VAEConfig, OneClassConvConfig, ComparedConfig)
 
 
 def default_options(
@@ -191,6 +201,7 @@ class TrainConfig:
         cls,
         *,
         dataset: DatasetName = "mvtec",
+        method: MethodName = "vae",
         guidance: Guidance | None = None,
         fast: bool = False,
         thorough: bool = False,
@@ -200,6 +211,7 @@ class TrainConfig:
 
         Args:
             dataset: if the paper has an experiment with it, that one decides the defaults.
+            method: `vae`, or one of the methods that the paper compares itself with.
             guidance: None is the choice of the paper's experiment, or else `synthetic`.
             fast: `--fast`, smaller images and fewer epochs by default.
             thorough: `--thorough`, larger images and more epochs by default.
@@ -210,6 +222,9 @@ class TrainConfig:
             ConfigError: a value is out of range, or is not supported with the data set.
             TypeError: no field has such a name.
         """
+        if method != "vae":
+            given |= {"guidance": guidance, "fast": fast or None, "thorough": thorough or None}
+            return cls._resolve_compared(dataset, method, given)
         preset = _preset_options(dataset)
         chosen = guidance or preset.get("guidance", cls.guidance)
         options = {name: value for name, value in given.items() if value is not None}
@@ -230,6 +245,29 @@ class TrainConfig:
             options["half_size"] = 0.0
         return cls(dataset=dataset, guidance=chosen, model=model, **options)
 
+    @classmethod
+    def _resolve_compared(
+        cls, dataset: DatasetName, method: MethodName, given: Mapping[str, Any]
+    ) -> "TrainConfig":
+        """Make settings of a compared method; options that it does not have are refused."""
+        require(dataset not in CHANNELS, f"--method {method} needs photographs, not {dataset}")
+        own = _fields_of(CONFIGS[method]) - {"loss"}
+        known = own | (_fields_of(TrainConfig) - _OF_VAE)
+        known -= {"weights"} if method != "feature-dictionary" else set()
+        # What these mean is the same as not to give them.
+        defaults = {**_defaults_of(VAEConfig), **_defaults_of(TrainConfig), **DEFAULTS[method]}
+        options = dict(DEFAULTS[method])
+        for name, value in given.items():
+            if name in known and value is not None:
+                options[name] = value
+            elif value is not None and value != defaults.get(name):
+                raise ConfigError(f"--{name.replace('_', '-')} is not an option of {method}")
+        if "epochs" in given and given["epochs"] is not None and given.get("images_seen") is None:
+            options["images_seen"] = 0
+        if method == "feature-dictionary" and options.get("weights", "none") != "none":
+            options.setdefault("encoder", "resnet18")
+        return cls(dataset=dataset, model=_build(CONFIGS[method], options), **options)
+
     def options(self) -> dict[str, Any]:
         """List the fields of network and training by name, as the command line has them."""
         own = {name: getattr(self, name) for name in _fields_of(TrainConfig) - {"model"}}
@@ -239,10 +277,10 @@ class TrainConfig:
     def network(self) -> OneClassConfig:
         """Network to train.
 
-        Its decoder makes images of half the side if epochs train on these, or if it would cost more
-        than the frozen encoder.
+        Autoencoders and AnoGAN see textures in patches. The decoder of a VAE makes images of half
+        the side if epochs train on these, or if it would cost more than the frozen encoder.
         """
-        model = self.model
+        model = in_patches(self.model, self.category)
         if (
             isinstance(model, VAEConfig)
             and model.can_halve
@@ -296,20 +334,30 @@ def _refuse_photograph_options(
         require(not is_set, f"--{name} is not supported with --dataset {dataset}")
 
 
-def _take_model(dataset: DatasetName, options: dict[str, Any]) -> OneClassConfig:
+def _take_model(dataset: DatasetName, options: dict[str, Any]) -> OneClassVAEConfig:
     """Build the settings of the network from options, and remove these options."""
-    is_conv = dataset in CHANNELS
-    own = _fields_of(OneClassConvConfig if is_conv else VAEConfig)
-    settings = {name: options.pop(name) for name in list(options) if name in own}
-    for name in _fields_of(VAEConfig) - own:  # refused above unless it is the default
+    model: OneClassVAEConfig
+    if dataset in CHANNELS:
+        model = _build(OneClassConvConfig, options | {"channels": CHANNELS[dataset]})
+    else:
+        model = _build(VAEConfig, options)
+    for name in _fields_of(VAEConfig):  # refused above unless it is the default
         options.pop(name, None)
+    return model
+
+
+def _build(kind: type[Model], options: dict[str, Any]) -> Model:
+    """Build the settings of a network from options, and remove these options."""
+    settings = {name: options.pop(name) for name in list(options) if name in _fields_of(kind)}
     try:
-        if is_conv:
-            return OneClassConvConfig(channels=CHANNELS[dataset], **settings)
-        return VAEConfig(**settings)
+        return kind(**settings)
     except ValueError as error:
         raise ConfigError(f"--{str(error).replace('_', '-', 1)}") from error
 
 
-def _fields_of(kind: type) -> set[str]:
+def _fields_of(kind: Any) -> set[str]:
     return {each.name for each in fields(kind)}
+
+
+def _defaults_of(kind: Any) -> dict[str, Any]:
+    return {each.name: each.default for each in fields(kind)}

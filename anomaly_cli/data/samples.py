@@ -6,11 +6,12 @@ from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 
+from anomaly_cli.config.names import TEXTURES
+
 Item = TypeVar("Item")
 Kind = Literal["texture", "object"]
 
 GOOD = "good"  # the defect type of normal images
-TEXTURES = frozenset({"carpet", "grid", "leather", "tile", "wood", "grass", "gravel"})
 MVTEC_CATEGORIES = (  # in the order of the publication of MVTec AD, textures first
     "carpet",
     "grid",

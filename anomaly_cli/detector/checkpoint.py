@@ -6,8 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
+import torch
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
 from anomaly_cli.config.names import MODEL_FILE, Scores
 from anomaly_cli.config.values import ThresholdRule, parse_rule
@@ -23,13 +24,17 @@ from anomaly_cli.detector.encoding import (
     write_network,
 )
 from anomaly_cli.detector.fusion import MapSettings
+from anomaly_cli.detector.mapper import AnomalyMapper
 from anomaly_cli.detector.maps import MapSpec, parse_map_spec
+from anomaly_cli.detector.network_mapper import MappingNetwork, NetworkMapper
 from anomaly_cli.detector.normal.statistics import NormalStatistics
+from anomaly_cli.detector.scales import ScoreScale
+from anomaly_cli.detector.vae_mapper import VAEMapper
 from anomaly_cli.errors import CheckpointError
 from anomaly_cli.files.atomic import hash_file
 from anomaly_cli.files.tensors import read_tensor_file, write_tensor_file
-from models.build import one_class_vae, with_weights
-from models.config import OneClassConfig
+from models.build import build_network, with_weights
+from models.config import OneClassConfig, OneClassVAEConfig, vae_config
 from models.vae import VAE
 
 FORMAT_VERSION = 12
@@ -46,7 +51,9 @@ class ModelRecord:
 
     category: str
     model: OneClassConfig
-    statistics: NormalStatistics  # of the normal images that the model was fitted to
+    # Of the normal images that a VAE was fitted to; None for other methods, whose networks hold
+    # all that they have learned.
+    statistics: NormalStatistics | None
     calibrations: Mapping[str, MapCalibration]  # by name of the map, see `maps.MapSpec`
     default_map: str
     default_threshold: ThresholdRule
@@ -63,8 +70,53 @@ class LoadedModel:
 
     path: Path
     sha256: str  # of the file
-    vae: VAE
+    network: nn.Module  # the network of `record.model`, see `models.build.build_network`
     record: ModelRecord
+
+    def mapper(self, device: torch.device, *, scale: ScoreScale | None = None) -> AnomalyMapper:
+        """Make the mapper of the model.
+
+        Args:
+            device: where to compute.
+            scale: turns the values of every map into scores; None leaves them as they are.
+        """
+        return make_mapper(
+            self.network,
+            self.record.statistics,
+            self.record.model,
+            device,
+            settings=self.record.settings,
+            scale=scale,
+        )
+
+
+def make_mapper(
+    network: nn.Module,
+    statistics: NormalStatistics | None,
+    config: OneClassConfig,
+    device: torch.device,
+    *,
+    settings: MapSettings | None = None,
+    scale: ScoreScale | None = None,
+) -> AnomalyMapper:
+    """Make a mapper of a trained network.
+
+    Args:
+        network: the network of `config`; put into eval mode and moved to the device here.
+        statistics: of normal images; None for methods other than the VAE.
+        config: shape of the network.
+        device: where to compute.
+        settings: smoothing, scales and weights of fused maps.
+        scale: turns the values of every map into scores; None leaves them as they are.
+    """
+    network = network.to(device).eval()
+    if isinstance(network, VAE):
+        assert statistics is not None  # noqa: S101 - a VAE has them
+        return VAEMapper(
+            network, statistics, config.image_size, device, settings=settings, scale=scale
+        )
+    mapping: MappingNetwork = network  # type: ignore[assignment]
+    return NetworkMapper(mapping, config.image_size, device, settings=settings, scale=scale)
 
 
 class NotCalibratedError(CheckpointError):
@@ -87,8 +139,9 @@ def save_model(path: Path, weights: Mapping[str, Tensor], record: ModelRecord) -
     Raises:
         OutputError: the file cannot be written.
     """
-    tensors = {f"vae.{name}": tensor for name, tensor in weights.items()}
-    tensors |= statistics_tensors(record.statistics, record.model)
+    tensors = {f"{record.model.method}.{name}": tensor for name, tensor in weights.items()}
+    if record.statistics is not None:
+        tensors |= statistics_tensors(record.statistics, vae_config(record.model))
     for name, calibration in record.calibrations.items():
         tensors |= calibration_tensors(f"calibration.{name}", calibration)
     tensors |= scales_tensors(record.settings.scales)
@@ -128,13 +181,13 @@ def load_model(path: Path) -> LoadedModel:
     try:
         _check_finite(tensors)
         record = _read_record(header, tensors)
-        prefix = "vae."
+        prefix = f"{record.model.method}."
         weights = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        vae = with_weights(partial(one_class_vae, record.model), weights)
+        network = with_weights(partial(build_network, record.model), weights)
     except _WRONG as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path} is damaged or incomplete: {reason[:300]}") from error
-    return LoadedModel(path=path, sha256=hash_file(path), vae=vae.eval(), record=record)
+    return LoadedModel(path=path, sha256=hash_file(path), network=network.eval(), record=record)
 
 
 def _check_version(path: Path, header: Any) -> None:
@@ -160,7 +213,9 @@ def _check_finite(tensors: Mapping[str, Tensor]) -> None:
 
 def _read_record(header: dict[str, Any], tensors: dict[str, Tensor]) -> ModelRecord:
     model = read_network(header["model"])
-    statistics = read_statistics(model, tensors)
+    statistics = None
+    if isinstance(model, OneClassVAEConfig):
+        statistics = read_statistics(model, tensors)
     calibrations = {name: read_calibration(name, tensors) for name in header["maps"]}
     if header["default_map"] not in calibrations:
         raise KeyError(f"calibration of {header['default_map']}")
@@ -201,8 +256,8 @@ def _read_settings(
 
 def _read_kinds(header: Mapping[str, Any], model: OneClassConfig) -> tuple[str, ...]:
     kinds = tuple(map(str, _of_kind(header, "latent_kinds", list)))
-    if len(kinds) not in {0, model.latent_dim}:
-        raise ValueError(f"latent_kinds: one for each of {model.latent_dim} latents expected")
+    if kinds and len(kinds) != model.latents:
+        raise ValueError(f"latent_kinds: one for each of {model.latents} latents expected")
     return kinds
 
 
@@ -212,7 +267,7 @@ def _of_kind(values: Mapping[str, Any], name: str, kind: Any) -> Any:
     return values[name]
 
 
-def _read_data(header: Mapping[str, Any], statistics: NormalStatistics) -> dict[str, Any]:
+def _read_data(header: Mapping[str, Any], statistics: NormalStatistics | None) -> dict[str, Any]:
     """Read the numbers of images, and the names of those of a memory."""
     data: dict[str, Any] = _of_kind(header, "data", dict)
     for name in ("fit", "held_out", "held_out_parts"):
@@ -221,7 +276,7 @@ def _read_data(header: Mapping[str, Any], statistics: NormalStatistics) -> dict[
     names = _of_kind({"memory_images": []} | data, "memory_images", list)
     if not all(isinstance(name, str) for name in names):
         raise TypeError("data.memory_images must be names")
-    memory = statistics.memory
+    memory = None if statistics is None else statistics.memory
     if memory is not None and int(memory.image.max()) >= len(names):
         raise ValueError(f"data.memory_images: {int(memory.image.max()) + 1} names expected")
     return data

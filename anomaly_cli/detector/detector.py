@@ -28,13 +28,21 @@ from anomaly_cli.detector.latents import (
     select_latents,
     traverse,
 )
-from anomaly_cli.detector.mapper import AnomalyMapper
-from anomaly_cli.detector.maps import MapSpec, fused_map, parse_map_spec
-from anomaly_cli.detector.predict import Prediction, View, predict_files, predict_image
+from anomaly_cli.detector.maps import MapSpec, fused_map, map_specs, parse_map_spec
+from anomaly_cli.detector.predict import (
+    Prediction,
+    View,
+    predict_files,
+    predict_image,
+    to_image,
+    to_tensor,
+)
 from anomaly_cli.detector.threshold import Threshold
+from anomaly_cli.detector.vae_mapper import VAEMapper
 from anomaly_cli.errors import CheckpointError, ConfigError, DataError
 from anomaly_cli.files.images import ColourRange, RGBImage, image_from_array
 from anomaly_cli.files.read import read_image
+from anomaly_cli.files.resize import resize_image
 from anomaly_cli.pictures.latents import Scale
 from models.config import Attention, OneClassConfig
 
@@ -135,11 +143,6 @@ class Detector:
             threshold = threshold._replace(outline=config.outline)
         elif spec.is_halved and math.isfinite(threshold.outline):
             threshold = threshold._replace(normal_level=calibration.normal_level)
-        size = record.model.image_size
-        settings = record.settings
-        mapper = AnomalyMapper(
-            loaded.vae, record.statistics, size, device, settings=settings, scale=scale
-        )
         # Maps of latents are raw, so the range is raw too. It is computed from the stored rule, so
         # that the colours depend on the model alone.
         raw = stored[str(spec.parts[0])].raw
@@ -152,7 +155,7 @@ class Detector:
             spec=spec,
             scores=scores,
             view=View(
-                mapper,
+                loaded.mapper(device, scale=scale),
                 spec,
                 threshold,
                 colours,
@@ -160,7 +163,7 @@ class Detector:
                 config.workers,
                 record.data.get("memory_images", ()),
             ),
-            latent_colour_range=latent_colour_range(range_of_map, record.model.latent_dim),
+            latent_colour_range=latent_colour_range(range_of_map, record.model.latents),
         )
 
     @property
@@ -170,7 +173,7 @@ class Detector:
 
     @property
     def network(self) -> OneClassConfig:
-        """Shape of the network, such as `image_size` and `latent_dim`."""
+        """Shape of the network, such as `image_size`."""
         return self.record.model
 
     @property
@@ -271,7 +274,13 @@ class Detector:
         Raises:
             ConfigError: the text is none of these, or the map has no latents.
         """
-        return select_latents(text, self.network.latent_dim, self.spec)
+        return select_latents(text, self.network.latents, self.spec)
+
+    def expected(self, image: RGBImage) -> RGBImage | None:
+        """Rebuild an image (H, W, 3) as the model takes it to be, (S, S, 3); None if it cannot."""
+        side = self.network.image_size
+        rebuilt = self.view.mapper.expected(to_tensor(np.array([resize_image(image, side, side)])))
+        return None if rebuilt is None else to_image(rebuilt[0])
 
     @property
     def scale(self) -> Scale:
@@ -279,13 +288,19 @@ class Detector:
         return Scale(
             self.colour_range,
             self.latent_colour_range,
-            latent_stretch(self.network.latent_dim),
+            latent_stretch(self.network.latents),
             self.latent_kinds,
         )
 
     def traverse(self, latents: Iterable[int]) -> NDArray[np.uint8]:
-        """Decode images while one latent moves at a time, see `detector.latents.traverse`."""
+        """Decode images while one latent moves at a time, see `detector.latents.traverse`.
+
+        Raises:
+            ConfigError: the model has no latents that a decoder could show.
+        """
         mapper = self.view.mapper
+        if not isinstance(mapper, VAEMapper):
+            raise ConfigError(f"a model of --method {self.network.method} has no latents to show")
         return traverse(mapper.vae, mapper.statistics.attention.latent, list(latents))
 
 
@@ -297,6 +312,8 @@ def _choose_map(record: ModelRecord, config: MapConfig) -> MapSpec:
         return parse_map_spec(config.source, record.model)
     if config.source == FUSED:
         return _choose_fused(record, config)
+    if not record.model.layers:
+        raise ConfigError(f"a model of {record.model.method} has no attention; it has {default}")
     *_, last = record.model.layers
     own = default.parts[0] if default.layer else MapSpec(Attention.EXACT.value, last)
     chosen = MapSpec(config.attention or own.source, config.layer or own.layer)
@@ -306,7 +323,8 @@ def _choose_map(record: ModelRecord, config: MapConfig) -> MapSpec:
 def _choose_fused(record: ModelRecord, config: MapConfig) -> MapSpec:
     fused = fused_map(record.model)
     if fused is None:
-        raise ConfigError(f"the network of {record.category} has no fused map; use --map attention")
+        others = ", ".join(map(str, map_specs(record.model)))
+        raise ConfigError(f"the network of {record.category} has no fused map; it has {others}")
     if config.attention not in {None, Attention.EXACT} or config.layer not in {None, fused.layer}:
         raise ConfigError(
             f"--map fused has the attention {fused.parts[0]} as a part; "

@@ -1,6 +1,6 @@
 """Conversion of a model to the named tensors and JSON values of its file, and back."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -23,14 +23,27 @@ from anomaly_cli.detector.normal.memory import STAGES, PatchMemory
 from anomaly_cli.detector.normal.mixture import Mixture
 from anomaly_cli.detector.normal.statistics import NormalStatistics
 from anomaly_cli.detector.scales import ScoreScale
-from models.config import OneClassConfig, OneClassConvConfig, VAEConfig
+from models.config import (
+    AnoGANConfig,
+    AutoencoderConfig,
+    DictionaryConfig,
+    OneClassConfig,
+    OneClassConvConfig,
+    OneClassVAEConfig,
+    VAEConfig,
+)
 from models.efficientnet import CHANNELS, EfficientNetLite0
 from models.statistics import AttentionStatistics, LatentStatistics, LocalStatistics
 
-_CONV = "conv"  # name of the plain convolutional networks
+_NETWORKS: Mapping[str, Callable[..., OneClassConfig]] = {
+    "conv": OneClassConvConfig,
+    "autoencoder": AutoencoderConfig,
+    "anogan": AnoGANConfig,
+    "dictionary": DictionaryConfig,
+}
 
 
-def statistics_tensors(statistics: NormalStatistics, model: OneClassConfig) -> dict[str, Tensor]:
+def statistics_tensors(statistics: NormalStatistics, model: OneClassVAEConfig) -> dict[str, Tensor]:
     """Convert the statistics of normal images to named tensors.
 
     The network of a memory is left out where it is the frozen encoder of the VAE.
@@ -53,7 +66,7 @@ def statistics_tensors(statistics: NormalStatistics, model: OneClassConfig) -> d
     return {f"statistics.{name}": part for name, part in parts.items()}
 
 
-def read_statistics(model: OneClassConfig, tensors: Mapping[str, Tensor]) -> NormalStatistics:
+def read_statistics(model: OneClassVAEConfig, tensors: Mapping[str, Tensor]) -> NormalStatistics:
     """Read the statistics of normal images that `statistics_tensors` has named.
 
     Raises:
@@ -74,7 +87,7 @@ def read_statistics(model: OneClassConfig, tensors: Mapping[str, Tensor]) -> Nor
     )
 
 
-def _read_memory(model: OneClassConfig, tensors: Mapping[str, Tensor]) -> PatchMemory:
+def _read_memory(model: OneClassVAEConfig, tensors: Mapping[str, Tensor]) -> PatchMemory:
     prefix = "statistics.memory."
     own = "vae.encoder.backbone." if model.has_frozen_encoder else f"{prefix}encoder."
     encoder = EfficientNetLite0()
@@ -112,7 +125,7 @@ def _floats(tensor: Tensor, dimensions: int) -> Tensor:
     return tensor
 
 
-def _read_appearance(model: OneClassConfig, tensors: Mapping[str, Tensor]) -> NormalAppearance:
+def _read_appearance(model: OneClassVAEConfig, tensors: Mapping[str, Tensor]) -> NormalAppearance:
     prefix = "statistics.appearance."
     kind = Mixture if f"{prefix}rarity" in tensors else PlaceAppearance
     seen = kind(*(tensors[prefix + name] for name in kind._fields))
@@ -132,7 +145,7 @@ def _read_appearance(model: OneClassConfig, tensors: Mapping[str, Tensor]) -> No
 
 
 def _read_local(
-    model: OneClassConfig, tensors: Mapping[str, Tensor], prefix: str
+    model: OneClassVAEConfig, tensors: Mapping[str, Tensor], prefix: str
 ) -> LocalStatistics | None:
     if f"{prefix}.mean" not in tensors:
         return None
@@ -232,12 +245,11 @@ def read_scales(parts: Iterable[str], tensors: Mapping[str, Tensor]) -> Scales:
 def write_network(config: OneClassConfig) -> dict[str, Any]:
     """Convert the settings of a network to JSON values.
 
-    ResNet18 has no key `network`, because it was once the only network.
+    `VAEConfig` has no key `network`, because it was once the only one.
     """
-    values = asdict(config)
-    if isinstance(config, OneClassConvConfig):
-        return {"network": _CONV} | values | {"channels": list(config.channels)}
-    return values
+    values = {n: list(v) if isinstance(v, tuple) else v for n, v in asdict(config).items()}
+    names = [name for name, kind in _NETWORKS.items() if type(config) is kind]
+    return {"network": names[0]} | values if names else values
 
 
 def read_network(values: Mapping[str, Any]) -> OneClassConfig:
@@ -246,10 +258,12 @@ def read_network(values: Mapping[str, Any]) -> OneClassConfig:
     Raises:
         KeyError, TypeError, ValueError: the values are no settings of a network.
     """
-    settings = dict(values)
+    settings: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+    }
     network = settings.pop("network", None)
     if network is None:
         return VAEConfig(**settings)
-    if network != _CONV:
+    if network not in _NETWORKS:
         raise ValueError(f"no network {network}")
-    return OneClassConvConfig(**settings | {"channels": tuple(settings["channels"])})
+    return _NETWORKS[network](**settings)

@@ -125,20 +125,27 @@ class ImageLatents(NamedTuple):
         }
 
 
-def describe_latents(
-    drawn: LatentMaps, statistics: LatentStatistics, smoothing: float
-) -> list[ImageLatents]:
+NO_LATENTS = ImageLatents(  # of an image, where the method has none
+    means=np.empty(0, np.float32),
+    deviations=np.empty(0, np.float32),
+    shares=np.empty(0),
+    maps=np.empty((0, 1, 1), np.float32),
+    peak=Peak(0, 0, {}, np.empty(0), None),
+)
+
+
+def describe_latents(drawn: LatentMaps, smoothing: float) -> list[ImageLatents]:
     """Compute the values, shares and maps of the latents for each image of a batch.
 
     A latent deviates by (mu_i - m_i) / sqrt(v_i + sigma_i^2) standard deviations. v_i + sigma_i^2
     is the variance of the difference of two Gaussians, as in equation 5 of the paper.
 
     Args:
-        drawn: maps and posterior of the batch.
-        statistics: mean m and variance v of the latents of normal images.
+        drawn: maps and posterior of the batch; `normal` holds the mean m and the variance v of
+            the latents of normal images.
         smoothing: sigma of the Gaussian that smoothed the anomaly maps, in pixels.
     """
-    mean, variance = (part.cpu() for part in statistics)
+    mean, variance = (part.cpu() for part in drawn.normal)
     spread = (variance + drawn.posterior.logvar.exp()).sqrt()
     deviations = ((drawn.posterior.mu - mean) / spread).float().numpy()
     masses = drawn.latent_maps.double().sum(dim=(2, 3)).numpy()

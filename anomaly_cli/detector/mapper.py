@@ -1,5 +1,6 @@
-"""Anomaly maps of a trained model, computed for a batch of images."""
+"""Anomaly maps of a trained model, computed for a batch of images: what all methods share."""
 
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
@@ -7,27 +8,25 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anomaly_cli.config.names import APPEARANCE, CENTRE_PRIOR, MEMORY, SSIM
 from anomaly_cli.detector.fusion import MapSettings, add_parts, by_image, finish_parts
 from anomaly_cli.detector.maps import MapSpec, parts_of
-from anomaly_cli.detector.normal.appearance import appearance_maps
-from anomaly_cli.detector.normal.memory import patch_distances, patch_features
-from anomaly_cli.detector.normal.statistics import NormalStatistics
+from anomaly_cli.detector.normal.memory import PatchMemory
 from anomaly_cli.detector.scales import ScoreScale
 from anomaly_cli.files.images import AnomalyMap
-from models.activations import Encoder, activate, activate_layers
-from models.attention import anomaly_maps_of_layers, latent_attention_maps, mean_map
-from models.config import LITE_STAGES, Attention
-from models.frozen import FrozenEncoder
-from models.vae import VAE, Posterior
-
-PRIOR_WIDTH = 1 / 4  # of `centre_prior`: standard deviation in sides of the image
+from models.statistics import LatentStatistics
+from models.vae import Posterior
 
 Maps = NDArray[np.float32]  # (B, S, S)
+
+
+class RawMaps(NamedTuple):
+    """Maps of a batch before they are smoothed and scaled, and its patches."""
+
+    maps: Mapping[MapSpec, Tensor]  # (B, S, S), by part
+    patches: Tensor | None = None  # of a map with a memory: features of each place, (B, C, h, w)
 
 
 class LatentMaps(NamedTuple):
@@ -36,6 +35,7 @@ class LatentMaps(NamedTuple):
     anomaly_maps: Maps  # (B, S, S)
     latent_maps: Tensor  # (B, D, h, w) float32; their mean is the attention, before it is smoothed
     posterior: Posterior
+    normal: LatentStatistics  # of normal images, with which the posterior is compared
     parts: Mapping[str, Maps] = {}  # by name, of a fused map, which is their sum, (B, S, S) each
     # Of a fused map: appearance, (B, 6, g, g), one for each of `appearance.KINDS`.
     kind_maps: Tensor | None = None
@@ -49,42 +49,57 @@ class MappedBatch(NamedTuple):
     patches: Tensor | None  # of a map with a memory: features of each place, (B, C, h, w)
 
 
-class AnomalyMapper:
+class AnomalyMapper(ABC):
     """Mapper from images to anomaly maps, with one model on one device.
 
+    Each method has a subclass, which computes the raw maps.
+
     Args:
-        vae: trained on normal images; put into eval mode here.
-        statistics: of the normal images.
         size: side of the network's input in pixels.
         device: where to compute.
         settings: smoothing, scales and weights of fused maps.
         scale: turns the values of every map into scores; None leaves them as they are.
     """
 
+    memory: PatchMemory | None = None  # of normal patches, if the model has one
+
     def __init__(
         self,
-        vae: VAE,
-        statistics: NormalStatistics,
         size: int,
         device: torch.device,
         *,
         settings: MapSettings | None = None,
         scale: ScoreScale | None = None,
     ) -> None:
-        self.vae = vae.to(device).eval()
-        self.encoder: Encoder = vae.encoder  # type: ignore[assignment]
-        self.statistics = statistics.to(device)
         self.size = size
         self.device = device
         self.settings = settings or MapSettings()
         self.scale = scale
 
+    @abstractmethod
+    def compute(
+        self, images: Tensor, parts: Sequence[MapSpec], own: Sequence[int] | None = None
+    ) -> RawMaps:
+        """Compute the raw maps of parts, for images (B, 3, S, S) in [0, 1] on the device."""
+
+    def with_latents(self, images: Tensor, spec: MapSpec) -> LatentMaps:  # noqa: ARG002
+        """Compute the maps of a spec and the map of each latent, for images (B, 3, S, S).
+
+        For a fused map, the maps of latents are those of its attention part.
+
+        Raises:
+            ValueError: the spec has no map for each latent.
+        """
+        raise ValueError(f"{spec} has no map for each latent")
+
+    def expected(self, images: Tensor) -> Tensor | None:  # noqa: ARG002
+        """Rebuild images (B, 3, S, S) as the model takes them to be; None if it cannot."""
+        return None
+
     def __call__(
         self, images: Tensor, specs: Sequence[MapSpec], own: Sequence[int] | None = None
     ) -> dict[MapSpec, Maps]:
         """Compute finished maps (B, S, S) for images (B, 3, S, S) in [0, 1].
-
-        All definitions share the pass through the encoder, and their gradients.
 
         Args:
             images: the batch.
@@ -97,8 +112,8 @@ class AnomalyMapper:
 
     def map_batch(self, images: Tensor, spec: MapSpec) -> MappedBatch:
         """Compute the finished maps of images (B, 3, S, S) in [0, 1], and their patches."""
-        computed, patches = self._compute(images, [spec])
-        return MappedBatch(self._score(self._finish(computed, spec)), patches)
+        raw = self._compute(images, [spec])
+        return MappedBatch(self._score(self._finish(raw.maps, spec)), raw.patches)
 
     def components(
         self, images: Tensor, specs: Sequence[MapSpec], own: Sequence[int] | None = None
@@ -116,94 +131,15 @@ class AnomalyMapper:
         Returns:
             Maps (B, S, S) float32 on the CPU, by part.
         """
-        return self._compute(images, specs, own)[0]
+        return dict(self._compute(images, specs, own).maps)
 
     def _compute(
         self, images: Tensor, specs: Sequence[MapSpec], own: Sequence[int] | None = None
-    ) -> tuple[dict[MapSpec, Tensor], Tensor | None]:
+    ) -> RawMaps:
         images = images.to(self.device, non_blocking=True)
-        parts = parts_of(specs)
-        stages = self._shared_stages(images, parts)
-        maps, latents = self._attention(images, [part for part in parts if part.layer], stages)
-        patches = None
-        for part in parts:
-            if part.source == MEMORY:
-                patches, maps[part] = self._memory(images, stages, own)
-            elif part.layer is None:
-                maps[part] = self._baseline(part, images, latents)
-        return {part: maps[part].detach().float().cpu() for part in parts}, patches
-
-    @torch.no_grad()
-    def _shared_stages(self, images: Tensor, parts: Sequence[MapSpec]) -> list[Tensor] | None:
-        """Run the encoder once for memory and attention; None where they do not share it."""
-        memory, encoder = self.statistics.memory, self.encoder
-        has_memory = any(part.source == MEMORY for part in parts)
-        if not (has_memory and memory and isinstance(encoder, FrozenEncoder)):
-            return None
-        return encoder.features(images, LITE_STAGES[-1])
-
-    def _attention(
-        self, images: Tensor, parts: Sequence[MapSpec], stages: list[Tensor] | None
-    ) -> tuple[dict[MapSpec, Tensor], Tensor | None]:
-        """Compute maps of attention and the posterior means (B, D); None without such parts."""
-        if not parts:
-            return {}, None
-        layers = {part.layer for part in parts if part.layer}
-        activations = activate_layers(
-            self.encoder,
-            images,
-            layers,
-            below=stages if layers == {"neck"} else None,
-        )
-        chosen = [
-            {Attention(part.source): part for part in parts if part.layer == layer}
-            for layer in activations
-        ]
-        computed = anomaly_maps_of_layers(
-            list(zip(activations.values(), chosen, strict=True)),
-            self.statistics.attention,
-            (self.size, self.size),
-        )
-        maps = {
-            spec: of_layer[attention]
-            for specs, of_layer in zip(chosen, computed, strict=True)
-            for attention, spec in specs.items()
-        }
-        return maps, next(iter(activations.values())).posterior.mu.detach()
-
-    def _baseline(self, spec: MapSpec, images: Tensor, latents: Tensor | None) -> Tensor:
-        if spec.source == APPEARANCE:
-            return mean_map(self._appearance(images), (self.size, self.size))
-        return baseline_map(spec.source, self.vae, images, latents)
-
-    @torch.no_grad()
-    def _memory(
-        self, images: Tensor, stages: list[Tensor] | None, own: Sequence[int] | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Compute the patches of images, on the CPU, and their distances as maps (B, S, S).
-
-        Args:
-            images: shape (B, 3, S, S) in [0, 1].
-            stages: of the frozen encoder, if they are known.
-            own: see `__call__`.
-        """
-        memory = self.statistics.memory
-        if memory is None:
-            raise ValueError(f"maps of {MEMORY} need the patches of normal images")
-        known = (
-            memory.encoder(images)
-            if stages is None
-            else dict(zip(LITE_STAGES, stages, strict=True))
-        )
-        features = patch_features(known)
-        maps = _enlarge(patch_distances(features, memory, own=own), (self.size, self.size))
-        return features.cpu(), maps
-
-    def _appearance(self, images: Tensor) -> Tensor:
-        """Compute the terms (B, 6, g, g) whose mean is the map of appearance."""
-        if self.statistics.appearance is None:
-            raise ValueError(f"maps of {APPEARANCE} need the appearance of normal images")
-        return appearance_maps(images, self.statistics.appearance)
+        raw = self.compute(images, parts_of(specs), own)
+        maps = {part: own_map.detach().float().cpu() for part, own_map in raw.maps.items()}
+        return raw._replace(maps=maps)
 
     def _finish(
         self, computed: Mapping[MapSpec, Tensor], spec: MapSpec
@@ -227,50 +163,6 @@ class AnomalyMapper:
             maps = [self.scale(anomaly_map) for anomaly_map in maps]
         return np.stack(maps)
 
-    def with_latents(self, images: Tensor, spec: MapSpec) -> LatentMaps:
-        """Compute the maps of a spec and the map of each latent, in one pass through the encoder.
-
-        For a fused map, the maps of latents are those of its attention part.
-
-        Raises:
-            ValueError: the spec has no map for each latent.
-        """
-        attention = spec.definition.attention
-        if attention is None or spec.layer is None:
-            raise ValueError(f"{spec} has no map for each latent")
-        images = images.to(self.device, non_blocking=True)
-        stages = self._shared_stages(images, spec.parts)
-        below = stages if spec.layer == "neck" else None
-        activation = activate(self.encoder, images, spec.layer, below=below)
-        statistics = self.statistics.attention
-        maps = latent_attention_maps(activation, attention, statistics).detach().float()
-        size = (self.size, self.size)
-        posterior = Posterior(*(part.detach().float() for part in activation.posterior))
-        own = MapSpec(attention.value, spec.layer)
-        computed: dict[MapSpec, Tensor] = {}
-        kinds: Tensor | None = None
-        patches: Tensor | None = None
-        for part in spec.parts:
-            if part == own:
-                computed[part] = mean_map(maps, size).cpu()
-            elif part.source == MEMORY:
-                patches, distances = self._memory(images, stages)
-                computed[part] = distances.cpu()
-            elif part.source == APPEARANCE:
-                kinds = self._appearance(images).cpu()
-                computed[part] = mean_map(kinds, size)
-            else:
-                computed[part] = self._baseline(part, images, posterior.mu).cpu()
-        finished = self._finish(computed, spec)
-        return LatentMaps(
-            self._score(finished),
-            maps.cpu(),
-            Posterior(*(part.cpu() for part in posterior)),
-            self._by_name(finished, spec),
-            kinds,
-            patches,
-        )
-
 
 def map_images(
     compute: Callable[..., Mapping[MapSpec, Tensor | Maps]],
@@ -293,58 +185,3 @@ def map_images(
         for spec, maps in compute(images, specs, of_batch).items():
             computed[spec].extend(np.asarray(maps))
     return computed
-
-
-@torch.no_grad()
-def baseline_map(source: str, vae: VAE, images: Tensor, latents: Tensor | None = None) -> Tensor:
-    """Compute the map of a baseline of the VAE.
-
-    `reconstruction` is |x - x^|, mean over channels, the baseline of the paper. `ssim` is 1 - SSIM
-    of x and x^ in Gaussian windows of 1.5 pixels (Wang et al. 2004; the residual of AE-SSIM,
-    Bergmann et al. 2019), in [0, 2]. `centre_prior` is a Gaussian in the middle, the same for all
-    images. It uses nothing but the place where defects often are.
-
-    x is the input of the network: the grey of the images, if it has one channel. If the decoder
-    makes smaller images than these, x is shrunk to their size and the map enlarged.
-
-    Args:
-        source: `reconstruction`, `ssim` or `centre_prior`.
-        vae: in eval mode.
-        images: shape (B, 3, H, W) in [0, 1], on the device of the VAE.
-        latents: their posterior means (B, D), if they are known already.
-
-    Returns:
-        Shape (B, H, W).
-    """
-    if source == CENTRE_PRIOR:
-        height, width = images.shape[2:]
-        y, x = (torch.linspace(-0.5, 0.5, side, device=images.device) for side in (height, width))
-        squares = y.square()[:, None] + x.square()
-        return torch.exp(-squares / (2 * PRIOR_WIDTH**2)).expand(len(images), -1, -1)
-    rebuilt = vae.reconstruct(images) if latents is None else vae.decode(latents)
-    seen = vae.targets(images)
-    is_ssim = source == SSIM
-    error = _dissimilarity(seen, rebuilt) if is_ssim else (seen - rebuilt).abs().mean(dim=1)
-    if error.shape[1:] == images.shape[2:]:
-        return error
-    return _enlarge(error, (images.shape[2], images.shape[3]))
-
-
-def _enlarge(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Enlarge maps (B, h, w) bilinearly."""
-    return F.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0]
-
-
-def _dissimilarity(seen: Tensor, rebuilt: Tensor) -> Tensor:
-    """Compute 1 - SSIM of two batches (B, C, H, W), mean over channels: (B, H, W)."""
-    # Slow to import, and only this map needs it.
-    from skimage.metrics import structural_similarity  # noqa: PLC0415
-
-    maps = []
-    for x, y in zip(seen.float().cpu().numpy(), rebuilt.float().cpu().numpy(), strict=True):
-        _mean, similarity = structural_similarity(  # type: ignore[no-untyped-call]
-            x, y, channel_axis=0, data_range=1.0, gaussian_weights=True, sigma=1.5,
-            use_sample_covariance=False, full=True,
-        )  # fmt: skip
-        maps.append(1 - similarity.mean(axis=0))
-    return torch.from_numpy(np.stack(maps)).float().to(seen.device)

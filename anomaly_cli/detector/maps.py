@@ -17,10 +17,17 @@ from anomaly_cli.config.names import (
     SSIM,
 )
 from anomaly_cli.errors import ConfigError
-from models.config import SUMMED, Attention, Layer, OneClassConfig
+from models.config import (
+    COMPARED,
+    SUMMED,
+    Attention,
+    Layer,
+    MethodName,
+    OneClassConfig,
+)
 
 ATTENTION = "attention"  # name of the part of a fused map that is a map of attention
-Need = Literal["pooled", "covariance", "memory", "no memory"]
+Need = Literal["pooled", "covariance", "memory", "no memory"] | MethodName
 
 
 class Part(NamedTuple):
@@ -60,8 +67,8 @@ _NEEDS: Mapping[Attention, Need] = {
 
 
 def _attention(attention: Attention) -> Definition:
-    needs = {_NEEDS[attention]} if attention in _NEEDS else set()
-    return Definition(frozenset(needs), attention)
+    needs: set[Need] = {_NEEDS[attention]} if attention in _NEEDS else set()
+    return Definition(frozenset({"vae", *needs}), attention)
 
 
 def _fused(need: Need, *others: str) -> Definition:
@@ -70,13 +77,15 @@ def _fused(need: Need, *others: str) -> Definition:
 
 DEFINITIONS: Mapping[str, Definition] = {
     **{each.value: _attention(each) for each in Attention},
-    APPEARANCE: Definition(),
+    APPEARANCE: Definition(frozenset({"vae"})),
     MEMORY: Definition(frozenset({"memory"})),
-    RECONSTRUCTION: Definition(),
-    SSIM: Definition(),
+    RECONSTRUCTION: Definition(frozenset({"vae"})),
+    SSIM: Definition(frozenset({"vae"})),
     CENTRE_PRIOR: Definition(),
     FUSED: _fused("no memory", APPEARANCE),
     f"{FUSED}_{MEMORY}": _fused("memory", APPEARANCE, MEMORY),
+    # The map of each method that the paper compares itself with has the method's name.
+    **{method: Definition(frozenset({method})) for method in COMPARED},
 }
 
 
@@ -142,26 +151,20 @@ def fused_map(config: OneClassConfig) -> MapSpec | None:
 
 def map_specs(config: OneClassConfig) -> list[MapSpec]:
     """List every map that a network of this shape supports: attention, baselines, fused maps."""
-    *_, last = config.layers
-    has: dict[Need, bool] = {
-        "pooled": config.is_pooled,
-        "covariance": config.has_covariance,
-        "memory": config.has_memory,
-        "no memory": not config.has_memory,
-    }
-    rows = [(source, row) for source, row in DEFINITIONS.items() if all(map(has.get, row.needs))]
+    has: set[Need] = {config.method, "memory" if config.has_memory else "no memory"}
+    has |= {"pooled"} if config.is_pooled else set()
+    has |= {"covariance"} if config.has_covariance else set()
+    rows = [(source, row) for source, row in DEFINITIONS.items() if row.needs <= has]
+    last = config.layers[-1:]
     attention = [
         MapSpec(source, layer)
         for layer in config.layers
         for source, row in rows
-        if row.attention and not row.is_fused and (not row.needs or layer == last)
+        if row.attention and not row.is_fused and (row.needs == {"vae"} or (layer,) == last)
     ]
     baselines = [MapSpec(source) for source, row in rows if row.attention is None]
-    return [
-        *attention,
-        *baselines,
-        *(MapSpec(source, last) for source, row in rows if row.is_fused),
-    ]
+    fused = [MapSpec(source, layer) for source, row in rows if row.is_fused for layer in last]
+    return [*attention, *baselines, *fused]
 
 
 def parse_map_spec(text: str, config: OneClassConfig) -> MapSpec:
@@ -182,6 +185,8 @@ def candidate_maps(
 ) -> list[MapSpec]:
     """List the maps of attention with the definition and the layer that the user named.
 
+    A method without attention has only the map of its own.
+
     Args:
         config: shape of the network.
         attention: the definition; None: all.
@@ -190,6 +195,10 @@ def candidate_maps(
     Raises:
         ConfigError: a network of this shape has no such map.
     """
+    if not config.layers:
+        if attention is not None or layer is not None:
+            raise ConfigError(f"--method {config.method} has no attention and no --target-layer")
+        return [MapSpec(config.method)]
     chosen = layer or config.layers[-1]
     if attention is not None:
         return [parse_map_spec(str(MapSpec(attention.value, chosen)), config)]

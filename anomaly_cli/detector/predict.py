@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anomaly_cli.detector.latents import ImageLatents, describe_latents
+from anomaly_cli.detector.latents import NO_LATENTS, ImageLatents, describe_latents
 from anomaly_cli.detector.mapper import AnomalyMapper, LatentMaps, MappedBatch
 from anomaly_cli.detector.maps import MapSpec
 from anomaly_cli.detector.masks import anomaly_mask
@@ -162,10 +162,18 @@ def explain_prediction(
     name: str,
     box: tuple[int, int],
     compared: ComparedPatch | None = None,
+    expected: RGBImage | None = None,
 ) -> ExplainedImage:
-    """Scale an image with its latents to fit a box (height, width), for pictures of latents."""
-    latents = prediction.latents
-    assert latents is not None  # noqa: S101 - it was predicted with them
+    """Scale an image with its latents to fit a box (height, width), for pictures of latents.
+
+    Args:
+        prediction: with latents, if the model has any.
+        name: of the image.
+        box: largest height and width of the pictures.
+        compared: the most unusual place and the nearest normal one.
+        expected: what the model takes the image for, at any size.
+    """
+    latents = prediction.latents or NO_LATENTS
     tile = fit(prediction.image, *box)
     anomaly_map = fit_map(prediction.network_map, *tile.shape[:2])
     return ExplainedImage(
@@ -181,6 +189,7 @@ def explain_prediction(
         shares=latents.shares,
         latent_maps=latents.maps,
         compared=compared,
+        expected=None if expected is None else resize_image(expected, *tile.shape[:2]),
     )
 
 
@@ -286,9 +295,7 @@ def _predict(
     computed: LatentMaps | MappedBatch
     if with_latents:
         computed = mapper.with_latents(images, view.spec)
-        latents = describe_latents(
-            computed, mapper.statistics.attention.latent, mapper.settings.smoothing
-        )
+        latents = describe_latents(computed, mapper.settings.smoothing)
     else:
         computed = mapper.map_batch(images, view.spec)
     maps = computed.anomaly_maps
@@ -316,7 +323,7 @@ def _find_nearest(
     patches: Tensor | None, place: int, network_map: AnomalyMap, view: View
 ) -> NearestPatch | None:
     """Find the normal patch that is nearest to the highest pixel of image number `place`."""
-    memory = view.mapper.statistics.memory
+    memory = view.mapper.memory
     if patches is None or memory is None:
         return None
     row, column = np.unravel_index(int(network_map.argmax()), network_map.shape)
@@ -343,6 +350,12 @@ def _box_around(row: int, column: int, height: int, width: int) -> Box:
 def to_tensor(images: NDArray[np.uint8]) -> Tensor:
     """Convert images (B, H, W, 3) uint8 to (B, 3, H, W) float32 in [0, 1], in channels_last."""
     return torch.from_numpy(images).permute(0, 3, 1, 2).to(torch.float32).div_(255)
+
+
+def to_image(image: Tensor) -> RGBImage:
+    """Convert an image (3, H, W) in [0, 1] to (H, W, 3) uint8."""
+    levels = image.clamp(0, 1).mul(255).round().to(torch.uint8)
+    return np.ascontiguousarray(levels.permute(1, 2, 0).cpu().numpy())
 
 
 def ordered_map(

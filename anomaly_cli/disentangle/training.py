@@ -15,7 +15,6 @@ from anomaly_cli.disentangle.dsprites import SpriteImages
 from anomaly_cli.disentangle.metrics.table import MINIMUM_STD
 from anomaly_cli.errors import TrainingError
 from models.activations import Activation, activate
-from models.config import MapNorm, Objective
 from models.conv import ConvEncoder
 from models.discriminator import JOINT, PERMUTED, Discriminator, permute_dims
 from models.gradients import Weighting, signed_maps
@@ -26,6 +25,7 @@ from models.losses import (
     total_correlation,
     vae_loss_terms,
 )
+from models.objective import MapNorm, Objective
 from models.vae import VAE, VAEOutput
 
 _SUMMED = 4  # losses of a step that are averaged over a stretch

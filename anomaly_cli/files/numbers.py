@@ -13,7 +13,9 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def loss_text(loss: float) -> str:
-    """Format a held-out loss: thousands of nats, or a number around 1 with guidance."""
+    """Format a loss: thousands of nats, or a number around 1 with guidance, or a small error."""
+    if loss < 0.1:
+        return f"{loss:.3g}"
     return f"{loss:.3f}" if loss < 100 else f"{loss:,.0f}"
 
 

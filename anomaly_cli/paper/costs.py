@@ -192,9 +192,8 @@ def _time_training(stage: TrainConfig, device: torch.device) -> TrainingCost:
     reading = (time.perf_counter() - start) / (len(images.fit) + len(images.held_out))
     trainer = make_trainer(probe, images, device)
     step = _time_steps(trainer.run(), device)
-    trainer.vae.eval()
     start = time.perf_counter()
-    trainer.objective.held_out_losses()
+    trainer.evaluate()
     held_out = (time.perf_counter() - start) / len(images.held_out)
     return TrainingCost(step, held_out, reading)
 

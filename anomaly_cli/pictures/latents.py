@@ -35,6 +35,7 @@ FIGURE_TILE = (176, 264)  # largest height and width of an image in a figure, in
 FRAME = (112, 168)  # largest height and width of a frame of a traversal, in pixels
 CAPTION = 176  # least width of a caption in pixels
 BAR = 320  # width of a colour bar in pixels
+NOTE = 640  # least width of a note in pixels
 
 FOOTNOTE = (
     "The picture of a latent shows where it differs from normal images; places without colour are "
@@ -44,6 +45,10 @@ FOOTNOTE = (
 COMPARED = (
     "Between the anomaly map and the latents: the place where the map is highest, and the place of "
     "a normal training image that resembles it most. A distance of 1 x is usual."
+)
+EXPECTED = (
+    "Last column: what the model takes the image for, made of what it knows of normal images. The "
+    "map compares the two."
 )
 TRAVERSAL = (
     "Meaning of each latent: the image that the decoder makes of the mean of the normal images "
@@ -81,6 +86,7 @@ class ExplainedImage(NamedTuple):
     shares: NDArray[np.float64]  # (D,), of the anomaly map's mass
     latent_maps: NDArray[np.float32]  # (D, h, w)
     compared: ComparedPatch | None = None  # of a map with a memory
+    expected: RGBImage | None = None  # (H, W, 3), what a model without latents takes the image for
 
 
 def latent_overlay(
@@ -122,7 +128,7 @@ def explanation_figure(
 
     Args:
         images: one row each.
-        latents: K latents, one column each.
+        latents: K latents, one column each; none for a model without latents.
         frames: images of the traversal of each latent, shape (K, T, S, S, 3).
         scale: meaning of the colours.
         steps: T steps of the traversal, in standard deviations of the normal images.
@@ -133,23 +139,42 @@ def explanation_figure(
     if images[0].compared is not None:
         heads += ["most unusual place", "nearest normal place"]
     heads += [f"latent {scale.name(latent)}" for latent in latents]
+    if images[0].expected is not None:
+        heads.append("what the model expects")
     rows = [[text_line(head, HEADING) for head in heads]]
     rows += [figure_row(image, latents, scale) for image in images]
     cell = max(piece.shape[1] for row in rows for piece in row)
     pictures = grid(rows, cell=cell)
-    changes = abs(frames[:, -1].astype(float) - frames[:, 0]).mean(axis=-1) / 255  # (K, S, S)
-    traversals = grid(_traversal_rows(frames, changes, steps, like=images[0].tile), cell=cell)
-    width = pictures.shape[1]
-    footnote = FOOTNOTE if images[0].compared is None else f"{FOOTNOTE} {COMPARED}"
     parts = [
         below([text_line(title, TITLE), text_line(subtitle, SMALL)], gap=0),
-        _legend(scale),
+        _legend(scale, with_latents=bool(latents)),
         pictures,
-        paragraph(footnote, SMALL, width=width),
-        paragraph(TRAVERSAL.format(largest=changes.max()), width=width),
-        traversals,
     ]
+    notes = [FOOTNOTE] if latents else []
+    notes += [COMPARED] if images[0].compared is not None else []
+    notes += [EXPECTED] if images[0].expected is not None else []
+    if notes:
+        parts.append(paragraph(" ".join(notes), SMALL, width=max(NOTE, pictures.shape[1])))
+    if latents:
+        parts += _traversal_parts(frames, steps, like=images[0].tile, cell=cell)
     return margin(below(parts, gap=2 * GAP))
+
+
+def _traversal_parts(
+    frames: NDArray[np.uint8], steps: Sequence[float], *, like: RGBImage, cell: int
+) -> list[RGBImage]:
+    """Draw the traversals of latents, with a sentence above.
+
+    Args:
+        frames: see `explanation_figure`.
+        steps: see `explanation_figure`.
+        like: has the proportions of the images.
+        cell: width of the columns in pixels.
+    """
+    changes = abs(frames[:, -1].astype(float) - frames[:, 0]).mean(axis=-1) / 255  # (K, S, S)
+    traversals = grid(_traversal_rows(frames, changes, steps, like=like), cell=cell)
+    sentence = TRAVERSAL.format(largest=changes.max())
+    return [paragraph(sentence, width=traversals.shape[1]), traversals]
 
 
 def figure_row(image: ExplainedImage, latents: Sequence[int], scale: Scale) -> list[RGBImage]:
@@ -164,6 +189,8 @@ def figure_row(image: ExplainedImage, latents: Sequence[int], scale: Scale) -> l
         mean, deviation = image.means[latent], image.deviations[latent]
         caption = f"z = {mean:+.2f}  ({_in_deviations(deviation)})"
         tiles.append(_latent_tile(image, latent, scale, caption))
+    if image.expected is not None:
+        tiles.append(captioned(image.expected, "", width=CAPTION))
     return tiles
 
 
@@ -185,10 +212,11 @@ def _traversal_rows(
     return rows
 
 
-def _legend(scale: Scale) -> RGBImage:
+def _legend(scale: Scale, *, with_latents: bool = True) -> RGBImage:
     """Draw the colour bars of both kinds of maps, up to twice the distance of the threshold."""
-    of_latent = f"{scale.stretch:.2g} x stored threshold"
-    bars = [("Colours of the anomaly map", "threshold"), ("Colours of one latent", of_latent)]
+    bars = [("Colours of the anomaly map", "threshold")]
+    if with_latents:
+        bars.append(("Colours of one latent", f"{scale.stretch:.2g} x stored threshold"))
     return beside(
         [
             colour_bar(title, [(0, "normal"), (0.5, middle), (1, "twice as far")], width=BAR)

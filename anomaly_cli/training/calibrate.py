@@ -1,15 +1,12 @@
-"""Statistics, choices and calibrations of trained weights, for the model file."""
+"""Calibrations of a trained model on held-out normal images, and the record of its file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import nn
 
 from anomaly_cli.config.commands import MapConfig
 from anomaly_cli.config.toml import read_settings
@@ -25,26 +22,19 @@ from anomaly_cli.detector.checkpoint import (
 from anomaly_cli.detector.detector import Detector
 from anomaly_cli.detector.device import resolve_device
 from anomaly_cli.detector.mapper import AnomalyMapper, map_images
-from anomaly_cli.detector.maps import MapSpec, fused_map, parts_of
+from anomaly_cli.detector.maps import MapSpec
 from anomaly_cli.detector.masks import MarkedMap
-from anomaly_cli.detector.normal.latents import fit_latents
-from anomaly_cli.detector.normal.memory import PatchMemory, fit_memory
-from anomaly_cli.detector.normal.statistics import NormalStatistics
 from anomaly_cli.errors import CheckpointError, DataError, OutputError
-from anomaly_cli.files.images import Mask
 from anomaly_cli.progress import SILENT, Progress
 from anomaly_cli.training.dataset import TrainingSet, open_training_set, split_training_images
-from anomaly_cli.training.painted import PaintedImage, painted_batches
-from anomaly_cli.training.pretrained import load_features
+from anomaly_cli.training.methods import METHODS
+from anomaly_cli.training.painted import painted_batches
 from anomaly_cli.training.resume import fingerprint_images
-from anomaly_cli.training.selection import choose_appearance, choose_map
 from models.config import OneClassConfig
-from models.frozen import FrozenEncoder
-from models.vae import VAE
 
 
 def describe_model(
-    vae: VAE,
+    network: nn.Module,
     images: TrainingSet,
     config: TrainConfig,
     device: torch.device,
@@ -58,71 +48,30 @@ def describe_model(
     `open_detector` calibrates the others when they are asked for.
 
     Args:
-        vae: with the trained weights.
+        network: with the trained weights.
         images: the training images and the held-out images.
         config: settings of the training.
         device: where to compute.
         training: settings and results of the training, plain JSON values.
         data: fingerprint and numbers of the images, plain JSON values.
     """
-    batch, model = config.batch_size, config.network
-    vae.eval()
-    attention = fit_latents(
-        vae.encoder,  # type: ignore[arg-type]
-        images.fit.batches(batch),
+    known = METHODS[config.model.method].describe(network.eval(), images, config, device)
+    calibrations = calibrate_maps(
+        known.mapper, images, known.specs, config.network, batch_size=config.batch_size
     )
-    appearance = choose_appearance(images, batch_size=batch)
-    memory = _fit_memory(vae, images, config, device) if model.has_memory else None
-    statistics = NormalStatistics(attention, appearance.normal, memory)
-    if memory is not None:
-        data = {**data, "memory_images": _names(images.split.fit, config)}
-    mapper = AnomalyMapper(vae, statistics, model.image_size, device)
-    chosen = choose_map(mapper, images, config)
-    mapper.settings = chosen.settings
-    fused = fused_map(model) if images.split.is_few else None  # `explain` needs latents
-    wanted = [chosen.spec] if fused is None else [chosen.spec, fused]
-    specs = list(dict.fromkeys([*wanted, *parts_of(wanted)]))
     return ModelRecord(
         category=config.category,
-        model=model,
-        statistics=statistics,
-        calibrations=calibrate_maps(mapper, images, specs, model, batch_size=batch),
-        default_map=str(chosen.spec),
+        model=config.network,
+        statistics=known.statistics,
+        calibrations=calibrations,
+        default_map=str(known.specs[0]),
         default_scores=config.scores,
         default_threshold=config.threshold,
-        settings=chosen.settings,
-        latent_kinds=_latent_kinds(mapper, chosen.spec, images.validation, batch_size=batch),
-        training={
-            **training,
-            "appearance": appearance.way,
-            "appearance_selection": {way: row._asdict() for way, row in appearance.scores.items()},
-            "map_selection": {name: row._asdict() for name, row in chosen.scores.items()},
-        },
-        data=data,
+        settings=known.mapper.settings,
+        latent_kinds=known.latent_kinds,
+        training={**training, **known.training},
+        data={**data, **known.data},
     )
-
-
-def _fit_memory(
-    vae: VAE, images: TrainingSet, config: TrainConfig, device: torch.device
-) -> PatchMemory:
-    own = vae.encoder
-    encoder = own.backbone if isinstance(own, FrozenEncoder) else load_features().to(device)
-    batches = (part.batches(config.batch_size) for part in (images.fit, images.held_out))
-    fit, held_out = ((batch.to(device) for batch in of_part) for of_part in batches)
-    return fit_memory(
-        encoder,
-        fit,
-        held_out,
-        count=len(images.fit),
-        seed=config.seed,
-        is_few=images.split.is_few,
-    )
-
-
-def _names(paths: Sequence[Path], config: TrainConfig) -> list[str]:
-    """Name training images relative to the folder of the category, or as they are."""
-    root = config.data / config.category
-    return [(p.relative_to(root) if p.is_relative_to(root) else p).as_posix() for p in paths]
 
 
 def calibrate_maps(
@@ -151,8 +100,8 @@ def calibrate_maps(
     painted = [image for image in images.validation if image.mask.any()]
     own = images.own_numbers
     calibrations: dict[str, MapCalibration] = {}
-    *earlier, last = config.layers
-    for layers in (earlier, [last], [None]):  # in turn, to keep few maps in memory
+    earlier, last = config.layers[:-1], config.layers[-1:]
+    for layers in (earlier, last, (None,)):  # in turn, to keep few maps in memory
         of_layers = [spec for spec in specs if spec.layer in layers]
         marked = [] if layers is earlier else painted
         places = None if own is None else [image.number for image in marked]
@@ -244,11 +193,8 @@ def calibrate_late(
     """
     record = loaded.record
     images = _find_images(loaded, specs[0], data)
-    mapper = AnomalyMapper(
-        loaded.vae, record.statistics, record.model.image_size, device, settings=record.settings
-    )
     return calibrate_maps(
-        mapper,
+        loaded.mapper(device),
         images,
         list(dict.fromkeys(specs)),
         record.model,
@@ -287,35 +233,3 @@ def _find_images(loaded: LoadedModel, spec: MapSpec, data: Path | None) -> Train
         f"{loaded.path} is not calibrated for {spec}, and the images that it was trained on are "
         f"not in {places}; put them back, or use the map {record.default_map}"
     )
-
-
-def _latent_kinds(
-    mapper: AnomalyMapper, spec: MapSpec, validation: Sequence[PaintedImage], *, batch_size: int
-) -> tuple[str, ...]:
-    """Find the kind of synthetic defect to which each latent responds most, (D,).
-
-    The response of a latent is the sum of its map over the defect, averaged over images. It is
-    taken as a share of the responses of all latents, because kinds of defects differ in strength.
-    The result is empty if the map is not made of latents, or if there are no synthetic defects.
-    """
-    painted = [image for image in validation if image.kind is not None]
-    if not (spec.has_latents and painted):
-        return ()
-    part = spec.parts[0]  # attention
-    responses: dict[str, list[NDArray[np.float64]]] = {}
-    batches = painted_batches(painted, batch_size)
-    maps = chain.from_iterable(mapper.with_latents(b, part).latent_maps.numpy() for b in batches)
-    for image, of_image in zip(painted, maps, strict=True):
-        weights = _shrink(image.mask, of_image.shape[1:])
-        response = (of_image * weights).sum(axis=(1, 2), dtype=np.float64)
-        responses.setdefault(str(image.kind), []).append(response / max(response.sum(), 1e-30))
-    kinds = sorted(responses)
-    table = np.stack([np.mean(responses[kind], axis=0) for kind in kinds])  # (kinds, D)
-    return tuple(kinds[int(row)] for row in table.argmax(axis=0))
-
-
-def _shrink(mask: Mask, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Compute the share of the mask (H, W) in each position of a grid (h, w)."""
-    height, width = shape
-    share = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
-    return np.asarray(share, np.float32)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from anomaly_cli.config.names import CHANNELS
 from anomaly_cli.config.train import TrainConfig
 from anomaly_cli.data.datasets import DATASETS
 from anomaly_cli.data.defects import DefectPainter, TrainingPainter
@@ -12,7 +13,6 @@ from anomaly_cli.training.augmentation import select_augmentation
 from anomaly_cli.training.images import NormalImages
 from anomaly_cli.training.painted import PaintedImage, draw_validation
 from anomaly_cli.training.split import FEW, NormalSplit, group_twins, share_normal, split_normal
-from models.config import VAEConfig
 
 DONORS = 64  # normal images from which the painter cuts pieces
 
@@ -55,7 +55,7 @@ def split_training_images(config: TrainConfig) -> NormalSplit:
     """
     paths = list_training_images(config)
     # Digits, and frames of a video, are all alike. The paper's experiments split them anyway.
-    are_parts = isinstance(config.model, VAEConfig)
+    are_parts = config.dataset not in CHANNELS
     groups = group_twins(paths, DATASETS[config.dataset].read_image) if are_parts else None
     if config.model.has_memory and len(paths) < FEW:
         return share_normal(paths, groups)
@@ -80,7 +80,7 @@ def _read(config: TrainConfig, split: NormalSplit, size: int) -> TrainingSet:
     augmentation = select_augmentation(config.augmentation, config.category)
     fit = NormalImages(split.fit, size, augmentation, config.seed, dataset.read_image)
     held_out = NormalImages(split.held_out, size, read=dataset.read_image)
-    if not isinstance(config.model, VAEConfig):
+    if config.dataset in CHANNELS:
         # Synthetic defects are made for photographs, and 28 pixels are few: they choose nothing.
         return TrainingSet(split, fit, held_out, None, [])
     donor_indices = range(0, len(fit), -(-len(fit) // DONORS))

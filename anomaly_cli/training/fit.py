@@ -1,6 +1,7 @@
 """Train the model of one category and write its file."""
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,15 +21,11 @@ from anomaly_cli.files.versions import library_versions
 from anomaly_cli.progress import SILENT, Progress
 from anomaly_cli.training.calibrate import describe_model
 from anomaly_cli.training.dataset import TrainingSet, open_training_set, split_training_images
-from anomaly_cli.training.loop import EpochStats, StepStats, Trainer, to_csv
-from anomaly_cli.training.pretrained import load_encoder_weights, load_features
-from anomaly_cli.training.progressive import make_objective
+from anomaly_cli.training.loop import EpochStats, StepStats, Training, to_csv
+from anomaly_cli.training.methods import METHODS
 from anomaly_cli.training.resume import resume_training, save_state, training_settings
 from anomaly_cli.training.selection import describe_appearance
 from anomaly_cli.training.split import FEW
-from models.build import one_class_vae
-from models.frozen import FrozenEncoder
-from models.resnet import ResNet18Encoder
 
 METRICS_FILE = "metrics.csv"
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where workers put their batches
@@ -91,7 +88,10 @@ def train_category(
         save_model(folder / MODEL_FILE, trainer.best_weights, record)
         digest = hash_file(folder / MODEL_FILE)
         loaded = LoadedModel(
-            path=folder / MODEL_FILE, sha256=digest, vae=trainer.vae.cpu().eval(), record=record
+            path=folder / MODEL_FILE,
+            sha256=digest,
+            network=trainer.network.cpu().eval(),
+            record=record,
         )
     if interrupted is not None:
         raise interrupted
@@ -147,23 +147,14 @@ def settle(config: TrainConfig, images: int, device: torch.device) -> TrainConfi
     return replace(config, epochs=config.epochs_for(images), amp=amp)
 
 
-def make_trainer(config: TrainConfig, images: TrainingSet, device: torch.device) -> Trainer:
+def make_trainer(config: TrainConfig, images: TrainingSet, device: torch.device) -> Training:
     """Make a trainer before its first epoch; `config.seed` fixes every random draw."""
     seed_everything(config.seed)
-    vae = one_class_vae(config.network)
-    if isinstance(vae.encoder, ResNet18Encoder):
-        load_encoder_weights(vae.encoder, config.weights)
-        vae.encoder.freeze(config.freeze)
-    if isinstance(vae.encoder, FrozenEncoder):
-        vae.encoder.backbone.load_state_dict(load_features().state_dict())
-    vae = vae.to(device)
-    objective = make_objective(vae, images, config, device)
-    steps = max(1, len(images.fit) // config.batch_size)
-    return Trainer(vae, objective, config, device, steps=steps)
+    return METHODS[config.model.method].start(config, images, device)
 
 
 def _begin(
-    trainer: Trainer, folder: Path, settings: dict[str, Any], *, is_resumed: bool
+    trainer: Training, folder: Path, settings: dict[str, Any], *, is_resumed: bool
 ) -> list[EpochStats]:
     """Restore the trainer of an interrupted training, and return the statistics of its epochs."""
     if is_resumed:
@@ -176,7 +167,7 @@ def _begin(
 
 
 def _train_epochs(
-    trainer: Trainer,
+    trainer: Training,
     history: list[EpochStats],
     folder: Path,
     settings: dict[str, Any],
@@ -194,24 +185,31 @@ def _train_epochs(
                     (stats.image_size / config.model.image_size) ** 2,
                     title=f"{config.category} epoch {stats.epoch}/{config.epochs}",
                     # Short, so that the line fits 80 columns.
-                    status=f"loss {stats.reconstruction + stats.kl:,.0f}, KL {stats.kl:.0f}",
+                    status=_describe_losses(trainer.names[:2], stats.losses),
                 )
             else:
                 bar.advance(0, title=config.category)
-                progress.note(_describe_epoch(stats, config, bar.seconds_left))
+                progress.note(_describe_epoch(stats, trainer, bar.seconds_left))
                 history.append(stats)
-                write_text(folder / METRICS_FILE, to_csv(history))
+                write_text(folder / METRICS_FILE, to_csv(history, trainer.names))
                 save_state(folder / STATE_FILE, trainer, settings, history)
 
 
-def _describe_epoch(stats: EpochStats, config: TrainConfig, seconds_left: float | None) -> str:
+def _describe_losses(names: Sequence[str], losses: Sequence[float]) -> str:
+    """List losses by their names; those that the training does not have are 0."""
+    pairs = zip(names, losses, strict=False)
+    return ", ".join(f"{name} {loss_text(loss)}" for name, loss in pairs if loss)
+
+
+def _describe_epoch(stats: EpochStats, trainer: Training, seconds_left: float | None) -> str:
+    config = trainer.config
     held_out = ""
     if stats.held_out_loss is not None:
         held_out = f"held out {loss_text(stats.held_out_loss)}{'*' if stats.is_best else ''}, "
     left = "" if seconds_left is None else f", ETA {seconds_left / 60:.1f} min"
     return (
         f"{config.category} epoch {stats.epoch}/{config.epochs}: "
-        f"reconstruction {stats.reconstruction:,.0f}, KL {stats.kl:.1f}, "
+        f"{_describe_losses(trainer.names, stats.losses)}, "
         f"{held_out}{stats.images_per_second:.1f} images/s{left}"
     )
 
@@ -227,7 +225,7 @@ def _describe_calibration(images: TrainingSet, count: int) -> str:
 
 
 def _describe(
-    trainer: Trainer,
+    trainer: Training,
     images: TrainingSet,
     settings: dict[str, Any],
     history: list[EpochStats],
@@ -236,7 +234,7 @@ def _describe(
     """Compute statistics, choices and calibrations of the best weights."""
     config, count = trainer.config, len(images.held_out)
     progress.note(f"{config.category}: {_describe_calibration(images, count)}")
-    trainer.vae.load_state_dict(trainer.best_weights)
+    trainer.network.load_state_dict(trainer.best_weights)
     best = next(stats for stats in reversed(history) if stats.is_best)
     training = {name: value for name, value in settings.items() if name not in {"model", "data"}}
     training |= {
@@ -249,9 +247,9 @@ def _describe(
     data["held_out_parts"] = images.split.held_out_parts
     data["images"] = len({*images.split.fit, *images.split.held_out})
     record = describe_model(
-        trainer.vae, images, config, trainer.device, training=training, data=data
+        trainer.network, images, config, trainer.device, training=training, data=data
     )
-    if scores := record.training["appearance_selection"]:
+    if scores := record.training.get("appearance_selection"):
         way = describe_appearance(record.training["appearance"], scores)
         progress.note(f"{config.category}: appearance is compared with {way}")
     return record

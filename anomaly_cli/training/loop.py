@@ -1,19 +1,18 @@
-"""The optimisation loop of the one-class VAE, as a generator of statistics. Prints nothing."""
+"""The optimisation loop of a network, as a generator of statistics. Prints nothing."""
 
 import csv
 import io
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from anomaly_cli.config.train import TrainConfig
 from anomaly_cli.errors import TrainingError
 from anomaly_cli.training.objectives import HeldOutLosses, Objective
-from models.vae import VAE
 
 Weights = dict[str, Tensor]
 
@@ -26,9 +25,7 @@ class StepStats(NamedTuple):
     steps: int  # of the epoch
     images: int
     image_size: int  # pixels a side
-    reconstruction: float  # nats per image
-    kl: float  # nats per image
-    guidance: float  # loss of the guided attention; 0 without guidance
+    losses: tuple[float, ...]  # in the order of `Objective.names`
     gradient_norm: float  # of the loss per pixel value, before clipping
 
 
@@ -39,13 +36,9 @@ class EpochStats(NamedTuple):
     """
 
     epoch: int
-    reconstruction: float
-    kl: float
-    guidance: float
-    held_out_reconstruction: float | None
-    held_out_kl: float | None
-    held_out_guidance: float | None  # on synthetic defects in held-out images
-    held_out_loss: float | None  # selects the model: guidance if there is any, or the bound
+    losses: tuple[float, ...]  # in the order of `Objective.names`
+    held_out: tuple[float, ...] | None  # the same of held-out images
+    held_out_loss: float | None  # selects the model
     gradient_norm: float  # median over the steps
     learning_rate: float  # at the end of the epoch
     images_per_second: float
@@ -53,31 +46,69 @@ class EpochStats(NamedTuple):
     is_best: bool  # so far, at this size
 
 
+class Training(Protocol):
+    """One training that can be stopped and resumed: a `Trainer`, or one without gradients."""
+
+    config: TrainConfig
+    device: torch.device
+    steps: int  # of an epoch
+    workers: int  # processes that read images
+    epoch: int  # finished epochs
+    names: tuple[str, ...]  # of the losses in the statistics
+    best_weights: Weights  # empty before the first epoch
+
+    @property
+    def network(self) -> nn.Module:
+        """Network that learns, on the device."""
+
+    def run(self) -> Iterator[StepStats | EpochStats]:
+        """Train to the last epoch, and yield the statistics of each step and of each epoch."""
+
+    def evaluate(self) -> HeldOutLosses:
+        """Compute the losses of the held-out images."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """List all that `run` needs to go on after the last finished epoch."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore a state from `state_dict`."""
+
+
 class Trainer:
     """Optimiser, schedule and best weights of one training.
 
     `run` goes on after the last finished epoch. Every random draw is a function of (seed, epoch),
     so a resumed training ends in the same weights.
+
+    Args:
+        network: on the device.
+        objective: what is minimised.
+        config: settings, with the final number of epochs.
+        device: where to compute.
+        images: number of images of an epoch.
     """
 
     def __init__(
         self,
-        vae: VAE,
+        network: nn.Module,
         objective: Objective,
         config: TrainConfig,
         device: torch.device,
         *,
-        steps: int,
+        images: int,
     ) -> None:
-        self.vae = vae
+        self.network = network
         self.objective = objective
         self.config = config
         self.device = device
-        self.steps = steps
+        self.steps = max(1, images // config.batch_size)
+        self.names = objective.names
         self.workers = config.workers if config.workers is not None else 4 * (device.type == "cuda")
-        parameters = [*vae.parameters(), *objective.state.parameters()]
+        parameters = [*network.parameters(), *objective.state.parameters()]
         self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
-        self.optimizer = torch.optim.Adam(self.parameters, lr=config.learning_rate, fused=True)
+        self.optimizer = torch.optim.Adam(
+            self.parameters, lr=config.learning_rate, betas=objective.betas, fused=True
+        )
         total = max(2, config.epochs * self.steps)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer,
@@ -109,16 +140,17 @@ class Trainer:
             yield self._finish_epoch(steps, rate)
 
     def _train_epoch(self, epoch: int) -> Iterator[StepStats]:
-        self.vae.train()
+        self.network.train()
         loader = self.objective.loader(epoch, workers=self.workers)
         noise = torch.Generator(self.device).manual_seed(hash((self.config.seed, epoch)) % 2**63)
         for step, batch in enumerate(loader, start=1):
-            reconstruction, kl, guidance, norm = self._step(batch, noise)
-            if not math.isfinite(reconstruction + kl + guidance + norm):
+            *losses, norm = self._step(batch, noise)
+            if not math.isfinite(sum(losses) + norm):
+                parts = zip(self.names, losses, strict=True)
                 raise TrainingError(
-                    f"training diverged in epoch {epoch}, step {step} (reconstruction "
-                    f"{reconstruction:g}, KL {kl:g}, gradient norm {norm:g}); "
-                    f"lower --learning-rate (now {self.config.learning_rate:g})"
+                    f"training diverged in epoch {epoch}, step {step} ("
+                    f"{', '.join(f'{name} {value:g}' for name, value in parts)}, gradient norm "
+                    f"{norm:g}); lower --learning-rate (now {self.config.learning_rate:g})"
                 )
             images = batch if isinstance(batch, Tensor) else batch[0]
             yield StepStats(
@@ -127,9 +159,7 @@ class Trainer:
                 self.steps,
                 len(images),
                 images.shape[-1],
-                reconstruction,
-                kl,
-                guidance,
+                tuple(losses),
                 norm,
             )
 
@@ -139,25 +169,22 @@ class Trainer:
         losses.total.backward()  # type: ignore[no-untyped-call]
         self.objective.after_backward()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.gradient_clip)
-        # One transfer from the device for all four, before a NaN could get into the weights.
-        values = torch.stack([*losses[1:], norm]).detach().tolist()
+        # One transfer from the device for all, before a NaN could get into the weights.
+        values = torch.stack([*losses.parts, norm]).detach().tolist()
         if all(map(math.isfinite, values)):
             self.optimizer.step()
             self.schedule.step()
         return values
 
     def _finish_epoch(self, steps: list[StepStats], rate: float) -> EpochStats:
-        held_out = self._evaluate() if self._is_evaluated() else None
+        held_out = self.evaluate() if self._is_evaluated() else None
         is_best = held_out is not None and self._keep_if_best(held_out)
         norms = sorted(stats.gradient_norm for stats in steps)
+        columns = zip(*(stats.losses for stats in steps), strict=True)
         return EpochStats(
             epoch=self.epoch,
-            reconstruction=sum(stats.reconstruction for stats in steps) / len(steps),
-            kl=sum(stats.kl for stats in steps) / len(steps),
-            guidance=sum(stats.guidance for stats in steps) / len(steps),
-            held_out_reconstruction=held_out and held_out.reconstruction,
-            held_out_kl=held_out and held_out.kl,
-            held_out_guidance=held_out and held_out.guidance,
+            losses=tuple(sum(column) / len(steps) for column in columns),
+            held_out=held_out and held_out.parts,
             held_out_loss=held_out and held_out.selection,
             gradient_norm=norms[len(norms) // 2],
             learning_rate=float(self.schedule.get_last_lr()[0]),
@@ -174,8 +201,9 @@ class Trainer:
         left = self.config.epochs - self.epoch
         return self.epoch == 1 or left % self.config.epochs_per_evaluation == 0
 
-    def _evaluate(self) -> HeldOutLosses:
-        self.vae.eval()
+    def evaluate(self) -> HeldOutLosses:
+        """Compute the losses of the held-out images."""
+        self.network.eval()
         return self.objective.held_out_losses()
 
     def _keep_if_best(self, held_out: HeldOutLosses) -> bool:
@@ -184,14 +212,14 @@ class Trainer:
         if is_best:
             self.best_size = held_out.image_size
             self.best_loss = held_out.selection
-            self.best_weights = clone_weights(self.vae)
+            self.best_weights = clone_weights(self.network)
         return is_best
 
     def state_dict(self) -> dict[str, Any]:
         """List all that `run` needs to go on after the last finished epoch."""
         return {
             "epoch": self.epoch,
-            "vae": self.vae.state_dict(),
+            "network": self.network.state_dict(),
             "objective": self.objective.state.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
@@ -206,7 +234,7 @@ class Trainer:
         Raises:
             KeyError, RuntimeError, ValueError: the state belongs to another network or optimiser.
         """
-        self.vae.load_state_dict(state["vae"])
+        self.network.load_state_dict(state["network"])
         self.objective.state.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
@@ -216,15 +244,23 @@ class Trainer:
         self.best_weights = dict(state["best_weights"])
 
 
-def clone_weights(vae: VAE) -> Weights:
+def clone_weights(network: nn.Module) -> Weights:
     """Copy the parameters and buffers to the CPU."""
-    return {name: tensor.detach().cpu().clone() for name, tensor in vae.state_dict().items()}
+    return {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
 
 
-def to_csv(history: Sequence[EpochStats]) -> str:
-    """Write statistics as CSV: a header of field names, and one line per epoch."""
+def to_csv(history: Sequence[EpochStats], names: Sequence[str]) -> str:
+    """Write statistics as CSV, one line per epoch.
+
+    Args:
+        history: the epochs.
+        names: of the losses.
+    """
+    held_out = [f"held_out_{name}" for name in names]
+    rest = [name for name in EpochStats._fields if name not in {"epoch", "losses", "held_out"}]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(EpochStats._fields)
-    writer.writerows(history)
+    writer.writerow(["epoch", *names, *held_out, *rest])
+    for epoch, losses, of_held_out, *others in history:
+        writer.writerow([epoch, *losses, *(of_held_out or [None] * len(names)), *others])
     return text.getvalue()

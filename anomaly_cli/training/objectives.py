@@ -16,6 +16,7 @@ from anomaly_cli.training.painted import (
     Painter,
     collate_painted,
 )
+from models.config import vae_config
 from models.guidance import GradientBalance, Guidance, guidance_loss
 from models.losses import vae_loss_terms
 from models.stages import StagedEncoder
@@ -26,17 +27,13 @@ class Losses(NamedTuple):
     """Losses of a batch, scalars."""
 
     total: Tensor  # the loss to minimise
-    reconstruction: Tensor  # nats per image
-    kl: Tensor  # nats per image
-    guidance: Tensor  # loss of the guided attention, not weighted; 0 without guidance
+    parts: tuple[Tensor, ...]  # losses that are reported, not weighted, see `Objective.names`
 
 
 class HeldOutLosses(NamedTuple):
     """Losses of the held-out normal images, and the one that selects the model."""
 
-    reconstruction: float  # nats per image
-    kl: float  # nats per image
-    guidance: float  # on synthetic defects in these images; 0 without guidance
+    parts: tuple[float, ...]  # see `Objective.names`
     selection: float  # selects the model; lower is better
     image_size: int  # pixels a side; losses of two sizes cannot be compared
 
@@ -44,7 +41,9 @@ class HeldOutLosses(NamedTuple):
 class Objective(Protocol):
     """Interface of the objectives that `Trainer` minimises."""
 
-    state: nn.Module  # parameters and buffers besides those of the VAE
+    names: tuple[str, ...]  # of the losses that are reported
+    betas: tuple[float, float]  # of Adam
+    state: nn.Module  # parameters and buffers besides those of the network
 
     def loader(self, epoch: int, *, workers: int) -> DataLoader[Any]:
         """Make a loader of the batches of one epoch, a function of (seed, epoch) alone."""
@@ -56,11 +55,18 @@ class Objective(Protocol):
         """Use the gradients of the batch, after its backward pass."""
 
     def held_out_losses(self) -> HeldOutLosses:
-        """Compute the losses of the held-out images; the VAE is in eval mode."""
+        """Compute the losses of the held-out images; the network is in eval mode."""
+
+
+# Of a VAE: nats per image, nats per image, and the loss of guided attention or 0.
+VAE_LOSSES: tuple[str, ...] = ("reconstruction", "kl", "guidance")
+ADAM_BETAS: tuple[float, float] = (0.9, 0.999)
 
 
 class PlainObjective:
     """Negative evidence lower bound, as in the paper: reconstruction + beta KL."""
+
+    names, betas = VAE_LOSSES, ADAM_BETAS
 
     def __init__(
         self,
@@ -74,6 +80,7 @@ class PlainObjective:
         self.fit = fit
         self.held_out = held_out
         self.config = config
+        self.model = vae_config(config.model)
         self.device = device
         self.state: nn.Module = nn.Module()
 
@@ -88,8 +95,8 @@ class PlainObjective:
         images = batch.to(self.device, non_blocking=True)
         reconstruction, kl = self._terms(images, noise)
         values = self.vae.targets(images[:1]).numel()  # of one image
-        loss = (reconstruction + self.config.model.beta * kl).mean() / values
-        return Losses(loss, reconstruction.mean(), kl.mean(), torch.zeros_like(loss))
+        loss = (reconstruction + self.model.beta * kl).mean() / values
+        return Losses(loss, (reconstruction.mean(), kl.mean(), torch.zeros_like(loss)))
 
     def after_backward(self) -> None:
         """Do nothing: this objective does not use gradients."""
@@ -102,8 +109,8 @@ class PlainObjective:
             terms = self._terms(batch.to(self.device))
             totals += torch.stack([term.double().sum() for term in terms]).cpu()
         reconstruction, kl = (totals / len(self.held_out)).tolist()
-        bound = reconstruction + self.config.model.beta * kl
-        return HeldOutLosses(reconstruction, kl, 0.0, bound, self.held_out.size)
+        bound = reconstruction + self.model.beta * kl
+        return HeldOutLosses((reconstruction, kl, 0.0), bound, self.held_out.size)
 
     def autocast(self) -> torch.autocast:
         """Make a context in which the network computes in bfloat16, if the settings say so."""
@@ -113,7 +120,7 @@ class PlainObjective:
         with self.autocast():
             output = self.vae(images, noise)
         targets = self.vae.targets(images)
-        return vae_loss_terms(_in_float32(output), targets, self.config.model.reconstruction)
+        return vae_loss_terms(_in_float32(output), targets, self.model.reconstruction)
 
 
 SCALE = 0.01  # brings the gradient of the guided loss to the size that --gradient-clip expects
@@ -140,6 +147,8 @@ class GuidedObjective:
         begun: an objective for images of another size, whose state this one goes on with.
     """
 
+    names, betas = VAE_LOSSES, ADAM_BETAS
+
     def __init__(
         self,
         plain: PlainObjective,
@@ -153,7 +162,7 @@ class GuidedObjective:
         self.encoder: StagedEncoder = plain.vae.encoder  # type: ignore[assignment]
         self.images = PaintedImages(plain.fit, painter)
         self.validation = validation
-        model = plain.config.model
+        model = plain.model
         grid = model.image_size // model.stride(model.layers[-1])
         self.guidance: Guidance
         self.balance: GradientBalance
@@ -174,7 +183,6 @@ class GuidedObjective:
     def losses(self, batch: PaintedBatch, noise: torch.Generator) -> Losses:
         """Compute the losses of a batch of images with synthetic defects."""
         batch = batch.to(self.plain.device)
-        config = self.plain.config
         layer = self.encoder.layers[-1]
         with self.plain.autocast():
             features = self.encoder.features(batch.painted, layer)
@@ -187,12 +195,12 @@ class GuidedObjective:
         local = local.float()
         output = _in_float32(VAEOutput(posterior, logits))
         targets = self.vae.targets(batch.normal)
-        reconstruction, kl = vae_loss_terms(output, targets, config.model.reconstruction)
-        bound = (reconstruction + config.model.beta * kl).mean() / targets[0].numel()
+        reconstruction, kl = vae_loss_terms(output, targets, self.plain.model.reconstruction)
+        bound = (reconstruction + self.plain.model.beta * kl).mean() / targets[0].numel()
         self.guidance.observe(local[~batch.masks.any(dim=(1, 2))])
         misfit = guidance_loss(self.guidance(local, batch.masks.shape[1:]), batch.masks)
         total = SCALE * (self.balance.weight * bound + misfit)
-        return Losses(total, reconstruction.mean(), kl.mean(), misfit)
+        return Losses(total, (reconstruction.mean(), kl.mean(), misfit))
 
     def after_backward(self) -> None:
         """Balance the two losses for the next batch."""
@@ -217,7 +225,7 @@ class GuidedObjective:
             logits.append(self.guidance(local.float(), batch.masks.shape[1:]).cpu())
             masks.append(batch.masks.cpu())
         misfit = float(guidance_loss(torch.cat(logits), torch.cat(masks)))
-        return bound._replace(guidance=misfit, selection=misfit)
+        return bound._replace(parts=(*bound.parts[:2], misfit), selection=misfit)
 
     def _local_latents(self, features: Tensor) -> Tensor:
         head = self.encoder.closed_head(self.encoder.layers[-1])

@@ -59,7 +59,7 @@ class ProgressiveObjective:
     def __init__(self, half: Objective, full: Objective, half_epochs: int) -> None:
         self.half, self.full = half, full
         self.half_epochs = half_epochs
-        self.state = full.state
+        self.names, self.betas, self.state = full.names, full.betas, full.state
         self._current = half
 
     def loader(self, epoch: int, *, workers: int) -> DataLoader[Any]:

@@ -102,14 +102,15 @@ def show_localization(result: "LocalizationResult", *, rows: int = 20) -> None:
 
 
 def show_explanation(result: "ExplainResult") -> None:
-    """Print a table of the latents in the figure."""
+    """Print a table of the latents in the figure, if the model has any."""
     report = result.report
     drawn = [record for record in report["images"] if "error" not in record]
-    print_table(
-        f"Latents of {report['category']} on {len(drawn)} images ({report['map']})",
-        ["latent", "mean deviation", "largest deviation", "in image", "mean share of the map"],
-        [_explanation_row(place, row, drawn) for place, row in enumerate(report["latents"])],
-    )
+    if report["latents"]:
+        print_table(
+            f"Latents of {report['category']} on {len(drawn)} images ({report['map']})",
+            ["latent", "mean deviation", "largest deviation", "in image", "mean share of the map"],
+            [_explanation_row(place, row, drawn) for place, row in enumerate(report["latents"])],
+        )
     note(f"written to {result.output} (explain.png, explain.json)")
     if result.failed:
         warn(f"{result.failed} of {len(report['images'])} images could not be read")
