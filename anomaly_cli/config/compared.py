@@ -34,7 +34,7 @@ _BY_GRADIENT: Mapping[str, Any] = {
 DEFAULTS: Mapping[MethodName, Mapping[str, Any]] = {
     "ae-l2": {**_BY_GRADIENT, "loss": "l2"},
     "ae-ssim": {**_BY_GRADIENT, "loss": "ssim"},
-    "anogan": {**_BY_GRADIENT, "batch_size": 8},
+    "anogan": {**_BY_GRADIENT, "batch_size": 8, "images_seen": 32_000},
     "feature-dictionary": {**_BY_GRADIENT, "epochs": 1, "images_seen": 0},
 }
 
