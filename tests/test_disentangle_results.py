@@ -28,6 +28,7 @@ from anomaly_cli.disentangle.pictures import (
     see_images,
     traverse,
 )
+from anomaly_cli.disentangle.report import choose_shown
 from anomaly_cli.disentangle.runs import Run
 from anomaly_cli.disentangle.scoring import encode_images, select_images
 from anomaly_cli.disentangle.training import StepStats
@@ -120,6 +121,17 @@ def test_other_weights_than_the_papers_have_no_score_of_the_paper() -> None:
     run.record["settings"]["lambda"] = 2.0
     (own,) = compare_entries([run.entry], [run]).summaries
     assert own.paper is None
+
+
+def test_of_many_entries_the_reference_and_the_best_of_each_method_are_drawn() -> None:
+    scores = {10.0: 0.2, 20.0: 0.9, 40.0: 0.5, 80.0: math.nan}
+    runs = [make_run(weight=weight, factor_vae=value) for weight, value in scores.items()]
+    entries = [run.entry for run in runs]
+    assert choose_shown(runs, compare_entries(entries, runs)) == runs
+    runs.append(make_run("beta-vae", weight=4.0, factor_vae=0.1))
+    entries = [run.entry for run in runs]
+    chosen = choose_shown(runs, compare_entries(entries, runs))
+    assert [run.entry.label for run in chosen] == ["factor-vae:10", "factor-vae:20", "beta-vae:4"]
 
 
 def test_curves_leave_out_what_no_run_has() -> None:

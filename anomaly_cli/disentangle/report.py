@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import anomaly_cli
 from anomaly_cli.config.methods import TABLE_3
 from anomaly_cli.disentangle import charts
@@ -40,6 +42,7 @@ TITLE = "Disentanglement on dSprites, FactorVAE score"
 ATTENTION_FILE, TRAVERSALS_FILE = "attention.png", "traversals.png"
 INFORMATION_FILE, CURVES_FILE = "mutual_information.png", "curves.png"
 EXAMPLES = 6  # images of the attention figure
+MOST_SHOWN = 4  # entries in the pictures; of more, the reference and the best of each method
 
 
 def write_report(
@@ -51,6 +54,8 @@ def write_report(
 ) -> None:
     """Write the pictures of one run of each entry, the comparison, and the HTML page.
 
+    With more than MOST_SHOWN entries, all but the curves are of the best entry of each method.
+
     Args:
         folder: where to.
         runs: one or more finished trainings.
@@ -61,7 +66,7 @@ def write_report(
     Raises:
         OutputError: a file cannot be written.
     """
-    shown = list({run.entry: run for run in reversed(runs)}.values())[::-1]  # first of each entry
+    shown = choose_shown(_first_of_each(runs), comparison)
     images = sprites.images(choose_examples(sprites, EXAMPLES))
     write_png(folder / ATTENTION_FILE, attention_figure(shown, images))
     write_png(folder / TRAVERSALS_FILE, below([traversal_figure(run, images[0]) for run in shown]))
@@ -76,6 +81,22 @@ def write_report(
             suffix, render = TABLE_FILES[name]
             write_text((folder / COMPARISON_FILE).with_suffix(suffix), render(table))
     write_text(folder / REPORT_FILE, _to_html(folder, runs, shown, comparison, failures or {}))
+
+
+def _first_of_each(runs: Sequence[Run]) -> list[Run]:
+    """List the first run of each entry."""
+    return list({run.entry: run for run in reversed(runs)}.values())[::-1]
+
+
+def choose_shown(runs: list[Run], comparison: Comparison | None) -> list[Run]:
+    """Choose the runs to draw: all, or of many, the reference and the best of each method."""
+    if comparison is None or len(runs) <= MOST_SHOWN:
+        return runs
+    trained = [own for own in comparison.summaries if own.runs]
+    by_score = sorted(trained, key=lambda own: np.nan_to_num(own.factor_vae.mean, nan=-1.0))
+    best = {own.entry.method: own.entry for own in by_score}  # the last one stays
+    chosen = {comparison.reference.entry, *best.values()}
+    return [run for run in runs if run.entry in chosen]
 
 
 def comparison_document(
@@ -133,14 +154,16 @@ def _to_html(
         "number": number,
         "difference": lambda value: difference(value, 0.0),
     }
-    methods = dict.fromkeys(run.entry.method for run in shown)
+    firsts = _first_of_each(runs)
+    methods = dict.fromkeys(run.entry.method for run in firsts)
     return page_template("anomaly_cli.disentangle", "disentanglement.html.jinja", filters).render(
         version=anomaly_cli.__version__,
         runs=runs,
+        firsts=firsts,
         shown=shown,
         comparison=comparison,
         # A single training has no differences, but stands beside the paper all the same.
-        beside=comparison or compare_entries([run.entry for run in shown], runs),
+        beside=comparison or compare_entries([run.entry for run in firsts], runs),
         failures=failures,
         interval_text=interval_text,
         titles=TITLES,
