@@ -146,7 +146,7 @@ def score_table(
     fewer = [f"{label} {count}" for label, count in seeds.items() if count < most]
     notes = [
         "After the colon: beta, or gamma of a FactorVAE.",
-        f"Mean and standard deviation over {most} seeds"
+        f"Mean and standard deviation over {most} {'seed' if most == 1 else 'seeds'}"
         + (f" ({', '.join(fewer)})." if fewer else "."),
         "Deviation: ours minus the paper's.",
         f"Minus {reference}: mean difference on the same seeds, and its 95% Student t interval.",
