@@ -86,7 +86,7 @@ CASES = {
     ),
     "disentangle": Case(f"disentangle {_SPRITES} 60", "--seed 1"),
     "disentangle, compared": Case(
-        f"disentangle --compare beta-vae ad-beta-vae --seeds 1 {_SPRITES} 20",
+        f"disentangle --compare beta-vae,ad-beta-vae --seeds 1 {_SPRITES} 20",
         "--learning-rate 0.001",
     ),
 }

@@ -5,6 +5,8 @@ import json
 import pickle
 import re
 from pathlib import Path
+from shutil import copytree, rmtree
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,12 +14,14 @@ from conftest import Outcome, run_cli
 from PIL import Image
 
 from anomaly_cli.commands import disentangle as command
+from anomaly_cli.config.disentangle import DisentangleConfig
 from anomaly_cli.disentangle.runs import load_run
 from anomaly_cli.disentangle.training import StepStats, Trainer
 from anomaly_cli.errors import CheckpointError, TrainingError
 from anomaly_cli.files.tensors import write_state
 
 TINY = ("--steps", 4, "--batch-size", 2, "--score-images", 1000)
+WEIGHTS = ("--compare", "beta-vae:1,beta-vae:4", "--compare", "factor-vae:.5", "--seeds", 1)
 FILES = {
     "attention.png",
     "curves.png",
@@ -65,7 +69,7 @@ def test_a_run_leaves_model_scores_statistics_and_pictures(finished: Path) -> No
 def test_the_model_file_can_be_read_back(finished: Path) -> None:
     run = load_run(finished)
     assert not run.vae.training
-    assert run.name == "ad-factor-vae, seed 0"
+    assert run.name == "ad-factor-vae:40, seed 0"
     assert run.information.shape == (5, 10)
     assert run.history[-1].step == 4
 
@@ -85,7 +89,7 @@ def test_the_page_needs_nothing_else(finished: Path) -> None:
         "FactorVAE score",
         "\N{GREEK SMALL LETTER GAMMA} = 40: 0.93",
         "Mutual information",
-        "ad-factor-vae, seed 0",
+        "ad-factor-vae:40, seed 0",
     ):
         assert words in page
 
@@ -203,11 +207,11 @@ def test_a_damaged_state_is_one_line(tmp_path: Path) -> None:
     assert disentangle("--output", tmp_path, "--resume").code == 2
 
 
-def test_a_comparison_is_paired_and_keeps_what_is_finished(
+def test_a_seed_that_fails_costs_no_other_and_is_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second pair fails at first; what was complete is kept, reported, and not done again."""
-    options = ("--compare", "beta-vae", "ad-beta-vae", "--seeds", 2, "--output", tmp_path)
+    """The second seed fails at first; what was complete is kept, reported, and not done again."""
+    options = ("--compare", "beta-vae,ad-beta-vae", "--seeds", 2, "--output", tmp_path)
 
     def diverge(trainer: Trainer, batches: object) -> None:
         if trainer.config.seed == 1:
@@ -217,26 +221,178 @@ def test_a_comparison_is_paired_and_keeps_what_is_finished(
     inner = Trainer.train_step
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "train_step", diverge)
-        assert disentangle(*options).code == 7
+        failed = disentangle(*options)
+    assert failed.code == 7
+    last = failed.stderr.splitlines()[-1]
+    names = "beta-vae:4, seed 1; ad-beta-vae:4, seed 1"
+    assert last.endswith(f"2 failed: {names}; first error: diverged")
     document = json.loads((tmp_path / "comparison.json").read_text())
-    assert [row["pairs"] for row in document["differences"]][-1] == 1
-    assert document["differences"][0]["low"] is None
+    row = document["entries"][1]["differences"][0]
+    assert (row["pairs"], row["low"]) == (1, None)
+    assert document["failures"] == dict.fromkeys(names.split("; "), "diverged")
     resumed = disentangle(*options, "--resume", "--json")
     assert resumed.code == 0, resumed.stderr
-    assert resumed.stderr.count("already finished") == 2
-    document = json.loads(resumed.stdout)
-    assert document == json.loads((tmp_path / "comparison.json").read_text())
-    assert [run["method"] for run in document["runs"]] == ["beta-vae", "ad-beta-vae"] * 2
-    row = next(row for row in document["differences"] if row["name"] == "overlap")
-    training = [run["training"]["overlap"] for run in document["runs"]]
-    expected = [training[1] - training[0], training[3] - training[2]]
-    assert list(row["differences"].values()) == pytest.approx(expected)
-    assert row["low"] < row["difference"] < row["high"]
-    page = (tmp_path / "report.html").read_text()
-    assert "ad-beta-vae minus beta-vae" in page
-    assert "\N{GREEK SMALL LETTER BETA} = 4: 0.73" in page
+    assert resumed.stderr.count("already finished; kept") == 2
+    assert json.loads(resumed.stdout) == json.loads((tmp_path / "comparison.json").read_text())
     table = disentangle(*options, "--resume")
     assert "Student t" in table.stdout
+    check_pairs(json.loads(resumed.stdout))
+    page = (tmp_path / "report.html").read_text()
+    assert "ad-beta-vae:4 minus beta-vae:4" in page
+    assert "\N{GREEK SMALL LETTER BETA} = 4: 0.73" in page
+
+
+def check_pairs(document: Any) -> None:
+    """Check the differences of two entries on two seeds against the statistics of the runs."""
+    assert document["reference"] == "beta-vae:4"
+    assert [run["method"] for run in document["runs"]] == ["beta-vae"] * 2 + ["ad-beta-vae"] * 2
+    assert [run["settings"]["seed"] for run in document["runs"]] == [0, 1] * 2
+    reference, other = document["entries"]
+    assert reference["differences"] == []
+    row = next(row for row in other["differences"] if row["name"] == "overlap")
+    training = [run["training"]["overlap"] for run in document["runs"]]
+    expected = [training[2] - training[0], training[3] - training[1]]
+    assert list(row["differences"].values()) == pytest.approx(expected)
+    assert row["low"] < row["difference"] < row["high"]
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """Compare three entries on one seed; two of them are of one method."""
+    folder = tmp_path_factory.mktemp("compared")
+    outcome = disentangle(*WEIGHTS, "--output", folder)
+    assert outcome.code == 0, outcome.stderr
+    return outcome
+
+
+@pytest.fixture
+def weights(compared: Outcome, tmp_path: Path) -> Path:
+    """Copy the folder of this comparison."""
+    (line,) = (line for line in compared.stderr.splitlines() if "written to" in line)
+    folder = Path(line.split("written to ")[1].split(" (full")[0])
+    copytree(folder, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def test_each_weight_of_a_method_has_its_folder_and_its_row(weights: Path) -> None:
+    for entry in ("beta-vae-1", "beta-vae", "factor-vae-0.5"):
+        assert (weights / entry / "seed-0/scores.json").is_file()
+    document = json.loads((weights / "comparison.json").read_text())
+    entries = {entry["entry"]: entry for entry in document["entries"]}
+    assert list(entries) == ["beta-vae:1", "beta-vae:4", "factor-vae:0.5"]
+    assert [entry["paper"] for entry in entries.values()] == [0.69, 0.73, None]
+    assert [run["settings"]["beta"] for run in document["runs"]] == [1.0, 4.0, 1.0]
+    assert document["runs"][2]["settings"]["gamma"] == 0.5
+    score = [run["scores"]["factor_vae"] for run in document["runs"]]
+    assert [entry["scores"]["factor_vae"]["mean"] for entry in entries.values()] == score
+    assert entries["beta-vae:4"]["deviation"] == pytest.approx(score[1] - 0.73)
+    table = list(csv.DictReader((weights / "comparison.csv").open()))
+    assert [float(row["mean"]) for row in table] == pytest.approx(score)
+    assert float(table[2]["minus beta-vae:1"]) == pytest.approx(score[2] - score[0])
+    assert "| beta-vae:4 |" in (weights / "comparison.md").read_text()
+
+
+def test_costs_are_told_before_the_first_step(compared: Outcome) -> None:
+    cost = compared.stderr.index("estimated cost: 3 trainings, 12 steps, about ")
+    assert "beta-vae:1: 1 training, 4 steps of " in compared.stderr[:cost]
+    assert cost < compared.stderr.index("step 1/4")
+
+
+def test_an_estimate_trains_nothing_and_counts_only_what_is_left(
+    weights: Path, tmp_path: Path
+) -> None:
+    options = ("--compare", "beta-vae:1,beta-vae,factor-vae", "--seeds", 2, "--estimate", "--json")
+    outcome = disentangle(*options, "--output", weights)
+    assert outcome.code == 0, outcome.stderr
+    document = json.loads(outcome.stdout)
+    rows = {row["entry"]: row for row in document["entries"]}
+    assert [row["trainings"] for row in rows.values()] == [1, 1, 2]
+    assert [row["steps"] for row in rows.values()] == [4, 4, 8]
+    assert document["seconds"] == pytest.approx(sum(row["seconds"] for row in rows.values()))
+    assert rows["factor-vae:40"]["seconds"] > 8 * rows["factor-vae:40"]["step"] > 0
+    outcome = disentangle("--estimate", "--output", tmp_path / "none")
+    assert "ad-factor-vae:40" in outcome.stdout
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_damaged_run_is_one_line_and_costs_no_other(weights: Path) -> None:
+    """It is found before the others train, and repeated when its folder is gone."""
+    (weights / "beta-vae/seed-0/scores.json").write_text("{}")
+    rmtree(weights / "factor-vae-0.5")
+    outcome = disentangle(*WEIGHTS, "--output", weights, "--resume")
+    assert outcome.code == 4
+    (line,) = (x for x in outcome.stderr.splitlines() if x.startswith("error: beta-vae:4, seed 0"))
+    assert line.endswith(f"remove {weights / 'beta-vae/seed-0'} to repeat this training alone")
+    assert outcome.stderr.index(line) < outcome.stderr.index("estimated cost: 1 training, 4 steps")
+    assert "1 failed: beta-vae:4, seed 0; first error: " in outcome.stderr.splitlines()[-1]
+    document = json.loads((weights / "comparison.json").read_text())
+    assert [entry["seeds"] for entry in document["entries"]] == [[0], [], [0]]
+    assert "beta-vae:4, seed 0 failed" in (weights / "report.html").read_text()
+    rmtree(weights / "beta-vae")
+    (weights / "beta-vae/seed-0").mkdir(parents=True)
+    (weights / "beta-vae/seed-0/training_state.pt").write_bytes(b"nothing")
+    assert disentangle(*WEIGHTS, "--output", weights, "--resume").code == 4
+    rmtree(weights / "beta-vae")
+    outcome = disentangle(*WEIGHTS, "--output", weights, "--resume")
+    assert outcome.code == 0, outcome.stderr
+    assert outcome.stderr.count("already finished; kept") == 2
+
+
+def test_other_settings_are_noticed_before_anything_trains(weights: Path) -> None:
+    outcome = disentangle(
+        "--compare", "ad-beta-vae,beta-vae:1", "--seeds", 1, "--output", weights, "--resume",
+        "--learning-rate", 0.5,
+    )  # fmt: skip
+    assert outcome.code == 2
+    assert "beta-vae-1/seed-0/scores.json was trained with other settings" in outcome.stderr
+    assert not (weights / "ad-beta-vae").exists()
+
+
+def test_a_comparison_of_which_nothing_is_left_ends_with_its_error(tmp_path: Path) -> None:
+    for name in ("beta-vae", "factor-vae"):
+        (tmp_path / name / "seed-0").mkdir(parents=True)
+        (tmp_path / name / "seed-0/scores.json").write_text("nothing")
+    options = ("--compare", "beta-vae,factor-vae", "--seeds", 1, "--output", tmp_path, "--resume")
+    outcome = disentangle(*options)
+    assert outcome.code == 4
+    assert "2 failed: beta-vae:4, seed 0; factor-vae:40, seed 0" in outcome.stderr
+    assert not (tmp_path / "comparison.json").exists()
+
+
+def test_table_3_stands_for_the_entries_of_the_paper() -> None:
+    entries = [entry.label for entry in DisentangleConfig(compare=("table3",)).entries]
+    assert entries == [
+        "factor-vae:40", "beta-vae:1", "beta-vae:4", "beta-vae:6", "beta-vae:16", "factor-vae:10",
+        "factor-vae:20", "factor-vae:100", "ad-factor-vae:10", "ad-factor-vae:20",
+        "ad-factor-vae:40", "ad-factor-vae:100",
+    ]  # fmt: skip
+    more = DisentangleConfig(compare=("beta-vae:2,table3", "ad-beta-vae"), seeds=2)
+    assert [entry.label for entry in more.entries] == ["beta-vae:2", *entries, "ad-beta-vae:4"]
+    first = DisentangleConfig(compare=("ad-factor-vae", "table3"))
+    assert [entry.label for entry in first.entries][:2] == ["ad-factor-vae:40", "factor-vae:40"]
+    assert len(first.entries) == len(set(first.entries)) == 12
+    trainings = more.trainings()
+    assert [training.name for training in trainings[:2]] == [
+        "beta-vae:2, seed 0", "factor-vae:40, seed 0",
+    ]  # fmt: skip
+    folders = [training.output.relative_to("results") for training in trainings]
+    assert folders[0] == Path("beta-vae-2/seed-0")
+    assert folders[1] == Path("factor-vae/seed-0")
+    assert len(set(folders)) == len(folders) == 28
+
+
+def test_weights_of_options_are_those_of_entries_without_their_own() -> None:
+    config = DisentangleConfig(
+        compare=("factor-vae,ad-factor-vae:10,beta-vae",), gamma=20, overlap=2
+    )
+    assert [entry.label for entry in config.entries] == [
+        "factor-vae:20", "ad-factor-vae:10", "beta-vae:4",
+    ]  # fmt: skip
+    weights = [
+        (own.objective(own.method).gamma, own.objective(own.method).overlap)
+        for own in config.trainings()[:3]
+    ]
+    assert weights == [(20, 0), (10, 2), (0, 0)]
 
 
 @pytest.mark.parametrize(
@@ -249,8 +405,16 @@ def test_a_comparison_is_paired_and_keeps_what_is_finished(
         (("--method", "factor-vae", "--lambda", 1), 2, "--lambda is not supported with factor-vae"),
         (("--method", "beta-vae", "--gamma", 1), 2, "--gamma is not supported with beta-vae"),
         (("--method", "gan"), 2, "Invalid value"),
-        (("--compare", "factor-vae", "gan"), 2, "--compare gan"),
-        (("--compare", "factor-vae", "factor-vae"), 2, "two different methods"),
+        (("--compare", "factor-vae,gan"), 2, "--compare gan: no such method"),
+        (("--compare", "factor-vae,factor-vae:40"), 2, "--compare names factor-vae:40 twice"),
+        (("--compare", "factor-vae", "ad-factor-vae"), 2, "with commas between them"),
+        (("--compare", "beta-vae:4"), 2, "needs two entries or more"),
+        (("--compare", "beta-va:4,beta-vae"), 2, "did you mean beta-vae?"),
+        (("--compare", "beta-vae:x,beta-vae"), 2, "beta-vae:x: the beta after the colon must be"),
+        (("--compare", "beta-vae,factor-vae:-1"), 2, "the gamma after the colon must be"),
+        (("--compare", "beta-vae,factor-vae:"), 2, "the gamma after the colon must be"),
+        (("--compare", "beta-vae,"), 2, "--compare : no such method"),
+        (("--compare", "factor-vae:1,factor-vae:2", "--gamma", 3), 2, "--gamma is not supported"),
         (("--steps", 0), 2, "--steps must be at least 1"),
         (("--learning-rate", 0), 2, "positive"),
         (("--score-images", 10), 2, "--score-images must be"),

@@ -1,14 +1,22 @@
 """Paired differences, pictures and curves of disentanglement, against values known beforehand."""
 
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from anomaly_cli.config.disentangle import DisentangleConfig
+from anomaly_cli.config.objectives import Entry, Method
 from anomaly_cli.disentangle import charts
-from anomaly_cli.disentangle.comparison import compare_runs, paired_difference
+from anomaly_cli.disentangle.comparison import (
+    compare_entries,
+    compare_runs,
+    paired_difference,
+    score_table,
+)
 from anomaly_cli.disentangle.dsprites import IMAGE_COUNT, factors_of, open_dsprites
 from anomaly_cli.disentangle.metrics import DisentanglementScores
 from anomaly_cli.disentangle.pictures import (
@@ -20,6 +28,7 @@ from anomaly_cli.disentangle.pictures import (
     see_images,
     traverse,
 )
+from anomaly_cli.disentangle.report import choose_shown
 from anomaly_cli.disentangle.runs import Run
 from anomaly_cli.disentangle.scoring import encode_images, select_images
 from anomaly_cli.disentangle.training import StepStats
@@ -30,14 +39,18 @@ SPRITES = open_dsprites(None)
 MODEL = ConvVAEConfig(image_size=64, channels=(4, 4, 4, 4), hidden=8, latent_dim=3)
 
 
-def make_run(method: str = "factor-vae", seed: int = 0, *, factor_vae: float = 0.5) -> Run:
+def make_run(
+    method: Method = "factor-vae", seed: int = 0, *, weight: float = 40.0, factor_vae: float = 0.5
+) -> Run:
     """Build a run of 20 reports whose loss falls from 20 to 1 and that has no discriminator."""
     torch.manual_seed(0)
     nan = math.nan
+    settings = asdict(DisentangleConfig().objective(method, weight)) | {"seed": seed}
+    settings["lambda"] = settings.pop("overlap")
     return Run(
         folder=Path(),
         vae=conv_vae(MODEL).eval(),
-        record={"method": method, "settings": {"seed": seed}},
+        record={"method": method, "settings": settings},
         scores=DisentanglementScores(factor_vae, *[0.0] * 8, active_latents=3),
         information=np.zeros((5, 3)),
         history=[
@@ -74,6 +87,53 @@ def test_runs_are_compared_seed_by_seed_and_over_the_last_tenth() -> None:
     assert rows["active_latents"].mean == 0
 
 
+def test_entries_are_compared_with_the_first_on_shared_seeds_and_with_the_paper() -> None:
+    """The reference has seeds 0, 1 and 2, the other entry 1 and 2: differences 0.2 and 0.4."""
+    reference, other, missing = (Entry("factor-vae", weight) for weight in (40.0, 10.0, 7.0))
+    runs = [make_run(seed=seed, factor_vae=0.1 * seed) for seed in (2, 0, 1)]
+    runs += [
+        make_run(seed=seed, weight=10.0, factor_vae=value) for seed, value in ((1, 0.3), (2, 0.6))
+    ]
+    found = compare_entries([reference, other, missing], runs)
+    first, second, third = found.summaries
+    assert [run.seed for run in first.runs] == [0, 1, 2]
+    assert first.factor_vae == pytest.approx((0.1, 0.1))
+    assert (first.paper, second.paper, third.paper) == (0.82, 0.75, None)
+    assert first.deviation == pytest.approx(0.1 - 0.82)
+    assert (first.difference, third.difference, third.runs) == (None, None, [])
+    assert second.seeds == [1, 2]
+    assert second.difference is not None
+    assert second.difference.differences == pytest.approx((0.2, 0.4))
+    assert (second.difference.first, second.difference.second) == pytest.approx((0.15, 0.45))
+    table = score_table(found, "title", {"factor-vae:7, seed 0": ValueError("diverged")})
+    assert list(table.rows) == ["factor-vae:40", "factor-vae:10", "factor-vae:7"]
+    assert table.columns[4] == "minus factor-vae:40"
+    assert table.rows["factor-vae:10"][4] == pytest.approx(0.3)
+    assert all(map(math.isnan, table.rows["factor-vae:7"]))
+    assert "over 3 seeds (factor-vae:10 2, factor-vae:7 0)." in table.notes[1]
+    assert table.notes[-1] == "factor-vae:7, seed 0 failed: diverged"
+
+
+def test_other_weights_than_the_papers_have_no_score_of_the_paper() -> None:
+    run = make_run("ad-factor-vae")
+    (own,) = compare_entries([run.entry], [run]).summaries
+    assert own.paper == 0.93
+    run.record["settings"]["lambda"] = 2.0
+    (own,) = compare_entries([run.entry], [run]).summaries
+    assert own.paper is None
+
+
+def test_of_many_entries_the_reference_and_the_best_of_each_method_are_drawn() -> None:
+    scores = {10.0: 0.2, 20.0: 0.9, 40.0: 0.5, 80.0: math.nan}
+    runs = [make_run(weight=weight, factor_vae=value) for weight, value in scores.items()]
+    entries = [run.entry for run in runs]
+    assert choose_shown(runs, compare_entries(entries, runs)) == runs
+    runs.append(make_run("beta-vae", weight=4.0, factor_vae=0.1))
+    entries = [run.entry for run in runs]
+    chosen = choose_shown(runs, compare_entries(entries, runs))
+    assert [run.entry.label for run in chosen] == ["factor-vae:10", "factor-vae:20", "beta-vae:4"]
+
+
 def test_curves_leave_out_what_no_run_has() -> None:
     panels = charts.make_panels([make_run(), make_run("ad-factor-vae")])
     titles = [panel.title for panel in panels]
@@ -81,7 +141,7 @@ def test_curves_leave_out_what_no_run_has() -> None:
     assert "total correlation, nats" not in titles
     loss = panels[0]
     assert (loss.low, loss.high, loss.steps) == (1, 19, 20)
-    assert [line.method for line in loss.lines] == [0, 1]
+    assert [line.entry for line in loss.lines] == [0, 1]
     assert loss.lines[0].points[-1].tolist() == [1, 0]
     assert charts.svg_path(loss.lines[0]).endswith("300.0 150.0")
 

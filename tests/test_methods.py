@@ -235,6 +235,12 @@ def test_options_that_do_not_fit_are_refused(options: dict[str, object], message
         TrainConfig.resolve(method="ae-l2", **options)
 
 
+@pytest.mark.parametrize("name", ["patch_size", "search_steps", "centres", "nearest"])
+def test_options_of_the_others_are_refused_by_the_vae(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"--{name.replace('_', '-')} is not an option of vae"):
+        TrainConfig.resolve(**{name: 64})
+
+
 def test_sizes_that_anogan_cannot_draw_are_refused() -> None:
     with pytest.raises(ConfigError, match="power of two for anogan"):
         TrainConfig.resolve(method="anogan", image_size=96)

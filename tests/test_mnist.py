@@ -109,7 +109,7 @@ def test_images_and_labels_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 def test_a_fused_map_is_refused_by_a_network_without_one(root: Path, runs: Path) -> None:
     outcome = run_cli("localize", runs / "1", root, "--dataset", "mnist", "--map", "fused")
     assert outcome.code == 2
-    assert "the network of 1 has no fused map; use --map attention" in outcome.stderr
+    assert "the network of 1 has no fused map; it has gradcam@conv1" in outcome.stderr
 
 
 def test_arrays_of_other_shapes_are_no_digits(tmp_path: Path) -> None:

@@ -17,11 +17,13 @@ from anomaly_cli.config.disentangle import DisentangleConfig
 from anomaly_cli.config.names import Guidance
 from anomaly_cli.config.reproduce import REDUCED_MARK, TARGETS, ReproduceConfig
 from anomaly_cli.config.train import TrainConfig
+from anomaly_cli.disentangle import costs as sprite_costs
 from anomaly_cli.disentangle.training import Trainer as SpriteTrainer
-from anomaly_cli.errors import ConfigError, DataError
+from anomaly_cli.errors import ConfigError, DataError, TrainingError
 from anomaly_cli.evaluation.reports.published import TABLE_1, TABLE_2
+from anomaly_cli.files.numbers import duration_text
 from anomaly_cli.paper import costs
-from anomaly_cli.paper.costs import TrainingCost, cost_of_epochs, duration_text
+from anomaly_cli.paper.costs import TrainingCost, cost_of_epochs
 from anomaly_cli.paper.stages import Stage, one_class_stage, seeds, stages_of
 
 TABLES = ("table1", "table2", "table3")
@@ -53,8 +55,8 @@ def tiny() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(command, "stages_of", tiny_stages)
         thin_networks(patch)
-        patch.setattr(costs, "TIMED", 1)
-        patch.setattr(costs, "BATCH", 32)
+        patch.setattr(sprite_costs, "TIMED", 1)
+        patch.setattr(sprite_costs, "BATCH", 32)
         yield
 
 
@@ -198,13 +200,16 @@ def test_table_3_and_figure_8_share_their_models(
     outcome = reproduce(root, output, "table3")
     assert outcome.code == 0, outcome.stderr
     rows = rows_of(output, "table3")
-    assert list(rows) == ["beta-vae, beta 4", "factor-vae, gamma 40", "ad-factor-vae, gamma 40"]
-    assert [row["the paper"] for row in rows.values()] == [0.73, 0.82, 0.93]
+    assert list(rows) == ["factor-vae:40", "beta-vae:4", "ad-factor-vae:40"]
+    assert [row["the paper"] for row in rows.values()] == [0.82, 0.73, 0.93]
     for row in rows.values():
-        assert row["deviation"] == pytest.approx(row["ours, mean over seeds"] - row["the paper"])
-        assert row["ours, sd over seeds"] is not None
+        assert row["deviation"] == pytest.approx(row["mean"] - row["the paper"])
+        assert row["sd"] is not None
+    own = rows["ad-factor-vae:40"]
+    difference = own["mean"] - rows["factor-vae:40"]["mean"]
+    assert own["minus factor-vae:40"] == pytest.approx(difference)
     markdown = (output / "reduced/table3/table3.md").read_text()
-    assert "ad-factor-vae minus factor-vae on the same seeds" in markdown
+    assert "ad-factor-vae:40 minus factor-vae:40 on the same seeds" in markdown
     assert (output / "reduced/table3/comparison/comparison.json").is_file()
     monkeypatch.setattr(SpriteTrainer, "train_step", None)  # a training would fail
     assert reproduce(root, output, "figure8").code == 0
@@ -230,7 +235,7 @@ def test_an_estimate_trains_and_writes_nothing(root: Path, tmp_path: Path, flag:
     outcome = reproduce(root, tmp_path / "out", "figure4", "table3", flag)
     assert outcome.code == 0, outcome.stderr
     assert "train mnist 3" in outcome.stdout
-    assert "train dsprites ad-factor-vae seed 1" in outcome.stdout
+    assert "train dsprites ad-factor-vae:40 seed 1" in outcome.stdout
     assert "Estimated cost: about" in outcome.stdout
     assert not (tmp_path / "out").exists()
 
@@ -337,7 +342,34 @@ def test_full_runs_train_as_the_presets_say(root: Path) -> None:
     )
     assert guided.output != paper.output
     assert len(seeds(config)) == 5
-    assert len(stages_of(config, "table3")) == 15
+    sprites = [s for s in stages_of(config, "table3") if isinstance(s, DisentangleConfig)]
+    assert len(sprites) == 60
+    assert {(s.method, s.beta) for s in sprites if s.method == "beta-vae"} == {
+        ("beta-vae", beta) for beta in (1, 4, 6, 16)
+    }
+    assert {s.gamma for s in sprites if s.method == "factor-vae"} == {10, 20, 40, 100}
+    assert len({s.output for s in sprites}) == 60
+
+
+def test_a_training_of_table_3_that_fails_costs_no_other_entry(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(trainer: SpriteTrainer, batches: object) -> None:
+        if trainer.config.method == "beta-vae":
+            raise TrainingError("diverged")
+        inner(trainer, batches)  # type: ignore[arg-type]
+
+    inner = SpriteTrainer.train_step
+    monkeypatch.setattr(costs, "time_sprites", lambda *_: TrainingCost(1.0, 0.0, 0.0))
+    monkeypatch.setattr(SpriteTrainer, "train_step", diverge)
+    outcome = reproduce(root, tmp_path, "table3", "--seeds", 1)
+    assert outcome.code == 7
+    assert "beta-vae:4, seed 0 of table3" in outcome.stderr.splitlines()[-1]
+    rows = rows_of(tmp_path, "table3")
+    assert (rows["beta-vae:4"]["mean"], rows["beta-vae:4"]["the paper"]) == (None, 0.73)
+    assert rows["ad-factor-vae:40"]["minus factor-vae:40"] is not None
+    markdown = (tmp_path / "reduced/table3/table3.md").read_text()
+    assert "beta-vae:4, seed 0 failed: diverged" in markdown
 
 
 def test_every_target_is_known_and_others_are_refused(root: Path) -> None:

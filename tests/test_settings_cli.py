@@ -279,7 +279,7 @@ ROUND_TRIPS = [
     ["evaluate", "--map", "fused", "--no-good", "--fail-under", "iou=0.1", "--max-drop", 0.5],
     ["localize", "model", "one.png", "two.png", "--no-maps", "--threshold", "max"],
     ["explain", "model", "images", "--latents", "3,7", "--scores", "global"],
-    ["disentangle", "--compare", "factor-vae", "ad-factor-vae", "--lambda", 2, "--steps", 5],
+    ["disentangle", "--compare", "factor-vae,ad-factor-vae:1e2", "--lambda", 2, "--steps", 5],
     ["reproduce", "table2", "figure6", "--guided", "--reduced", "--seeds", 2],
 ]
 

@@ -8,25 +8,36 @@ import typer
 from anomaly_cli.cli import options as option
 from anomaly_cli.cli import terminal
 from anomaly_cli.cli.sources import resolve_settings
-from anomaly_cli.config.disentangle import DisentangleConfig, Method
+from anomaly_cli.config.disentangle import DisentangleConfig
+from anomaly_cli.config.objectives import Method, split_entries
 from models.objective import MapNorm, Pairs
 
 DEFAULT = DisentangleConfig()
 _METHODS = "the method's"
 
 
+def _check_entries(texts: list[str] | None) -> list[str] | None:
+    """Refuse one entry alone, before Click refuses the word after it: they need a comma."""
+    if texts:
+        split_entries(texts)
+    return texts
+
+
 def disentangle(
     ctx: typer.Context,
     method: Annotated[Method, typer.Option(help="Training objective.")] = DEFAULT.method,
     compare: Annotated[
-        tuple[str, str] | None,
+        list[str] | None,
         typer.Option(
-            metavar="METHOD METHOD",
-            help="Train two methods with the same seeds instead; report the paired differences.",
+            metavar="METHOD[:WEIGHT],...",
+            help="Train several methods with the same seeds instead, each with a weight (beta, or "
+            "gamma of a FactorVAE), and report paired differences from the first. table3: all "
+            "entries of Table 3 of the paper.",
+            callback=_check_entries,
         ),
-    ] = DEFAULT.compare,
+    ] = None,
     seeds: Annotated[
-        int, typer.Option(help="Number of seeds per method of --compare: SEED, SEED + 1, ...")
+        int, typer.Option(help="Number of seeds per entry of --compare: SEED, SEED + 1, ...")
     ] = DEFAULT.seeds,
     data: Annotated[
         Path | None,
@@ -79,6 +90,14 @@ def disentangle(
     ] = DEFAULT.score_images,
     seed: option.Seed = DEFAULT.seed,
     device: option.Device = DEFAULT.device,
+    estimate: Annotated[
+        bool,
+        typer.Option(
+            "--estimate",
+            "--dry-run",
+            help="Print the estimated time on this machine; train nothing, write nothing.",
+        ),
+    ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue an interrupted training.")
     ] = DEFAULT.resume,
@@ -90,7 +109,7 @@ def disentangle(
     """Train VAEs for disentangled latents on dSprites, score them and write a report."""
     config = DisentangleConfig(
         method=method,
-        compare=compare,
+        compare=tuple(compare) if compare else None,
         seeds=seeds,
         data=data,
         output=output,
@@ -111,11 +130,19 @@ def disentangle(
         overwrite=overwrite,
     )
     from anomaly_cli.cli.progress import TerminalProgress
-    from anomaly_cli.cli.show.disentangle import show_disentanglement
+    from anomaly_cli.cli.show.disentangle import show_costs, show_disentanglement
     from anomaly_cli.commands import disentangle as command
 
+    if estimate:
+        costs = command.estimate(config)
+        if json:
+            terminal.print_json(costs.to_json())
+            return
+        show_costs(costs)
+        return
     result = command.run(config, resolve_settings(ctx), TerminalProgress())
     if json:
         terminal.print_json(result.document)
-        return
-    show_disentanglement(result)
+    else:
+        show_disentanglement(result)
+    result.raise_failures()

@@ -29,7 +29,7 @@ from anomaly_cli.progress import SILENT, Progress
 from anomaly_cli.training.fit import require_same_training
 
 # Made from the models that succeed; every other target needs all of its models.
-_OF_SEVERAL = frozenset({"table2", "figure1", "figure6"})
+_OF_SEVERAL = frozenset({"table2", "table3", "figure1", "figure6"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,11 +119,17 @@ def _reproduce(
     done = [stage for stage in stages if folder_of(stage) not in failed]
     if failed and (target not in _OF_SEVERAL or not done):
         return Reproduced(target=target, failures={target: next(iter(failed.values()))})
-    trained = Trained(done, {folder.name: error for folder, error in failed.items()})
+    names = {folder_of(stage): _short_name(stage) for stage in stages}
+    trained = Trained(done, {names[folder]: error for folder, error in failed.items()})
     try:
         return _write(config, target, trained, resolved)
     except AnomalyCliError as error:
         return Reproduced(target=target, failures={target: error})
+
+
+def _short_name(stage: Stage) -> str:
+    """Name a training among those of one table or figure."""
+    return stage.category if isinstance(stage, TrainConfig) else stage.name
 
 
 def _write(

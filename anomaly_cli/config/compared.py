@@ -39,6 +39,10 @@ DEFAULTS: Mapping[MethodName, Mapping[str, Any]] = {
 }
 
 
+# Options that the VAE does not have.
+OF_COMPARED = frozenset({"patch_size", "search_steps", "centres", "nearest"})
+
+
 def in_patches(model: OneClassConfig, category: str) -> OneClassConfig:
     """Let a network that can do so see a texture in patches of half the side, an object whole."""
     if not isinstance(model, AutoencoderConfig | AnoGANConfig):

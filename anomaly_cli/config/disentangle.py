@@ -2,20 +2,12 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
+from anomaly_cli.config.objectives import METHODS, Entry, Method, parse_entries, weight_name
 from anomaly_cli.errors import ConfigError, require
 from models.config import ConvVAEConfig
 from models.objective import MapNorm, Objective, Pairs
-
-Method = Literal["beta-vae", "factor-vae", "ad-factor-vae", "ad-beta-vae"]
-# Weights of the best scores in Table 3 of the paper, and lambda of equation 7.
-METHODS: dict[Method, Objective] = {
-    "beta-vae": Objective(beta=4.0),
-    "factor-vae": Objective(gamma=40.0),
-    "ad-factor-vae": Objective(gamma=40.0, overlap=1.0),
-    "ad-beta-vae": Objective(beta=4.0, overlap=1.0),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +15,8 @@ class DisentangleConfig:
     """Settings of `disentangle`."""
 
     method: Method = "ad-factor-vae"
-    compare: tuple[str, str] | None = None  # train both, `seeds` times, instead of `method`
-    seeds: int = 5  # runs of each method of `compare`, with seed, seed + 1, ...
+    compare: tuple[str, ...] | None = None  # entries to train `seeds` times, not `method` once
+    seeds: int = 5  # trainings of each entry of `compare`, with seed, seed + 1, ...
     data: Path | None = None  # the official npz; None: the images are drawn
     output: Path = Path("results")
     beta: float | None = None  # None: that of the method in METHODS
@@ -59,39 +51,75 @@ class DisentangleConfig:
         self._check_weights()
 
     def _check_weights(self) -> None:
-        """Refuse methods that do not exist, and weights out of range or that no method has."""
-        for name in self.compare or ():
-            require(name in METHODS, f"--compare {name}: expected two of {', '.join(METHODS)}")
-        require(
-            len(set(self.methods)) == len(self.methods), "--compare needs two different methods"
-        )
-        objectives = [METHODS[name] for name in self.methods]
-        for name, option in (("gamma", "gamma"), ("overlap", "lambda")):
-            is_used = any(getattr(objective, name) for objective in objectives)
-            require(
-                getattr(self, name) is None or is_used,
-                f"--{option} is not supported with {' or '.join(self.methods)}",
-            )
+        """Refuse methods that do not exist, and weights out of range or that no entry takes."""
         try:
-            for method in self.methods:
-                self.objective(method)
+            objectives = [(METHODS[e.method], self.objective(*e)) for e in self.entries]
+        except ConfigError:
+            raise
         except ValueError as error:
             raise ConfigError(str(error)) from error
+        for name, option in (("beta", "beta"), ("gamma", "gamma"), ("overlap", "lambda")):
+            given = getattr(self, name)
+            is_used = any(
+                getattr(own, name) and getattr(objective, name) == given
+                for own, objective in objectives
+            )
+            named = " or ".join(self.compare or (self.method,))
+            require(given is None or is_used, f"--{option} is not supported with {named}")
 
     @property
-    def methods(self) -> tuple[Method, ...]:
-        """Methods to train."""
-        return cast("tuple[Method, Method] | None", self.compare) or (self.method,)
+    def entries(self) -> tuple[Entry, ...]:
+        """Methods to train, with their weights; the first is the reference of a comparison."""
+        names = {method: weight_name(method) for method in METHODS}
+        weights: dict[Method, float] = {
+            method: getattr(self if getattr(self, name) is not None else METHODS[method], name)
+            for method, name in names.items()
+        }
+        if self.compare is None:
+            return (Entry(self.method, weights[self.method]),)
+        return parse_entries(self.compare, weights)
 
-    def objective(self, method: Method) -> Objective:
-        """Build the terms of a method, with the weights that were given instead of its own."""
+    def objective(self, method: Method, weight: float | None = None) -> Objective:
+        """Build the terms of a method, with the weights that were given instead of its own.
+
+        Args:
+            method: name of the method.
+            weight: beta or gamma of an entry, which comes before `beta` or `gamma`.
+        """
         default = METHODS[method]
         given: dict[str, Any] = {"pairs": self.pairs, "map_norm": self.map_norm}
         given |= {} if self.beta is None else {"beta": self.beta}
         for name in ("gamma", "overlap"):
             if getattr(self, name) is not None and getattr(default, name):
                 given[name] = getattr(self, name)
+        given |= {} if weight is None else {weight_name(method): weight}
         return replace(default, **given)
+
+    def trainings(self) -> "list[DisentangleConfig]":
+        """List the settings of each training: all entries with the first seed, then the next."""
+        if self.compare is None:
+            return [self]
+        seeds = range(self.seed, self.seed + self.seeds)
+        return [self.training(entry, seed) for seed in seeds for entry in self.entries]
+
+    def training(self, entry: Entry, seed: int) -> "DisentangleConfig":
+        """Make the settings of one training of an entry, in a folder below `output`."""
+        objective, own = self.objective(*entry), METHODS[entry.method]
+        return replace(
+            self,
+            compare=None,
+            method=entry.method,
+            beta=objective.beta,
+            gamma=objective.gamma if own.gamma else None,
+            overlap=objective.overlap if own.overlap else None,
+            seed=seed,
+            output=self.output / entry.folder / f"seed-{seed}",
+        )
+
+    @property
+    def name(self) -> str:
+        """Name of one training, for messages."""
+        return f"{self.entries[0].label}, seed {self.seed}"
 
     @property
     def model(self) -> ConvVAEConfig:

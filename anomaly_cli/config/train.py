@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from anomaly_cli.config.compared import CONFIGS, DEFAULTS, in_patches
+from anomaly_cli.config.compared import CONFIGS, DEFAULTS, OF_COMPARED, in_patches
 from anomaly_cli.config.names import CHANNELS, DatasetName, Guidance, Scores, Speed
 from anomaly_cli.config.presets import read_preset
 from anomaly_cli.config.values import DEFAULT_RULE, ThresholdRule
@@ -228,6 +228,8 @@ class TrainConfig:
         preset = _preset_options(dataset)
         chosen = guidance or preset.get("guidance", cls.guidance)
         options = {name: value for name, value in given.items() if value is not None}
+        for name in options.keys() & OF_COMPARED:
+            raise ConfigError(f"--{name.replace('_', '-')} is not an option of vae")
         if "epochs" in options:
             options.setdefault("images_seen", 0)
         if options.get("weights", "none") != "none":
@@ -338,7 +340,8 @@ def _take_model(dataset: DatasetName, options: dict[str, Any]) -> OneClassVAECon
     """Build the settings of the network from options, and remove these options."""
     model: OneClassVAEConfig
     if dataset in CHANNELS:
-        model = _build(OneClassConvConfig, options | {"channels": CHANNELS[dataset]})
+        options["channels"] = CHANNELS[dataset]
+        model = _build(OneClassConvConfig, options)
     else:
         model = _build(VAEConfig, options)
     for name in _fields_of(VAEConfig):  # refused above unless it is the default

@@ -23,7 +23,21 @@ from anomaly_cli.pictures.layout import (
 )
 
 WIDTH, HEIGHT = 300, 150  # of a panel, in pixels and in units of the SVG
-COLOURS = ((11, 98, 196), (200, 80, 20))  # of the methods, in order
+# Of the entries, in order, from the first again after the last; legible on white and on black.
+COLOURS = (
+    (11, 98, 196),
+    (200, 80, 20),
+    (30, 140, 70),
+    (160, 70, 180),
+    (190, 140, 0),
+    (0, 150, 165),
+    (215, 50, 110),
+    (120, 120, 120),
+    (110, 150, 20),
+    (95, 85, 215),
+    (165, 100, 70),
+    (70, 130, 170),
+)
 STATISTICS = {
     "reconstruction": "reconstruction, nats per image",
     "kl": "KL, nats per image",
@@ -41,7 +55,7 @@ class Line(NamedTuple):
     """The curve of one run in one panel."""
 
     run: str
-    method: int  # 0 or 1, its colour
+    entry: int  # place of its entry, which decides the colour
     points: NDArray[np.float64]  # (T, 2), in the unit square; y from the bottom
 
 
@@ -88,14 +102,19 @@ def _lines(
     low: float,
     high: float,
 ) -> list[Line]:
-    methods = list(dict.fromkeys(run.method for run in runs))
+    entries = list(dict.fromkeys(run.entry for run in runs))
     lines = []
     for run, (steps, values) in zip(runs, curves, strict=True):
         kept = np.isfinite(values)
         heights = np.clip((values[kept] - low) / (high - low), 0, 1)
         points = np.stack([steps[kept] / steps[-1], heights], axis=1)
-        lines.append(Line(run.name, methods.index(run.method), points))
+        lines.append(Line(run.name, entries.index(run.entry), points))
     return lines
+
+
+def colour_of(entry: int) -> tuple[int, int, int]:
+    """Choose the RGB colour of the entry at a place."""
+    return COLOURS[entry % len(COLOURS)]
 
 
 def svg_path(line: Line) -> str:
@@ -105,18 +124,14 @@ def svg_path(line: Line) -> str:
 
 
 def curves_figure(runs: Sequence[Run]) -> RGBImage:
-    """Draw all panels in two columns, under the names of the methods in their colours."""
-    methods = list(dict.fromkeys(run.method for run in runs))
-    legend = [
-        text_line(method, Style(17, colour))
-        for method, colour in zip(methods, COLOURS, strict=False)
-    ]
+    """Draw all panels in two columns, under the names of the entries in their colours."""
+    labels = list(dict.fromkeys(run.entry.label for run in runs))
+    names = [text_line(label, Style(17, colour_of(place))) for place, label in enumerate(labels)]
+    legend = [beside(names[i : i + 4], gap=24) for i in range(0, len(names), 4)]
     pictures = [_panel_picture(panel) for panel in make_panels(runs)]
     rows = [beside(pictures[i : i + 2], gap=24) for i in range(0, len(pictures), 2)]
     note = text_line("The first twentieth of the steps may leave the frame.", SMALL)
-    return margin(
-        below([text_line("Training", TITLE), beside(legend, gap=24), note, *rows], gap=16)
-    )
+    return margin(below([text_line("Training", TITLE), *legend, note, *rows], gap=16))
 
 
 def _panel_picture(panel: Panel) -> RGBImage:
@@ -124,7 +139,12 @@ def _panel_picture(panel: Panel) -> RGBImage:
     for line in panel.lines:
         places = line.points * (WIDTH - 1, 1 - HEIGHT) + (0, HEIGHT - 1)
         cv2.polylines(
-            canvas, [np.round(places).astype(np.int32)], False, COLOURS[line.method], 1, cv2.LINE_AA
+            canvas,
+            [np.round(places).astype(np.int32)],
+            False,
+            colour_of(line.entry),
+            1,
+            cv2.LINE_AA,
         )
     high, low = (text_line(f"{value:.4g}", SMALL) for value in (panel.high, panel.low))
     labels = below(

@@ -8,15 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from anomaly_cli.config.disentangle import Method
 from anomaly_cli.config.names import MODEL_FILE, STATE_FILE
+from anomaly_cli.config.objectives import Entry, weight_name
 from anomaly_cli.disentangle.metrics import DisentanglementScores
 from anomaly_cli.disentangle.training import StepStats
 from anomaly_cli.errors import CheckpointError
@@ -27,6 +27,7 @@ from anomaly_cli.files.versions import library_versions
 from models.build import with_weights
 from models.config import ConvVAEConfig
 from models.conv import conv_vae
+from models.objective import Objective
 from models.vae import VAE
 
 SCHEMA_VERSION = 1
@@ -49,9 +50,17 @@ class Run:
     history: Sequence[StepStats]
 
     @property
-    def method(self) -> Method:
-        """Name of the objective."""
-        return cast("Method", self.record["method"])
+    def entry(self) -> Entry:
+        """Method and weight."""
+        method = self.record["method"]
+        return Entry(method, float(self.record["settings"][weight_name(method)]))
+
+    @property
+    def objective(self) -> Objective:
+        """All terms of the loss."""
+        settings = self.record["settings"]
+        weights = {name: settings[name] for name in ("beta", "gamma", "pairs", "map_norm")}
+        return Objective(**weights, overlap=settings["lambda"])
 
     @property
     def seed(self) -> int:
@@ -60,8 +69,8 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Method and seed, for people."""
-        return f"{self.method}, seed {self.seed}"
+        """Entry and seed, for people."""
+        return f"{self.entry.label}, seed {self.seed}"
 
 
 def is_finished(folder: Path) -> bool:
@@ -179,7 +188,8 @@ def load_run(folder: Path) -> Run:
             information=np.array(record["mutual_information"], np.float64),
             history=_read_history(folder / METRICS_FILE),
         )
-        is_whole = bool(run.history) and record["schema_version"] == SCHEMA_VERSION
+        has_settings = bool(run.name and run.objective)  # which a damaged record lacks
+        is_whole = has_settings and bool(run.history) and record["schema_version"] == SCHEMA_VERSION
         is_own = hash_file(folder / MODEL_FILE) == record["model_sha256"]
     except (
         *(OSError, KeyError, TypeError, ValueError),

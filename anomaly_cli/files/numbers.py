@@ -86,6 +86,20 @@ def size_text(size: float) -> str:
     return f"{size:.1f} GB"
 
 
+def duration_text(seconds: float) -> str:
+    """Format a duration with two digits, such as "45 s", "2.5 min" or "31 h"."""
+    if not math.isfinite(seconds):
+        return "n/a"
+    for limit, unit, name in ((90, 1, "s"), (5400, 60, "min"), (172800, 3600, "h")):
+        if seconds < limit:
+            return f"{_two_digits(seconds / unit)} {name}"
+    return f"{_two_digits(seconds / 86400)} days"
+
+
+def _two_digits(value: float) -> str:
+    return f"{value:.2g}" if value < 10 else f"{value:.0f}"
+
+
 def rate_range_text(low: float, high: float) -> str:
     """Format a range of shares of images, such as "0.3% to 13%"."""
     low_text, high_text = (f"{end:.1%}" if end < 0.0995 else f"{end:.0%}" for end in (low, high))

@@ -2,9 +2,8 @@
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from statistics import median
 from typing import Any, NamedTuple
 
 import torch
@@ -15,25 +14,26 @@ from anomaly_cli.config.reproduce import REDUCED_MARK, ReproduceConfig
 from anomaly_cli.config.train import HALF_SAVES, TrainConfig
 from anomaly_cli.data.datasets import DATASETS
 from anomaly_cli.data.samples import spread_samples
-from anomaly_cli.detector.device import resolve_device, seed_everything
-from anomaly_cli.disentangle.dsprites import IMAGE_COUNT, RenderedSprites
-from anomaly_cli.disentangle.scoring import BATCH, encode_images, select_images
-from anomaly_cli.disentangle.training import Trainer as SpriteTrainer
+from anomaly_cli.detector.device import resolve_device
+from anomaly_cli.disentangle import costs
+from anomaly_cli.disentangle.costs import (
+    LEFT_OUT,
+    TrainingCost,
+    remaining_work,
+    time_sprites,
+    time_steps,
+)
 from anomaly_cli.errors import DataError
+from anomaly_cli.files.numbers import duration_text
 from anomaly_cli.files.tensors import read_state
 from anomaly_cli.paper.stages import REDUCED_TEST_IMAGES, Stage, folder_of, is_trained, name_of
 from anomaly_cli.progress import Progress
 from anomaly_cli.training.dataset import list_training_images, open_training_set
 from anomaly_cli.training.fit import make_trainer
-from anomaly_cli.training.loop import EpochStats
 from anomaly_cli.training.split import count_held_out
-from models.conv import conv_vae
 
-WARM_UP, TIMED = 1, 4  # steps
-MOST_SECONDS = 30.0  # limit for timing one kind of training
 MAPS = {"table1": 5, "table2": 1}  # anomaly maps that an evaluation computes of each test image
 BACKWARD = 3  # forward passes for an anomaly map: one, and about two more for the gradient
-_LEFT_OUT = "without calibration, scoring, pictures and reports"
 
 
 class StageCost(NamedTuple):
@@ -66,14 +66,6 @@ class Estimate(NamedTuple):
         }
 
 
-class TrainingCost(NamedTuple):
-    """Measured times of one kind of training, in seconds."""
-
-    step: float  # one training step
-    held_out: float  # evaluation of one held-out image
-    image: float  # reading one image; of dSprites, encoding it
-
-
 def cost_of_epochs(
     each: TrainingCost,
     *,
@@ -104,7 +96,9 @@ def cost_of_epochs(
 
 def total_text(estimate: Estimate) -> str:
     """Describe the total cost."""
-    return f"about {duration_text(estimate.seconds)} on this machine ({_LEFT_OUT})"
+    return (
+        f"about {duration_text(estimate.seconds)} on this machine (without calibration, {LEFT_OUT})"
+    )
 
 
 def report_needs(estimate: Estimate, progress: Progress) -> None:
@@ -121,20 +115,6 @@ def report_estimate(estimate: Estimate, progress: Progress) -> None:
     for row in estimate.rows:
         progress.note(f"  {row.stage}: {row.work}, about {duration_text(row.seconds)}")
     progress.note(f"estimated cost: {total_text(estimate)}")
-
-
-def duration_text(seconds: float) -> str:
-    """Format a duration with two digits, such as "45 s", "2.5 min" or "31 h"."""
-    if not math.isfinite(seconds):
-        return "n/a"
-    for limit, unit, name in ((90, 1, "s"), (5400, 60, "min"), (172800, 3600, "h")):
-        if seconds < limit:
-            return f"{_two_digits(seconds / unit)} {name}"
-    return f"{_two_digits(seconds / 86400)} days"
-
-
-def _two_digits(value: float) -> str:
-    return f"{value:.2g}" if value < 10 else f"{value:.0f}"
 
 
 def estimate(config: ReproduceConfig, stages: Sequence[Stage]) -> list[StageCost]:
@@ -174,7 +154,7 @@ def _measure(stage: Stage, measured: dict[str, TrainingCost], device: torch.devi
     """Time this kind of training, unless it has been timed before."""
     if isinstance(stage, DisentangleConfig):
         if stage.method not in measured:
-            measured[stage.method] = _time_sprites(stage, device)
+            measured[stage.method] = time_sprites(stage, device)
         return measured[stage.method]
     kind = f"{stage.dataset} {stage.guidance}"
     if kind not in measured:
@@ -183,7 +163,7 @@ def _measure(stage: Stage, measured: dict[str, TrainingCost], device: torch.devi
 
 
 def _time_training(stage: TrainConfig, device: torch.device) -> TrainingCost:
-    steps = WARM_UP + TIMED
+    steps = costs.WARM_UP + costs.TIMED
     wanted = math.ceil(steps * stage.batch_size / (1 - stage.held_out)) + 1
     limit = min(wanted, stage.limit or wanted)
     probe = replace(stage, limit=limit, epochs=steps, half_size=0)  # an epoch has at least one step
@@ -191,42 +171,11 @@ def _time_training(stage: TrainConfig, device: torch.device) -> TrainingCost:
     images = open_training_set(probe)
     reading = (time.perf_counter() - start) / (len(images.fit) + len(images.held_out))
     trainer = make_trainer(probe, images, device)
-    step = _time_steps(trainer.run(), device)
+    step = time_steps(trainer.run(), device)
     start = time.perf_counter()
     trainer.evaluate()
     held_out = (time.perf_counter() - start) / len(images.held_out)
     return TrainingCost(step, held_out, reading)
-
-
-def _time_sprites(stage: DisentangleConfig, device: torch.device) -> TrainingCost:
-    # Rendered images: those of the official file take as long, but 15 seconds to open.
-    sprites = RenderedSprites()
-    seed_everything(stage.seed)
-    objective = stage.objective(stage.method)
-    probe = replace(stage, steps=stage.steps + WARM_UP + TIMED)  # so that no timed step is the last
-    trainer = SpriteTrainer(conv_vae(stage.model), sprites, objective, probe, device)
-    trainer.report_every = probe.steps  # time the steps without statistics
-    step = _time_steps(trainer.run(), device)
-    indices = select_images(len(sprites), 2 * BATCH, seed=stage.seed)
-    start = time.perf_counter()
-    encode_images(trainer.vae, sprites, indices, device, lambda: None)
-    return TrainingCost(step, 0.0, (time.perf_counter() - start) / len(indices))
-
-
-def _time_steps(steps: Iterator[object], device: torch.device) -> float:
-    """Measure the median seconds of a few steps, without the ends of epochs between them."""
-    seconds: list[float] = []
-    start = before = time.perf_counter()
-    for item in steps:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        now = time.perf_counter()
-        if not isinstance(item, EpochStats):
-            seconds.append(now - before)
-        if len(seconds) == WARM_UP + TIMED or now - start > MOST_SECONDS:
-            break
-        before = now
-    return median(seconds[WARM_UP:] or seconds)
 
 
 def _training_cost(stage: TrainConfig, each: TrainingCost) -> StageCost:
@@ -253,11 +202,9 @@ def _finished_epochs(stage: TrainConfig) -> int:
 
 
 def _sprite_cost(stage: DisentangleConfig, each: TrainingCost) -> StageCost:
-    path = folder_of(stage) / STATE_FILE
-    done = int(read_state(path)["trainer"]["step"]) if path.exists() else 0
-    scored = stage.score_images or IMAGE_COUNT
-    work = f"{stage.steps - done:,} steps of {duration_text(each.step)}, {scored:,} images scored"
-    seconds = (stage.steps - done) * each.step + scored * each.image
+    steps, images = remaining_work(stage)
+    work = f"{steps:,} steps of {duration_text(each.step)}, {images:,} images scored"
+    seconds = steps * each.step + images * each.image
     return StageCost(f"train {name_of(stage)}", work, seconds)
 
 

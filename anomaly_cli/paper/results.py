@@ -14,7 +14,7 @@ from anomaly_cli.config.reproduce import TARGETS, ReproduceConfig
 from anomaly_cli.config.train import TrainConfig
 from anomaly_cli.data.datasets import DATASETS
 from anomaly_cli.detector.predict import explain_prediction
-from anomaly_cli.disentangle.comparison import compare_runs
+from anomaly_cli.disentangle.comparison import compare_entries
 from anomaly_cli.disentangle.dsprites import open_dsprites
 from anomaly_cli.disentangle.pictures import attention_figure, choose_examples
 from anomaly_cli.disentangle.report import write_report
@@ -36,7 +36,7 @@ from anomaly_cli.paper.figures import (
     frame_sheet,
     teaser,
 )
-from anomaly_cli.paper.stages import METHODS, REDUCED_TEST_IMAGES, SOURCES, Stage, folder_of
+from anomaly_cli.paper.stages import REDUCED_TEST_IMAGES, SOURCES, Stage, entries, folder_of
 from anomaly_cli.paper.tables import table_1, table_2, table_3
 from anomaly_cli.pictures.latents import FIGURE_TILE
 from anomaly_cli.pictures.layout import GAP, below
@@ -50,7 +50,7 @@ class Trained(NamedTuple):
     """The trainings of a table or figure."""
 
     stages: Sequence[Stage]  # finished ones
-    failures: Mapping[str, AnomalyCliError]  # errors of the others, by category
+    failures: Mapping[str, AnomalyCliError]  # errors of the others, by category or name
 
 
 class FilledTable(NamedTuple):
@@ -62,9 +62,9 @@ class FilledTable(NamedTuple):
 
 def make_table(target: str, config: ReproduceConfig, trained: Trained) -> FilledTable:
     """Make a table with our numbers; its evaluation is written to a folder beside it."""
-    if target == "table2":
-        return _table_2(config, trained)
-    return FilledTable((_table_1 if target == "table1" else _table_3)(config, trained), {})
+    if target == "table1":
+        return FilledTable(_table_1(config, trained), {})
+    return (_table_2 if target == "table2" else _table_3)(config, trained)
 
 
 def make_figure(target: str, config: ReproduceConfig, trained: Trained) -> RGBImage:
@@ -96,18 +96,14 @@ def _table_2(config: ReproduceConfig, trained: Trained) -> FilledTable:
     return FilledTable(table_2(report.rows, failures, title), failures)
 
 
-def _table_3(config: ReproduceConfig, trained: Trained) -> NumberTable:
+def _table_3(config: ReproduceConfig, trained: Trained) -> FilledTable:
     runs = _runs(trained)
-    of_methods = {method: [run for run in runs if run.method == method] for method in METHODS}
-    factor, attention = (of_methods[method] for method in METHODS[1:])
-    differences = compare_runs(factor, attention)
-    pairs = [run for pair in zip(factor, attention, strict=True) for run in pair]
+    comparison = compare_entries(entries(config), runs)
     folder = config.folder("table3") / "comparison"
-    write_report(folder, pairs, differences, open_dsprites(_sprites_file(trained)))
-    scores = {
-        method: [run.scores.factor_vae for run in runs] for method, runs in of_methods.items()
-    }
-    return table_3(scores, differences, TARGETS["table3"].title)
+    sprites = open_dsprites(_sprites_file(trained))
+    write_report(folder, runs, comparison, sprites, trained.failures)
+    table = table_3(comparison, trained.failures, TARGETS["table3"].title)
+    return FilledTable(table, trained.failures)
 
 
 def _figure_1(config: ReproduceConfig, trained: Trained) -> RGBImage:

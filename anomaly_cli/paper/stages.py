@@ -6,8 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from anomaly_cli.config.disentangle import DisentangleConfig, Method
+from anomaly_cli.config.disentangle import DisentangleConfig
 from anomaly_cli.config.names import DatasetName
+from anomaly_cli.config.objectives import METHODS, TABLE_3, Entry, table_3_entries, weight_name
 from anomaly_cli.config.presets import read_preset
 from anomaly_cli.config.reproduce import ReproduceConfig
 from anomaly_cli.config.train import TrainConfig
@@ -20,7 +21,6 @@ from models.config import Attention
 
 Stage = TrainConfig | DisentangleConfig  # one training: of one category, or of one method and seed
 
-METHODS: tuple[Method, ...] = ("beta-vae", "factor-vae", "ad-factor-vae")  # the rows of Table 3
 DIGITS = ("1", "3")  # of Figure 4
 FIGURE_6 = ("wood", "tile", "leather", "hazelnut", "pill", "metal_nut")  # in the paper's order
 
@@ -98,9 +98,10 @@ def stages_of(config: ReproduceConfig, target: str) -> list[Stage]:
         DataError: its data are missing.
     """
     if target == "table3":
-        return [sprite_stage(config, method, s) for s in seeds(config) for method in METHODS]
+        return [sprite_stage(config, entry, s) for s in seeds(config) for entry in entries(config)]
     if target == "figure8":
-        return [sprite_stage(config, method, config.seed) for method in METHODS[1:]]
+        pair = best_entries()[1:]  # FactorVAE and AD-FactorVAE
+        return [sprite_stage(config, entry, config.seed) for entry in pair]
     require_data(config, target, _DATASETS[target])
     if target == "figure1":
         return _teaser(config)
@@ -109,6 +110,17 @@ def stages_of(config: ReproduceConfig, target: str) -> list[Stage]:
         return _one_class(config, dataset, DIGITS)
     names = figure_6_categories if target == "figure6" else partial(categories, dataset=dataset)
     return _one_class(config, dataset, names(config))
+
+
+def entries(config: ReproduceConfig) -> list[Entry]:
+    """List the entries of Table 3, the reference first; of a reduced run, one for each method."""
+    best = best_entries()
+    return [e for e in table_3_entries() if e in best or not config.reduced]
+
+
+def best_entries() -> list[Entry]:
+    """List the methods of Table 3, each with its best weight in the paper."""
+    return [Entry(method, getattr(METHODS[method], weight_name(method))) for method in TABLE_3]
 
 
 def seeds(config: ReproduceConfig) -> range:
@@ -177,18 +189,17 @@ def one_class_stage(config: ReproduceConfig, dataset: DatasetName, category: str
     )
 
 
-def sprite_stage(config: ReproduceConfig, method: Method, seed: int) -> DisentangleConfig:
-    """Make the training of one method on dSprites with one seed; it can be resumed."""
+def sprite_stage(config: ReproduceConfig, entry: Entry, seed: int) -> DisentangleConfig:
+    """Make the training of one entry on dSprites with one seed; it can be resumed."""
     file = config.data / "dsprites" / DSPRITES_FILE
-    stage = DisentangleConfig(
-        method=method,
+    settings = DisentangleConfig(
         data=file if file.is_file() else None,
-        output=runs_folder(config, "dsprites") / method / f"seed-{seed}",
-        seed=seed,
+        output=runs_folder(config, "dsprites"),
         device=config.device,
         resume=True,
         overwrite=True,  # files from an interruption before the first saved state
     )
+    stage = settings.training(entry, seed)
     return replace(stage, **_REDUCED_SPRITES) if config.reduced else stage  # type: ignore[arg-type]
 
 
@@ -213,7 +224,7 @@ def name_of(stage: Stage) -> str:
     if isinstance(stage, TrainConfig):
         guided = " guided" if stage.guidance == "synthetic" else ""
         return f"{stage.dataset} {stage.category}{guided}"
-    return f"dsprites {stage.method} seed {stage.seed}"
+    return f"dsprites {stage.entries[0].label} seed {stage.seed}"
 
 
 def is_trained(stage: Stage) -> bool:

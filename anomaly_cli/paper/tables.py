@@ -5,12 +5,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from anomaly_cli.config.disentangle import METHODS as OBJECTIVES
-from anomaly_cli.config.disentangle import Method
+from anomaly_cli.config.objectives import Entry
 from anomaly_cli.data.samples import kind_of
-from anomaly_cli.disentangle import comparison
-from anomaly_cli.disentangle.comparison import TABLE_3, PairedDifference
-from anomaly_cli.disentangle.scoring import TITLES
+from anomaly_cli.disentangle.comparison import Comparison, compare_entries, score_table
 from anomaly_cli.evaluation.reports.published import CAVEAT, METHODS, TABLE_1, TABLE_2
 from anomaly_cli.evaluation.results import CategoryMetrics
 from anomaly_cli.files.numbers import interval_text
@@ -98,32 +95,26 @@ def _notes_of_table_2(
     return tuple(notes)
 
 
-def table_3(
-    scores: Mapping[Method, Sequence[float]], differences: Sequence[PairedDifference], title: str
-) -> NumberTable:
-    """Make Table 3: FactorVAE score of each method over seeds, at the paper's best weights."""
-    rows: dict[str, Sequence[float]] = {}
-    for method, values in scores.items():
-        objective = OBJECTIVES[method]
-        weight = "gamma" if objective.gamma else "beta"
-        paper = TABLE_3[method][getattr(objective, weight)]
-        spread = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
-        mean = float(np.mean(values))
-        name = f"{method}, {weight} {getattr(objective, weight):g}"
-        rows[name] = [mean, paper, mean - paper, spread]
-    factor = next(row for row in differences if row.name == "factor_vae")
-    interval = interval_text((factor.low, factor.high))
-    return NumberTable(
-        title,
-        TITLES["factor_vae"],
-        ("ours, mean over seeds", "the paper", "deviation", "ours, sd over seeds"),
-        rows,
-        (
-            DEVIATION,
-            f"Seeds of each method: {len(differences[0].differences)}.",
-            f"ad-factor-vae minus factor-vae on the same seeds: {factor.mean:+.3f}"
-            + (f", 95% Student t interval {interval}." if interval else ", one pair."),
-            "The weight of each method is the one of four with the best score in the paper.",
-            comparison.CAVEAT,
-        ),
-    )
+def table_3(comparison: Comparison, failures: Mapping[str, Exception], title: str) -> NumberTable:
+    """Make Table 3: FactorVAE score of each entry over seeds, and what the attention loss adds."""
+    of_entries = {own.entry: own for own in comparison.summaries}
+    notes = []
+    for entry, own in of_entries.items():
+        plain = of_entries.get(Entry("factor-vae", entry.weight))
+        if entry.method == "ad-factor-vae" and plain:
+            pair = compare_entries([plain.entry, entry], [*plain.runs, *own.runs])
+            notes += _note_of_pair(pair)
+    table = score_table(comparison, title, failures)
+    return table._replace(notes=(*notes, *table.notes))
+
+
+def _note_of_pair(pair: Comparison) -> list[str]:
+    """Describe the paired difference of two entries; nothing without shared seeds."""
+    (own,), row = pair.compared, pair.compared[0].difference
+    if row is None:
+        return []
+    interval = interval_text((row.low, row.high))
+    return [
+        f"{own.entry.label} minus {pair.reference.entry.label} on the same seeds: {row.mean:+.3f}"
+        + (f", 95% Student t interval {interval}." if interval else ", one pair.")
+    ]

@@ -7,8 +7,8 @@ from anomaly_cli.cli.show.tables import print_table
 from anomaly_cli.cli.terminal import note, warn
 from anomaly_cli.commands.reproduce import Reproduced
 from anomaly_cli.config.reproduce import REDUCED_MARK, ReproduceConfig
-from anomaly_cli.files.numbers import number
-from anomaly_cli.paper.costs import Estimate, duration_text, report_needs, total_text
+from anomaly_cli.files.numbers import duration_text, number
+from anomaly_cli.paper.costs import Estimate, report_needs, total_text
 
 
 def show_estimate(estimate: Estimate) -> None:
