@@ -85,18 +85,7 @@ def test_training_brings_the_samples_closer_to_the_images(images: TrainingSet) -
             assert held_out == objective.held_out_losses()
             network.train()
     assert distances[1] < distances[0] / 2
-    assert selections == [-1, -120]  # the last epoch is the one to keep
-
-
-def test_a_resumed_training_still_selects_the_last_epoch(images: TrainingSet) -> None:
-    network = AnoGAN(CONFIG).eval()
-    config = TrainConfig(batch_size=4)
-    first, resumed = (AnoGANObjective(network, images, config, CPU) for _ in range(2))
-    for _ in range(5):
-        first.after_backward()
-    resumed.state.load_state_dict(first.state.state_dict())
-    resumed.after_backward()
-    assert resumed.held_out_losses().selection < first.held_out_losses().selection
+    assert selections == [None, None]  # no epoch is preferred, so the last one is kept
 
 
 def test_textures_are_learned_from_random_patches(images: TrainingSet) -> None:

@@ -24,8 +24,11 @@ from anomaly_cli.evaluation.reports.published import TABLE_1, TABLE_2
 from anomaly_cli.files.numbers import duration_text
 from anomaly_cli.paper import costs
 from anomaly_cli.paper.costs import TrainingCost, cost_of_epochs
-from anomaly_cli.paper.stages import Stage, one_class_stage, seeds, stages_of
+from anomaly_cli.paper.stages import SYSTEMS, Stage, one_class_stage, seeds, stages_of
+from anomaly_cli.training.dictionary import DictionaryTrainer
+from models.config import COMPARED, DictionaryConfig
 
+METHODS = tuple(SYSTEMS.values())
 TABLES = ("table1", "table2", "table3")
 FIGURES = ("figure1", "figure4", "figure5", "figure6", "figure8")
 
@@ -35,6 +38,8 @@ def shrink(stage: Stage) -> Stage:
     if isinstance(stage, DisentangleConfig):
         return replace(stage, steps=2, batch_size=2)
     stage = replace(stage, epochs=1, batch_size=4)
+    if isinstance(stage.model, DictionaryConfig):
+        return replace(stage, model=replace(stage.model, image_size=32, centres=10, nearest=2))
     if stage.dataset == "mvtec":
         return replace(stage, model=replace(stage.model, image_size=32, latent_dim=2))
     if stage.dataset == "mnist":
@@ -110,19 +115,35 @@ def test_table_1_has_ours_the_papers_and_the_deviation(root: Path, output: Path)
 
 def test_table_2_stands_beside_the_paper(table_2: Outcome, output: Path) -> None:
     rows = rows_of(output, "table2")
-    bottle = rows["bottle, pixel AUROC"]
-    assert list(bottle) == [
-        "ours", "the paper", "deviation", "AE-SSIM", "AE-L2", "AnoGAN", "CNN feature dictionary",
-    ]  # fmt: skip
-    assert bottle["the paper"] == TABLE_2["bottle"].pixel_auroc[-1] == 0.87
-    assert bottle["AE-SSIM"] == 0.93
-    assert bottle["deviation"] == pytest.approx(bottle["ours"] - 0.87)
-    assert rows["bottle, best IoU (oracle)"]["the paper"] == 0.27
-    assert rows["disc, pixel AUROC"]["the paper"] is None
-    assert rows["disc, pixel AUROC"]["ours"] is not None
+    assert list(rows) == [f"{name}, {method}" for name in ("bottle", "disc") for method in METHODS]
+    bottle = rows["bottle, VAE attention, as in the paper"]
+    assert bottle["the paper's"] == TABLE_2["bottle"].pixel_auroc[-1] == 0.87
+    assert bottle["deviation"] == pytest.approx(bottle["pixel AUROC"] - 0.87)
+    assert bottle["the paper's second row"] == 0.27
+    assert rows["bottle, AE-SSIM"]["the paper's"] == 0.93
+    assert rows["bottle, CNN feature dictionary"]["the paper's second row"] == 0.07
+    assert rows["bottle, default of train"]["the paper's"] is None
+    assert rows["disc, AnoGAN"]["the paper's"] is None
+    assert all(0 <= row["pixel AUROC"] <= 1 for row in rows.values())
     markdown = (output / "reduced/table2/table2.md").read_text()
     assert "14 of 15 categories are not in this run: carpet" in markdown
-    assert "bottle, pixel AUROC" in table_2.stdout
+    assert "Trainings of bottle: AE-SSIM 1 steps of 4 images, 32 px; AE-L2" in markdown
+    assert "bottle, AE-L2" in table_2.stdout
+
+
+def test_each_method_of_table_2_has_models_and_a_report_of_its_own(
+    table_2: Outcome, output: Path
+) -> None:
+    assert table_2.code == 0
+    reports = output / "reduced/table2/evaluation"
+    found = {path.name: path for path in reports.iterdir()}
+    assert set(found) == {*COMPARED, "paper", "default"}
+    for name, folder in found.items():
+        rows = json.loads((folder / "report.json").read_text())["categories"]
+        assert [row["category"] for row in rows] == ["bottle", "disc"]
+        assert name not in COMPARED or {row["map"] for row in rows} == {name}
+    runs = {path.name for path in (output / "reduced/runs").glob("mvtec*")}
+    assert runs == {"mvtec", "mvtec-guided", *(f"mvtec-{name}" for name in COMPARED)}
 
 
 def test_a_reduced_run_is_marked_in_every_place(table_2: Outcome, output: Path) -> None:
@@ -171,12 +192,42 @@ def test_a_category_that_fails_is_named_and_costs_no_other(tmp_path: Path) -> No
     outcome = reproduce(tmp_path, tmp_path / "out", "table2")
     assert outcome.code == 3
     assert "train mvtec bottle: unknown: " in outcome.stderr
-    assert "error: failed: bottle of table2" in outcome.stderr
+    assert "error: failed: bottle, AE-SSIM of table2" in outcome.stderr
     rows = rows_of(tmp_path / "out", "table2")
-    assert rows["bottle, pixel AUROC"]["ours"] is None
-    assert rows["bottle, pixel AUROC"]["the paper"] == 0.87
-    assert rows["cable, pixel AUROC"]["ours"] > 0
-    assert "bottle failed: " in (tmp_path / "out/reduced/table2/table2.md").read_text()
+    assert rows["bottle, AE-L2"]["pixel AUROC"] is None
+    assert rows["bottle, AE-L2"]["the paper's"] == 0.86
+    assert rows["cable, AE-L2"]["pixel AUROC"] > 0
+    assert "bottle, AE-L2 failed: " in (tmp_path / "out/reduced/table2/table2.md").read_text()
+
+
+def test_one_method_that_fails_costs_no_other(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(_trainer: object) -> None:
+        raise TrainingError("diverged")
+
+    monkeypatch.setattr(DictionaryTrainer, "run", diverge)
+    monkeypatch.setattr(command, "estimate_costs", lambda *_: [])
+    outcome = reproduce(root, tmp_path, "table2")
+    assert outcome.code == 7
+    rows = rows_of(tmp_path, "table2")
+    for name in ("bottle", "disc"):
+        values = {method: rows[f"{name}, {method}"]["pixel AUROC"] for method in METHODS}
+        assert [method for method, value in values.items() if value is None] == [
+            "CNN feature dictionary"
+        ]
+
+
+def test_epochs_are_of_the_papers_vae_alone(root: Path) -> None:
+    config = ReproduceConfig(targets=("table2",), data=root, epochs=7)
+    stages = [stage for stage in stages_of(config, "table2") if isinstance(stage, TrainConfig)]
+    assert [stage.epochs == 7 for stage in stages] == 2 * [
+        system == "paper" for system in ("ae-ssim", "ae-l2", "anogan", "dictionary", "paper", "own")
+    ]
+    with pytest.raises(ConfigError, match="--epochs is for the paper's VAE in table2"):
+        ReproduceConfig(targets=("figure6",), epochs=7)
+    with pytest.raises(ConfigError, match="--epochs must be at least 1"):
+        ReproduceConfig(targets=("table2",), epochs=0)
 
 
 def test_a_figure_whose_images_cannot_be_read_ends_with_their_error(tmp_path: Path) -> None:
@@ -333,7 +384,7 @@ def test_full_runs_train_as_the_presets_say(root: Path) -> None:
     ucsd = one_class_stage(config, "ucsd", "UCSDped2")
     assert (ucsd.epochs, ucsd.attention, ucsd.model.image_size) == (40, "diff_mahal", 100)
     guided = one_class_stage(
-        ReproduceConfig(targets=("table2",), data=root, guided=True), "mvtec", "bottle"
+        ReproduceConfig(targets=("figure6",), data=root, guided=True), "mvtec", "bottle"
     )
     own = TrainConfig()
     assert (guided.guidance, guided.epochs, guided.batch_size) == ("synthetic", own.epochs, 8)

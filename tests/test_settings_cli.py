@@ -280,7 +280,7 @@ ROUND_TRIPS = [
     ["localize", "model", "one.png", "two.png", "--no-maps", "--threshold", "max"],
     ["explain", "model", "images", "--latents", "3,7", "--scores", "global"],
     ["disentangle", "--compare", "factor-vae,ad-factor-vae:1e2", "--lambda", 2, "--steps", 5],
-    ["reproduce", "table2", "figure6", "--guided", "--reduced", "--seeds", 2],
+    ["reproduce", "figure1", "figure6", "--guided", "--reduced", "--seeds", 2],
 ]
 
 

@@ -23,6 +23,7 @@ from anomaly_cli.paper.stages import (
     folder_of,
     is_trained,
     name_of,
+    row_of,
     stages_of,
 )
 from anomaly_cli.progress import SILENT, Progress
@@ -119,17 +120,12 @@ def _reproduce(
     done = [stage for stage in stages if folder_of(stage) not in failed]
     if failed and (target not in _OF_SEVERAL or not done):
         return Reproduced(target=target, failures={target: next(iter(failed.values()))})
-    names = {folder_of(stage): _short_name(stage) for stage in stages}
+    names = {folder_of(stage): row_of(stage, target) for stage in stages}
     trained = Trained(done, {names[folder]: error for folder, error in failed.items()})
     try:
         return _write(config, target, trained, resolved)
     except AnomalyCliError as error:
         return Reproduced(target=target, failures={target: error})
-
-
-def _short_name(stage: Stage) -> str:
-    """Name a training among those of one table or figure."""
-    return stage.category if isinstance(stage, TrainConfig) else stage.name
 
 
 def _write(

@@ -56,7 +56,7 @@ class TrainedCategory(NamedTuple):
     fit: int  # training images
     held_out: int  # held-out images
     epoch: int  # best epoch
-    held_out_loss: float  # nats per image
+    held_out_loss: float | None  # that selected the epoch; None: the last one is kept
     map: str
     threshold: float
     threshold_rule: str

@@ -255,7 +255,11 @@ class TrainConfig:
         require(dataset not in CHANNELS, f"--method {method} needs photographs, not {dataset}")
         own = _fields_of(CONFIGS[method]) - {"loss"}
         known = own | (_fields_of(TrainConfig) - _OF_VAE)
-        known -= {"weights"} if method != "feature-dictionary" else set()
+        known -= (
+            {"epochs", "images_seen", "learning_rate", "gradient_clip"}
+            if (method == "feature-dictionary")
+            else {"weights"}
+        )
         # What these mean is the same as not to give them.
         defaults = {**_defaults_of(VAEConfig), **_defaults_of(TrainConfig), **DEFAULTS[method]}
         options = dict(DEFAULTS[method])

@@ -34,6 +34,7 @@ class TrainingCost(NamedTuple):
     step: float  # one training step
     held_out: float  # evaluation of one held-out image; there is none of dSprites
     image: float  # reading one image; of dSprites, encoding it
+    map: float = 0.0  # one anomaly map; there is none of dSprites
 
 
 class EntryCost(NamedTuple):

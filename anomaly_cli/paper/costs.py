@@ -28,8 +28,10 @@ from anomaly_cli.files.numbers import duration_text
 from anomaly_cli.files.tensors import read_state
 from anomaly_cli.paper.stages import REDUCED_TEST_IMAGES, Stage, folder_of, is_trained, name_of
 from anomaly_cli.progress import Progress
-from anomaly_cli.training.dataset import list_training_images, open_training_set
+from anomaly_cli.training.dataset import TrainingSet, list_training_images, open_training_set
 from anomaly_cli.training.fit import make_trainer
+from anomaly_cli.training.loop import Training
+from anomaly_cli.training.methods import METHODS
 from anomaly_cli.training.split import count_held_out
 
 MAPS = {"table1": 5, "table2": 1}  # anomaly maps that an evaluation computes of each test image
@@ -156,7 +158,7 @@ def _measure(stage: Stage, measured: dict[str, TrainingCost], device: torch.devi
         if stage.method not in measured:
             measured[stage.method] = time_sprites(stage, device)
         return measured[stage.method]
-    kind = f"{stage.dataset} {stage.guidance}"
+    kind = f"{stage.network} {stage.guidance}"  # a texture costs AnoGAN other than an object
     if kind not in measured:
         measured[kind] = _time_training(stage, device)
     return measured[kind]
@@ -175,7 +177,20 @@ def _time_training(stage: TrainConfig, device: torch.device) -> TrainingCost:
     start = time.perf_counter()
     trainer.evaluate()
     held_out = (time.perf_counter() - start) / len(images.held_out)
-    return TrainingCost(step, held_out, reading)
+    # The maps of a VAE need statistics of all images.
+    seconds = BACKWARD * held_out if stage.model.latents else _time_map(trainer, images)
+    return TrainingCost(step, held_out, reading, seconds)
+
+
+def _time_map(trainer: Training, images: TrainingSet) -> float:
+    """Measure the seconds of one anomaly map of a network that computes it alone."""
+    config = trainer.config
+    network, device = trainer.network.eval(), trainer.device
+    known = METHODS[config.model.method].describe(network, images, config, device)
+    batch = next(images.held_out.batches(config.batch_size))
+    start = time.perf_counter()
+    known.mapper(batch, known.specs)
+    return (time.perf_counter() - start) / len(batch)
 
 
 def _training_cost(stage: TrainConfig, each: TrainingCost) -> StageCost:
@@ -222,7 +237,7 @@ def _evaluation_costs(
             except DataError as error:
                 rows.append(StageCost(name, f"unknown: {error}", 0.0))
                 continue
-            seconds = images * MAPS[target] * (each.image + BACKWARD * each.held_out)
+            seconds = images * MAPS[target] * (each.image + each.map)
             work = f"{images:,} images, {MAPS[target]} maps per image"
             rows.append(StageCost(name, work, seconds))
     return rows

@@ -1,6 +1,6 @@
 """The trainings behind the tables and figures of the paper, and where their data lie."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,9 +17,21 @@ from anomaly_cli.data.download.sources import DSPRITES_FILE
 from anomaly_cli.data.mnist import find_file
 from anomaly_cli.errors import DataError
 from anomaly_cli.training.fit import is_finished
-from models.config import Attention
+from models.config import COMPARED, Attention, MethodName
 
 Stage = TrainConfig | DisentangleConfig  # one training: of one category, or of one method and seed
+
+# Rows of each category in Table 2: the methods by name, the paper's VAE, and what `train` does.
+PAPER, DEFAULT = "paper", "default"
+SYSTEMS: Mapping[str, str] = {
+    "ae-ssim": "AE-SSIM",
+    "ae-l2": "AE-L2",
+    "anogan": "AnoGAN",
+    "feature-dictionary": "CNN feature dictionary",
+    PAPER: "VAE attention, as in the paper",
+    DEFAULT: "default of train",
+}
+_FOLDERS = {PAPER: "mvtec", DEFAULT: "mvtec-guided"}  # of models; others have the method's name
 
 DIGITS = ("1", "3")  # of Figure 4
 FIGURE_6 = ("wood", "tile", "leather", "hazelnut", "pill", "metal_nut")  # in the paper's order
@@ -30,6 +42,7 @@ REDUCED_SEEDS = 2  # of Table 3
 REDUCED_TEST_IMAGES = 4  # of each defect type
 _REDUCED: dict[str, dict[str, int]] = {
     "mvtec": {"image_size": 64, "epochs": 2, "batch_size": 8, "limit": 48},
+    "anogan": {"search_steps": 5},
     "mnist": {"epochs": 2, "batch_size": 32, "limit": 320},
     # The 1024 hidden units have 75 million weights, which are most of the network's cost.
     "ucsd": {"hidden": 64, "epochs": 2, "batch_size": 8, "limit": 32},
@@ -108,6 +121,12 @@ def stages_of(config: ReproduceConfig, target: str) -> list[Stage]:
     (dataset,) = _DATASETS[target]
     if target == "figure4":
         return _one_class(config, dataset, DIGITS)
+    if target == "table2":
+        return [
+            one_class_stage(config, dataset, name, system)
+            for name in categories(config, dataset)
+            for system in SYSTEMS
+        ]
     names = figure_6_categories if target == "figure6" else partial(categories, dataset=dataset)
     return _one_class(config, dataset, names(config))
 
@@ -160,28 +179,34 @@ def _one_class(config: ReproduceConfig, dataset: DatasetName, names: Iterable[st
     return [one_class_stage(config, dataset, name) for name in names]
 
 
-def runs_folder(config: ReproduceConfig, dataset: str) -> Path:
-    """Build the path of the folder with the models of a data set."""
-    is_guided = config.guided and dataset == "mvtec"
-    return config.root / "runs" / (f"{dataset}-guided" if is_guided else dataset)
+def one_class_stage(
+    config: ReproduceConfig, dataset: DatasetName, category: str, system: str | None = None
+) -> TrainConfig:
+    """Make the training of one category; it can be resumed.
 
-
-def one_class_stage(config: ReproduceConfig, dataset: DatasetName, category: str) -> TrainConfig:
-    """Make the training of one category from the preset of its data set; it can be resumed."""
-    options: dict[str, Any] = {}
-    if dataset == "mvtec" and not config.guided:
-        options = read_preset("paper")["train"]
-    elif dataset != "mvtec":
+    Args:
+        config: settings of the command.
+        dataset: if it is not MVTec AD, its preset decides the settings.
+        category: to learn.
+        system: one of `SYSTEMS`, for MVTec AD; None: the paper's, or the default with `guided`.
+    """
+    folder: str = dataset
+    options: dict[str, Any]
+    if dataset == "mvtec":
+        system = system or (DEFAULT if config.guided else PAPER)
+        folder = _FOLDERS.get(system, f"{dataset}-{system}")
+        options = _options_of(config, system)
+    else:
         preset = read_preset(dataset)
         options = {name.replace("-", "_"): value for name, value in preset.items()}
-    if config.reduced:
-        options |= {**_REDUCED[dataset], "images_seen": 0, "half_size": 0.0}
+        if config.reduced:
+            options |= _REDUCED[dataset]
     if "attention" in options:
         options["attention"] = Attention(options["attention"])
     options |= {"dataset": dataset, "data": data_root(config, dataset) or config.data}
     return TrainConfig.resolve(
         category=category,
-        output=runs_folder(config, dataset),
+        output=config.root / "runs" / folder,
         seed=config.seed,
         device=config.device,
         resume=True,
@@ -189,12 +214,34 @@ def one_class_stage(config: ReproduceConfig, dataset: DatasetName, category: str
     )
 
 
+def _options_of(config: ReproduceConfig, system: str) -> dict[str, Any]:
+    """List the options of `train` of one of `SYSTEMS`."""
+    options: dict[str, Any] = read_preset("paper")["train"] if system == PAPER else {}
+    if system == PAPER and config.epochs is not None:
+        options["epochs"] = config.epochs
+    if system in COMPARED:
+        options["method"] = system
+    if config.reduced:
+        options |= _REDUCED["mvtec"] | _REDUCED.get(system, {})
+        if system == "feature-dictionary":
+            del options["epochs"]  # it has one
+    return options
+
+
+def system_of(stage: TrainConfig) -> str:
+    """Name the row of Table 2 of a training on MVTec AD, a key of `SYSTEMS`."""
+    method: MethodName = stage.model.method
+    if method in COMPARED:
+        return method
+    return DEFAULT if stage.guidance == "synthetic" else PAPER
+
+
 def sprite_stage(config: ReproduceConfig, entry: Entry, seed: int) -> DisentangleConfig:
     """Make the training of one entry on dSprites with one seed; it can be resumed."""
     file = config.data / "dsprites" / DSPRITES_FILE
     settings = DisentangleConfig(
         data=file if file.is_file() else None,
-        output=runs_folder(config, "dsprites"),
+        output=config.root / "runs" / "dsprites",
         device=config.device,
         resume=True,
         overwrite=True,  # files from an interruption before the first saved state
@@ -222,9 +269,19 @@ def folder_of(stage: Stage) -> Path:
 def name_of(stage: Stage) -> str:
     """Name a training, for messages."""
     if isinstance(stage, TrainConfig):
-        guided = " guided" if stage.guidance == "synthetic" else ""
-        return f"{stage.dataset} {stage.category}{guided}"
+        system = system_of(stage)
+        suffix = "" if system == PAPER else f" {system}"
+        return f"{stage.dataset} {stage.category}{suffix}"
     return f"dsprites {stage.entries[0].label} seed {stage.seed}"
+
+
+def row_of(stage: Stage, target: str) -> str:
+    """Name a training among those of one table or figure."""
+    if not isinstance(stage, TrainConfig):
+        return stage.name
+    return (
+        f"{stage.category}, {SYSTEMS[system_of(stage)]}" if target == "table2" else stage.category
+    )
 
 
 def is_trained(stage: Stage) -> bool:

@@ -12,6 +12,7 @@ from anomaly_cli.evaluation.reports.published import CAVEAT, METHODS, TABLE_1, T
 from anomaly_cli.evaluation.results import CategoryMetrics
 from anomaly_cli.files.numbers import interval_text
 from anomaly_cli.files.tables import NumberTable
+from anomaly_cli.paper.stages import SYSTEMS
 
 DEVIATION = "Deviation: ours minus the paper's."
 PAPER_CAMERA = "UCSDped1"
@@ -36,56 +37,61 @@ def table_1(of_cameras: Mapping[str, Sequence[float]], title: str) -> NumberTabl
 
 
 def table_2(
-    metrics: Sequence[CategoryMetrics], failures: Mapping[str, Exception], title: str
+    metrics: Mapping[str, Sequence[CategoryMetrics]],
+    categories: Sequence[str],
+    failures: Mapping[str, Exception],
+    title: str,
 ) -> NumberTable:
-    """Make Table 2: two rows for each category, then means over the categories with numbers."""
-    found = {row.category: row for row in metrics}
-    names = sorted(
-        {*found, *failures}, key=lambda n: (list(TABLE_2).index(n) if n in TABLE_2 else 99, n)
-    )
-    rows: dict[str, Sequence[float]] = {}
-    values: dict[str, tuple[list[float], list[float]]] = {}
-    for name in names:
-        row, paper = found.get(name), TABLE_2.get(name)
-        auroc, iou = (row.pixel_auroc, row.best_iou) if row else (math.nan, math.nan)
-        none = (math.nan,) * len(METHODS)
-        values[name] = (
-            [auroc, *(paper.pixel_auroc if paper else none)],
-            [iou, *(paper.overlap if paper else none)],
-        )
-        rows[f"{name}, pixel AUROC"] = _beside_paper(values[name][0])
-        rows[f"{name}, best IoU (oracle)"] = _beside_paper(values[name][1])
-    for group, kind in _MEANS.items():
-        known = [n for n in names if n in found and n in TABLE_2 and kind in {"", kind_of(n)}]
-        if len(known) > 1:
-            for place, metric in enumerate(("pixel AUROC", "best IoU (oracle)")):
-                means = np.mean([values[name][place] for name in known], axis=0).tolist()
-                rows[f"mean of {group} ({len(known)}), {metric}"] = _beside_paper(means)
-    return NumberTable(
-        title,
-        "",
-        ("ours", "the paper", "deviation", *METHODS[:-1]),
-        rows,
-        _notes_of_table_2(metrics, failures, names),
-    )
+    """Make Table 2: a row for each method of each category, then means over the categories.
 
-
-def _beside_paper(values: Sequence[float]) -> list[float]:
-    """Reorder a row: ours, the competitors in the order of METHODS, the paper.
-
-    Returns:
-        Ours, the paper, the deviation, then the competitors.
+    Args:
+        metrics: by method, a value of `stages.SYSTEMS`.
+        categories: to be listed, in any order.
+        failures: errors by name of the row.
+        title: of the table.
     """
-    ours, *others, paper = values
-    return [ours, paper, ours - paper, *others]
+    order = [*TABLE_2, *sorted({*categories} - {*TABLE_2})]
+    names = sorted(categories, key=order.index)
+    rows: dict[str, Sequence[float]] = {}
+    for name in names:
+        for method in SYSTEMS.values():
+            found = {row.category: row for row in metrics.get(method, ())}
+            rows[f"{name}, {method}"] = _row_of_table_2(found.get(name), name, method)
+    for group, kind in _MEANS.items():
+        known = [name for name in names if name in TABLE_2 and kind in {"", kind_of(name)}]
+        for method in SYSTEMS.values() if len(known) > 1 else ():
+            of_method = np.array([rows[f"{name}, {method}"] for name in known])
+            of_method = of_method[~np.isnan(of_method[:, 0])]
+            if len(of_method) > 1:
+                means = of_method.mean(axis=0).tolist()
+                rows[f"mean of {group} ({len(of_method)}), {method}"] = means
+    columns = (
+        "pixel AUROC",
+        "the paper's",
+        "deviation",
+        "best IoU (oracle)",
+        "the paper's second row",
+        "image AUROC",
+    )
+    return NumberTable(title, "", columns, rows, _notes_of_table_2(failures, names))
 
 
-def _notes_of_table_2(
-    metrics: Sequence[CategoryMetrics], failures: Mapping[str, Exception], names: Sequence[str]
-) -> tuple[str, ...]:
-    maps = ", ".join(f"{row.category} {row.map}" for row in metrics)
+def _row_of_table_2(row: CategoryMetrics | None, category: str, method: str) -> list[float]:
+    """List our numbers of one method on one category and the paper's; unknown is NaN."""
+    auroc, iou, image = math.nan, math.nan, math.nan
+    if row is not None:
+        auroc, iou, image = row.pixel_auroc, row.best_iou, row.image_auroc
+    paper_auroc, second = math.nan, math.nan
+    place = list(SYSTEMS.values()).index(method)  # in the order of the paper's columns
+    if category in TABLE_2 and place < len(METHODS):
+        paper = TABLE_2[category]
+        paper_auroc, second = paper.pixel_auroc[place], paper.overlap[place]
+    return [auroc, paper_auroc, auroc - paper_auroc, iou, second, image]
+
+
+def _notes_of_table_2(failures: Mapping[str, Exception], names: Sequence[str]) -> tuple[str, ...]:
     missing = [name for name in TABLE_2 if name not in names]
-    notes = [DEVIATION, f"Maps: {maps}.", CAVEAT]
+    notes = [DEVIATION, "The paper has no row for the default of train.", CAVEAT]
     if missing:
         notes.append(
             f"{len(missing)} of {len(TABLE_2)} categories are not in this run: "

@@ -61,8 +61,7 @@ class AnoGANObjective:
         self.held_out = images.held_out
         self.config = config
         self.device = device
-        self.steps = _Steps().to(device)
-        self.state: nn.Module = self.steps
+        self.state: nn.Module = nn.Module()
 
     def loader(self, epoch: int, *, workers: int) -> DataLoader[Any]:
         """Make a loader of augmented images (B, 3, S, S) of one epoch."""
@@ -81,20 +80,18 @@ class AnoGANObjective:
         return Losses(SCALE * (generator + discriminator), (generator, discriminator))
 
     def after_backward(self) -> None:
-        """Count the steps."""
-        self.steps.count += 1
+        """Do nothing: this objective does not use gradients."""
 
     @torch.no_grad()
     def held_out_losses(self) -> HeldOutLosses:
-        """Compute the losses of the held-out images; the latest evaluation is always selected."""
+        """Compute the losses of the held-out images, which select nothing."""
         noise = torch.Generator(self.device).manual_seed(self.config.seed)
         totals = torch.zeros(2, dtype=torch.float64)
         for batch in self.held_out.batches(self.config.batch_size):
             losses = self._losses(batch.to(self.device), noise)
             totals += len(batch) * torch.stack(losses).double().cpu()
         generator, discriminator = (totals / len(self.held_out)).tolist()
-        selection = -float(self.steps.count)
-        return HeldOutLosses((generator, discriminator), selection, self.held_out.size)
+        return HeldOutLosses((generator, discriminator), None, self.held_out.size)
 
     def _losses(self, images: Tensor, noise: torch.Generator) -> tuple[Tensor, Tensor]:
         """Compute the losses of generator and discriminator, in nats."""
@@ -108,16 +105,6 @@ class AnoGANObjective:
         )
         generator = _misfit(_judge_as_constant(network.discriminator, drawn), is_real=True)
         return generator, discriminator
-
-
-class _Steps(nn.Module):
-    """Number of the steps so far, which a saved state keeps."""
-
-    count: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("count", torch.zeros((), dtype=torch.long))
 
 
 def _add_noise(images: Tensor, noise: torch.Generator) -> Tensor:

@@ -117,7 +117,7 @@ class DictionaryTrainer:
         rate = len(self.images.fit) / (time.perf_counter() - start)
         patches = torch.cat(sample)
         fit_dictionary(self.network, patches.numpy(), seed=self.config.seed)
-        held_out = self.evaluate().selection
+        (held_out,) = self.evaluate().parts
         self.network.scale.fill_(max(held_out, _LEAST_SCALE))
         self.epoch = 1
         self.best_weights = clone_weights(self.network)

@@ -38,7 +38,7 @@ class EpochStats(NamedTuple):
     epoch: int
     losses: tuple[float, ...]  # in the order of `Objective.names`
     held_out: tuple[float, ...] | None  # the same of held-out images
-    held_out_loss: float | None  # selects the model
+    held_out_loss: float | None  # selects the model; None: the latest is kept
     gradient_norm: float  # median over the steps
     learning_rate: float  # at the end of the epoch
     images_per_second: float
@@ -208,10 +208,11 @@ class Trainer:
 
     def _keep_if_best(self, held_out: HeldOutLosses) -> bool:
         is_larger = held_out.image_size > self.best_size
-        is_best = is_larger or held_out.selection < self.best_loss
+        loss = held_out.selection
+        is_best = is_larger or loss is None or loss < self.best_loss
         if is_best:
             self.best_size = held_out.image_size
-            self.best_loss = held_out.selection
+            self.best_loss = math.inf if loss is None else loss
             self.best_weights = clone_weights(self.network)
         return is_best
 

@@ -34,7 +34,7 @@ class HeldOutLosses(NamedTuple):
     """Losses of the held-out normal images, and the one that selects the model."""
 
     parts: tuple[float, ...]  # see `Objective.names`
-    selection: float  # selects the model; lower is better
+    selection: float | None  # selects the model, lower is better; None: the latest is kept
     image_size: int  # pixels a side; losses of two sizes cannot be compared
 
 

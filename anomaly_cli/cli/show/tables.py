@@ -55,7 +55,7 @@ def show_training(results: Sequence["TrainedCategory"]) -> None:
                 str(row.fit),
                 str(row.held_out),
                 str(row.epoch),
-                loss_text(row.held_out_loss),
+                "n/a" if row.held_out_loss is None else loss_text(row.held_out_loss),
                 row.map,
                 f"{row.threshold:.4g} ({row.threshold_rule})",
                 str(row.model),
