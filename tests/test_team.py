@@ -1,6 +1,7 @@
 """Commands in the processes of torchrun: files and figures of one process, also after a kill."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -81,12 +82,51 @@ def test_a_killed_worker_is_restarted_and_goes_on(trained: Trained, tmp_path: Pa
         time.sleep(0.005)
     os.kill(find_worker(run.pid, 1), signal.SIGKILL)
     assert manifest.read_bytes().count(b"\n") < 100  # it was killed amid its 120 images
-    written = {place: (out / f"maps/{place}.tiff").stat().st_ino for place in ("000", "120", "127")}
+    written = {place: (out / f"maps/{place}.tiff").stat().st_ino for place in ("120", "127")}
     _, stderr = run.communicate(timeout=300)
     assert run.returncode == 0, stderr
     assert contents(out) == contents(tmp_path / "one")
     for place, number in written.items():
         assert (out / f"maps/{place}.tiff").stat().st_ino == number
+
+
+@pytest.mark.parametrize(("processes", "counting"), [(2, "exact"), (4, "streaming")])
+def test_evaluate_has_the_figures_of_one_process(
+    trained: Trained, tmp_path: Path, processes: int, counting: str
+) -> None:
+    """Every file of the report is equal, byte for byte."""
+    options = (
+        *("evaluate", "--runs", trained.runs, "--data", trained.data, "--counting", counting),
+        *("--batch-size", 1, "--replicates", 20, "--output"),
+    )
+    alone = run_cli(*options, tmp_path / "one")
+    assert alone.code == 0, alone.stderr
+    run = launch(processes, *options, tmp_path / "team")
+    stdout, stderr = run.communicate(timeout=300)
+    assert run.returncode == 0, stderr
+    assert contents(tmp_path / "team") == contents(tmp_path / "one")
+    assert stdout == alone.stdout
+
+
+def test_evaluate_names_the_first_bad_image_once(trained: Trained, tmp_path: Path) -> None:
+    """Whichever process reads it, the error is that of one process."""
+    data = tmp_path / "data"
+    shutil.copytree(trained.data, data)
+    for name in ("hole/001.png", "hole/002.png"):
+        (data / "disc/test" / name).write_bytes(b"no image")
+    options = (
+        *("evaluate", "--runs", trained.runs, "--data", data, "--batch-size", 1),
+        *("--replicates", 0, "--output"),
+    )
+    alone = run_cli(*options, tmp_path / "one")
+    assert alone.code == 3
+    run = launch(2, *options, tmp_path / "team")
+    _, stderr = run.communicate(timeout=300)
+    assert run.returncode == 1
+    (line,) = alone.stderr.splitlines()
+    assert "001.png" in line
+    assert stderr.count(line) == 1
+    assert "002.png" not in stderr
 
 
 def test_shards_are_not_named_under_a_launcher(trained: Trained, tmp_path: Path) -> None:

@@ -61,15 +61,20 @@ def join_team(device: str) -> Iterator[Team | None]:
         yield None
         return
     from torch import distributed  # noqa: PLC0415
+    from torch.distributed.distributed_c10d import PrefixStore  # noqa: PLC0415
+    from torch.distributed.rendezvous import rendezvous  # noqa: PLC0415
 
-    distributed.init_process_group(_choose_backend(device))
+    backend, restarts = _choose_backend(device), os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    store, rank, size = next(rendezvous("env://"))
+    # Machines count the restarts of their own processes alone, so they agree on none.
+    if os.environ.get("LOCAL_WORLD_SIZE") == str(size):
+        # Else a restarted process may find the addresses of processes that have ended.
+        store = PrefixStore(f"attempt {restarts}", store)
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
     try:
         group: Any = distributed.new_group(timeout=_PATIENCE, backend="gloo")
-        rank, size = distributed.get_rank(), distributed.get_world_size()
-        # Machines count the restarts of their own processes alone.
-        restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
         counts = [0] * size
-        distributed.all_gather_object(counts, restarts, group=group)
+        distributed.all_gather_object(counts, int(restarts), group=group)
         yield Team(rank, size, any(counts), group)
     finally:
         distributed.destroy_process_group()
