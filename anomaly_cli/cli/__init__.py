@@ -16,6 +16,7 @@ from anomaly_cli.cli.download import download
 from anomaly_cli.cli.evaluate import evaluate
 from anomaly_cli.cli.explain import explain
 from anomaly_cli.cli.localize import localize
+from anomaly_cli.cli.merge import merge
 from anomaly_cli.cli.presets import presets
 from anomaly_cli.cli.preview_defects import preview_defects
 from anomaly_cli.cli.reproduce import reproduce
@@ -101,6 +102,7 @@ for _command in (
     preview_defects,
     train,
     localize,
+    merge,
     evaluate,
     explain,
     disentangle,

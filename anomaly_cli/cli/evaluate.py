@@ -14,6 +14,8 @@ from anomaly_cli.config.values import parse_formats, parse_image_score
 from anomaly_cli.errors import GateError
 
 if TYPE_CHECKING:
+    from anomaly_cli.config.toml import ResolvedSettings
+    from anomaly_cli.detector.team import Team
     from anomaly_cli.evaluation.comparison import Comparison
     from anomaly_cli.evaluation.results import EvaluationReport
 
@@ -126,8 +128,7 @@ def evaluate(
     json: option.Json = False,
 ) -> None:
     """Evaluate models, or saved maps, on their test splits: metrics, intervals, bars, a report."""
-    from anomaly_cli.cli.progress import TerminalProgress
-    from anomaly_cli.commands import evaluate as command
+    from anomaly_cli.detector.team import join_team
 
     config = EvaluateConfig(
         model=model,
@@ -164,12 +165,30 @@ def evaluate(
         ),
         overwrite=overwrite,
     )
+    settings = resolve_settings(ctx)
+    with join_team(device) as team:
+        report = _run(config, settings, team, json=json)
+    if report is not None:
+        _show(report, config, json=json)
+        _judge(report, exit_zero=exit_zero)
+
+
+def _run(
+    config: EvaluateConfig, settings: "ResolvedSettings", team: "Team | None", *, json: bool
+) -> "EvaluationReport | None":
+    """Make the report; None where there is none to show, as in all processes but the first."""
+    from anomaly_cli.cli.progress import TerminalProgress
+    from anomaly_cli.commands import evaluate as command
+
+    if team is not None:
+        terminal.be_quiet_unless(is_first=team.rank == 0)
     if config.compare is not None:
-        _show_comparison(command.compare(config, resolve_settings(ctx)), config, json=json)
-        return
-    report = command.run(config, resolve_settings(ctx), TerminalProgress())
-    _show(report, config, json=json)
-    _judge(report, exit_zero=exit_zero)
+        if team is None or team.rank == 0:
+            _show_comparison(command.compare(config, settings), config, json=json)
+        return None
+    if team is None:
+        return command.run(config, settings, TerminalProgress())
+    return command.run_in_team(config, team, settings, TerminalProgress())
 
 
 def _show(report: "EvaluationReport", config: EvaluateConfig, *, json: bool) -> None:

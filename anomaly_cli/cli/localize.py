@@ -1,7 +1,7 @@
 """Options of `localize`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,7 +10,11 @@ from anomaly_cli.cli import terminal
 from anomaly_cli.cli.sources import resolve_settings
 from anomaly_cli.config.commands import LocalizeConfig, MapConfig
 from anomaly_cli.config.names import DatasetName, Layout
+from anomaly_cli.config.values import parse_shard
 from anomaly_cli.errors import DataError
+
+if TYPE_CHECKING:
+    from anomaly_cli.detector.team import Team
 
 LOCALIZE, MAP = LocalizeConfig(model=Path(), images=()), MapConfig()
 
@@ -58,6 +62,14 @@ def localize(
     batch_size: option.BatchSize = MAP.batch_size,
     workers: option.Threads = MAP.workers,
     device: option.Device = MAP.device,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="K/N",
+            help="Do the images of shard K of N alone, K from 1; merge joins the shards "
+            "(docs/scaling.md).",
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on after the last image of a run that was stopped.")
     ] = LOCALIZE.resume,
@@ -67,9 +79,7 @@ def localize(
     json: option.Json = False,
 ) -> None:
     """Localize anomalies in images: write maps, heatmaps, overlays, masks and a manifest."""
-    from anomaly_cli.cli.progress import TerminalProgress
-    from anomaly_cli.cli.show.tables import show_localization
-    from anomaly_cli.commands import localize as command
+    from anomaly_cli.detector.team import join_team
 
     config = LocalizeConfig(
         model=model,
@@ -93,10 +103,29 @@ def localize(
         masks=masks,
         latents=latents,
         layout=layout,
+        shard=None if shard is None else parse_shard(shard),
         resume=resume,
         overwrite=overwrite,
     )
-    result = command.run(config, resolve_settings(ctx), TerminalProgress())
+    with join_team(device) as team:
+        _localize(ctx, config, team, json=json)
+
+
+def _localize(
+    ctx: typer.Context, config: LocalizeConfig, team: "Team | None", *, json: bool
+) -> None:
+    from anomaly_cli.cli.progress import TerminalProgress
+    from anomaly_cli.cli.show.tables import show_localization
+    from anomaly_cli.commands import localize as command
+
+    settings, progress = resolve_settings(ctx), TerminalProgress()
+    if team is None:
+        result = command.run(config, settings, progress)
+    else:
+        terminal.be_quiet_unless(is_first=team.rank == 0)
+        result = command.run_in_team(config, team, settings, progress)
+        if team.rank > 0:
+            return
     if json:
         terminal.print_json(result.records)
     else:

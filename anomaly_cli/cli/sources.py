@@ -24,7 +24,7 @@ _PREFIX = "ANOMALY_CLI"
 _SOURCES = "anomaly_cli.sources"  # key in ctx.meta: source of each parameter that a file sets
 _CONFIG = "config_file"  # the parameter of --config, which no file can set
 # Not settings of a run: they decide how one call treats existing files, and how it prints.
-_OF_THE_CALL = {"preset", "resume", "overwrite", "json"}
+_OF_THE_CALL = {"preset", "resume", "shard", "overwrite", "json"}
 
 
 class ConfigurableCommand(TyperCommand):

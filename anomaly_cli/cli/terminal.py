@@ -22,6 +22,11 @@ def configure(*, quiet: bool) -> None:
     Settings.is_quiet = quiet
 
 
+def be_quiet_unless(*, is_first: bool) -> None:
+    """Show notes and progress of the first process of several alone."""
+    Settings.is_quiet = Settings.is_quiet or not is_first
+
+
 def make_console(*, stderr: bool) -> Console:
     """Make a console on the current stream; it has 120 columns without a terminal."""
     # A new one for each use, so that it writes to the current stream (tests replace streams).

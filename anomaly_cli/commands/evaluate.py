@@ -1,13 +1,18 @@
 """`evaluate`: score models or saved maps on their test splits, and write a report."""
 
+from functools import partial
+
 from anomaly_cli.config.commands import EvaluateConfig
 from anomaly_cli.config.toml import ResolvedSettings, write_settings
 from anomaly_cli.config.values import check_config
+from anomaly_cli.detector.team import Team
 from anomaly_cli.evaluation.comparison import Comparison, compare_reports
-from anomaly_cli.evaluation.evaluate import score
+from anomaly_cli.evaluation.evaluate import CountImages, score
+from anomaly_cli.evaluation.images import Sources, count_images
 from anomaly_cli.evaluation.reports.comparison import write_comparison
 from anomaly_cli.evaluation.results import EvaluationReport
 from anomaly_cli.evaluation.saved_maps import find_maps
+from anomaly_cli.evaluation.team import TeamCounter, serve
 from anomaly_cli.files.lock import open_output_folder
 from anomaly_cli.progress import SILENT, Progress
 
@@ -50,18 +55,49 @@ def compare(config: EvaluateConfig, resolved: ResolvedSettings | None = None) ->
     return comparison
 
 
+def run_in_team(
+    config: EvaluateConfig,
+    team: Team,
+    resolved: ResolvedSettings | None = None,
+    progress: Progress = SILENT,
+) -> EvaluationReport | None:
+    """Evaluate with all processes of a launcher.
+
+    Returns:
+        The report in the first process, which writes it; None in the others.
+    """
+    if team.rank > 0:
+        serve(partial(_find_sources, config, progress), team)
+        return None
+    counter = TeamCounter(team, config.map.batch_size)
+    try:
+        return run(config, resolved, progress, counter)
+    finally:
+        counter.end()
+
+
+def _find_sources(config: EvaluateConfig, progress: Progress) -> Sources:
+    if config.maps is not None:
+        return find_maps(config)
+    from anomaly_cli.evaluation.sources import find_models  # noqa: PLC0415 - loads torch
+
+    return find_models(config, progress)
+
+
 def run(
-    config: EvaluateConfig, resolved: ResolvedSettings | None = None, progress: Progress = SILENT
+    config: EvaluateConfig,
+    resolved: ResolvedSettings | None = None,
+    progress: Progress = SILENT,
+    count: CountImages = count_images,
 ) -> EvaluationReport:
     """Score each category, and write the report and the `resolved` settings. See `evaluate`."""
+    report = score(_find_sources(config, progress), config, resolved, progress, count)
     if config.maps is not None:
-        return score(find_maps(config), config, resolved, progress)
+        return report
     # These modules load torch, which saved maps do not need.
     from anomaly_cli.evaluation.baselines import write_baselines  # noqa: PLC0415
-    from anomaly_cli.evaluation.sources import find_models  # noqa: PLC0415
     from anomaly_cli.paper.extras import write_paper_results  # noqa: PLC0415
 
-    report = score(find_models(config, progress), config, resolved, progress)
     for row in report.rows:
         if row.lacks:
             progress.warn(f"{row.category}: {row.lacks}")

@@ -2,14 +2,24 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+from anomaly_cli.commands.merge import merge_shards
 from anomaly_cli.commands.models import open_model
+from anomaly_cli.commands.shards import (
+    Part,
+    cut_shard,
+    open_shard_folder,
+    other_run,
+    whole_run,
+)
 from anomaly_cli.config.commands import LocalizeConfig
 from anomaly_cli.config.toml import ResolvedSettings, write_settings
+from anomaly_cli.config.values import Shard
 from anomaly_cli.data.datasets import DATASETS
 from anomaly_cli.data.mvtec import place_in_layout
 from anomaly_cli.detector.detector import Detector
@@ -21,19 +31,14 @@ from anomaly_cli.detector.predict import (
     ordered_map,
     place,
 )
-from anomaly_cli.errors import ConfigError, DataError, OutputError, name_shortage
-from anomaly_cli.files.images import (
-    MANIFEST_FILE,
-    ImageFile,
-    output_stems,
-    refuse_same,
-    write_png,
-)
+from anomaly_cli.detector.team import Team
+from anomaly_cli.errors import ConfigError, DataError, name_shortage
+from anomaly_cli.files.images import ImageFile, output_stems, refuse_same, write_png
 from anomaly_cli.files.lists import expand_file_lists
-from anomaly_cli.files.lock import open_output_folder
+from anomaly_cli.files.lock import lock_path, open_output_folder
 from anomaly_cli.files.manifest import Record, open_manifest, read_manifest
 from anomaly_cli.files.read import read_image
-from anomaly_cli.files.unread import find_and_tell
+from anomaly_cli.files.unread import find_and_tell_others, name_pages
 from anomaly_cli.pictures.latents import SHEET_TILE, contact_sheet, latent_overlay
 from anomaly_cli.progress import SILENT, Progress
 
@@ -44,7 +49,7 @@ SHEET_LATENTS = 8  # at most on a contact sheet, if all latents are requested
 class LocalizationResult(NamedTuple):
     """The result of `localize`."""
 
-    output: Path
+    manifest: Path
     records: list[Record]  # in the order of the images
     failed: int  # images that could not be read
 
@@ -57,28 +62,82 @@ class LocalizationResult(NamedTuple):
 def run(
     config: LocalizeConfig, resolved: ResolvedSettings | None = None, progress: Progress = SILENT
 ) -> LocalizationResult:
-    """Localize anomalies in every image and write the pictures and the manifest.
+    """Localize anomalies in every image, or those of a shard; write pictures and the manifest.
 
     An image that cannot be read is reported and skipped; the others are written.
     """
     named: list[ImageFile] = []
     if not config.dataset:
-        named = find_and_tell(expand_file_lists(config.images), progress, exclude=config.output)
+        named = find_and_tell_others(
+            expand_file_lists(config.images), progress, exclude=config.output
+        )
     detector = open_model(config.model, config.map, progress, latents=config.latents)
     files = named or _find_test_images(config, detector)
     selection = None if config.latents is None else detector.select_latents(config.latents)
     stems = _name_outputs(config, files)
-    manifest = config.output / MANIFEST_FILE
-    is_begun = config.resume and manifest.is_file()
-    with open_output_folder(config.output, overwrite=config.overwrite or is_begun):
-        records = _read_done(config, files, detector) if config.resume else []
-        writer = Writer(config, detector, stems[len(records) :], selection)
-        with open_manifest(manifest, records) as lines:
+    part = _find_part(config, files, detector)
+    own = files[part.start : part.stop]
+    if named:
+        name_pages([file.path for file in own], progress)
+    with _open_output(config, part):
+        records = _read_done(config, part, own, detector) if config.resume else []
+        writer = Writer(config, detector, stems[part.start : part.stop][len(records) :], selection)
+        manifest = config.output / part.manifest
+        with open_manifest(manifest, [*part.head, *records]) as lines, lock_path(manifest):
             write_settings(config.output, resolved)
-            for record in _localize_rest(files, len(records), writer, progress):
+            for record in _localize_rest(own, len(records), writer, progress):
                 records.append(record)
                 lines.add(record)
-    return LocalizationResult(config.output, records, sum("error" in r for r in records))
+    return _result(manifest, records)
+
+
+def run_in_team(
+    config: LocalizeConfig,
+    team: Team,
+    resolved: ResolvedSettings | None = None,
+    progress: Progress = SILENT,
+) -> LocalizationResult:
+    """Localize a shard in each process of a launcher; the first merges the manifests.
+
+    A team that was restarted goes on with what it has done.
+
+    Returns:
+        The result of all images in the first process, and that of the shard in the others.
+    """
+    if config.shard is not None:
+        raise ConfigError(
+            "--shard is for runs without a launcher, which gives each process its own"
+        )
+    config = replace(config, shard=Shard(team.rank + 1, team.size))
+    if team.is_restarted:
+        config = replace(config, resume=True, overwrite=False)
+    result = run(config, resolved, progress)
+    team.gather(None)  # waits for the other shards
+    if team.rank > 0:
+        return result
+    merged = merge_shards(config.output).path
+    return _result(merged, read_manifest(merged))
+
+
+def _result(manifest: Path, records: list[Record]) -> LocalizationResult:
+    return LocalizationResult(manifest, records, sum("error" in r for r in records))
+
+
+def _find_part(config: LocalizeConfig, files: Sequence[ImageFile], detector: Detector) -> Part:
+    if config.shard is None:
+        return whole_run(len(files))
+    names = [file.relative.as_posix() for file in files]
+    common = Writer(config, detector, [], None).common
+    return cut_shard(config.shard, names, config.map.batch_size, common)
+
+
+def _open_output(config: LocalizeConfig, part: Part) -> AbstractContextManager[None]:
+    if config.shard is not None:
+        return open_shard_folder(
+            config.output, part, overwrite=config.overwrite, resume=config.resume
+        )
+    is_begun = config.resume and (config.output / part.manifest).is_file()
+    return open_output_folder(config.output, overwrite=config.overwrite or is_begun)
 
 
 def _localize_rest(
@@ -96,15 +155,14 @@ def _localize_rest(
 
 
 def _read_done(
-    config: LocalizeConfig, files: Sequence[ImageFile], detector: Detector
+    config: LocalizeConfig, part: Part, files: Sequence[ImageFile], detector: Detector
 ) -> list[Record]:
     """Read the lines of a run that was stopped, which has to be this one.
 
     Raises:
         OutputError: the images, the model or the settings of the map differ.
     """
-    path = config.output / MANIFEST_FILE
-    records = read_manifest(path)
+    records = part.read_done(config.output)
     names = [file.relative.as_posix() for file in files[: len(records)]]
     common = Writer(config, detector, [], None).common
     is_same = all(
@@ -112,9 +170,9 @@ def _read_done(
         for record, name in zip(records, names, strict=False)
     )
     if len(names) < len(records) or not is_same:
-        raise OutputError(
-            f"{path} is of other images, or of another model or map; --overwrite starts anew"
-        )
+        raise other_run(config.output / part.manifest)
+    if len(records) == len(files):
+        return records
     # Rounding depends on the other images of a batch, so the last batch is done again as a whole.
     return records[: len(records) // config.map.batch_size * config.map.batch_size]
 

@@ -12,7 +12,7 @@ from anomaly_cli.config.names import (
     Resolution,
     Scores,
 )
-from anomaly_cli.config.values import FORMATS, MAXIMUM, ImageScore, ThresholdRule
+from anomaly_cli.config.values import FORMATS, MAXIMUM, ImageScore, Shard, ThresholdRule
 from anomaly_cli.errors import require
 from models.config import Attention, Layer
 
@@ -52,6 +52,7 @@ class LocalizeConfig:
     masks: bool = True
     latents: str | None = None  # also map these latents: all, top:K or numbers
     layout: Layout = "mirror"  # mvtec: maps as MVTec's evaluation script reads them
+    shard: Shard | None = None  # one part of the images; None: all
     resume: bool = False  # go on after the last line of the manifest
     overwrite: bool = False
 

@@ -35,6 +35,17 @@ class ImageScore(NamedTuple):
         return f"top:{self.top_share:g}" if self.top_share else "max"
 
 
+class Shard(NamedTuple):
+    """One of several parts of a run, each of which another process or machine does."""
+
+    number: int  # from 1 to `total`
+    total: int
+
+    def __str__(self) -> str:
+        """Write the shard as the user types it."""
+        return f"{self.number}/{self.total}"
+
+
 DEFAULT_RULE = ThresholdRule("image-fpr", 0.05)
 MAXIMUM = ImageScore()
 
@@ -131,6 +142,18 @@ def parse_image_score(text: str) -> ImageScore:
     if text != "max":
         raise ConfigError(f"--image-score must be max or top:SHARE, such as top:0.01, got {text}")
     return ImageScore()
+
+
+def parse_shard(text: str) -> Shard:
+    """Read a shard, such as "3/16"; the first is 1.
+
+    Raises:
+        ConfigError: the text is no shard.
+    """
+    number, _, count = text.partition("/")
+    if number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count):
+        return Shard(int(number), int(count))
+    raise ConfigError(f"--shard must be K/N with K from 1 to N, such as 3/16, got {text}")
 
 
 def parse_formats(text: str) -> tuple[str, ...]:

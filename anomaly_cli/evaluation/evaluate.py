@@ -1,7 +1,7 @@
 """Evaluate anomaly maps of any source: count pixels, compute metrics, check bars, write reports."""
 
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
@@ -32,6 +32,9 @@ from anomaly_cli.files.versions import library_versions
 from anomaly_cli.metrics.bootstrap import draw_weights
 from anomaly_cli.progress import SILENT, Progress
 
+# Compares the maps of samples with their ground truth: here, or with the help of other processes.
+CountImages = Callable[[CategorySource, Sequence[Sample], ImageScore], Iterator[CountedImage]]
+
 _LIBRARIES = ("numpy", "opencv-python", "opencv-python-headless", "pillow", "torch", "torchvision")
 
 
@@ -40,6 +43,7 @@ def score(
     config: EvaluateConfig,
     resolved: ResolvedSettings | None = None,
     progress: Progress = SILENT,
+    count: CountImages = count_images,
 ) -> EvaluationReport:
     """Evaluate each category, check the required metrics (bars), and write the report.
 
@@ -50,6 +54,7 @@ def score(
         config: settings of the evaluation.
         resolved: settings and their origins, written beside the report.
         progress: shows bars, warnings and errors.
+        count: compares the maps with the ground truth.
 
     Raises:
         ConfigError: a bar, a format or the image score is invalid.
@@ -60,7 +65,7 @@ def score(
     require_categories(bars, list(sources))
     baseline = read_baseline(config.baseline) if config.baseline else None
     with open_output_folder(config.output, overwrite=config.overwrite):
-        results, failures = _evaluate_each(sources, config, progress)
+        results, failures = _evaluate_each(sources, config, progress, count)
         report = EvaluationReport(
             results=tuple(results),
             failures=tuple(failures),
@@ -78,13 +83,13 @@ def score(
 
 
 def _evaluate_each(
-    sources: Sources, config: EvaluateConfig, progress: Progress
+    sources: Sources, config: EvaluateConfig, progress: Progress, count: CountImages
 ) -> tuple[list[CategoryResult], list[Failure]]:
     results: list[CategoryResult] = []
     failures = []
     for name, open_source in sources.items():
         try:
-            results.append(_evaluate(open_source(), config, progress))
+            results.append(_evaluate(open_source(), config, progress, count))
         except AnomalyCliError as error:
             # A wrong option or device makes every category fail, and no result would be lost.
             is_of_all = isinstance(error, ConfigError | DeviceError) and not results
@@ -95,7 +100,9 @@ def _evaluate_each(
     return results, failures
 
 
-def _evaluate(source: CategorySource, config: EvaluateConfig, progress: Progress) -> CategoryResult:
+def _evaluate(
+    source: CategorySource, config: EvaluateConfig, progress: Progress, count: CountImages
+) -> CategoryResult:
     if not source.samples:
         raise DataError(f"no images of {source.category} are left without the normal ones")
     name_unread([sample.path for sample in source.samples], progress)
@@ -107,7 +114,7 @@ def _evaluate(source: CategorySource, config: EvaluateConfig, progress: Progress
     )
     # Without masks no pixel is counted, and there is nothing to stream.
     counts = COUNT[config.counting if source.has_masks else "exact"](
-        source, partial(_count, source, config.image_score, progress), weights
+        source, partial(_count, count, source, config.image_score, progress), weights
     )
     result = summarize(source, counts, weights, score=config.image_score)
     if "html" not in config.formats:
@@ -118,6 +125,7 @@ def _evaluate(source: CategorySource, config: EvaluateConfig, progress: Progress
 
 
 def _count(
+    count: CountImages,
     source: CategorySource,
     image_score: ImageScore,
     progress: Progress,
@@ -125,7 +133,7 @@ def _count(
     verb: str,
 ) -> Iterator[CountedImage]:
     with progress.bar(f"{verb} {source.category}", total=len(samples)) as bar:
-        for image in count_images(source, samples, image_score):
+        for image in count(source, samples, image_score):
             yield image
             bar.advance()
 

@@ -108,19 +108,33 @@ def prepare_output_folder(folder: Path, *, overwrite: bool) -> None:
     Raises:
         OutputError: the folder already holds files, or cannot be made or written to.
     """
+    if is_used(folder) and not overwrite:
+        raise folder_in_use(folder)
+    remove_partial_files(folder)
+
+
+def is_used(folder: Path) -> bool:
+    """Make `folder`, and check whether it holds more than what counts as empty.
+
+    Raises:
+        OutputError: the folder cannot be made or written to.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        is_used = not all(map(_is_left_over, folder.iterdir()))
+        holds_more = not all(map(_is_left_over, folder.iterdir()))
         probe = _partial_in(folder)
         probe.touch()
         probe.unlink()
     except OSError as error:
         raise OutputError(f"cannot write to {folder}: {error.strerror or error}") from error
-    if is_used and not overwrite:
-        raise OutputError(
-            f"{folder} already holds something; choose another folder or add --overwrite"
-        )
-    remove_partial_files(folder)
+    return holds_more
+
+
+def folder_in_use(folder: Path) -> OutputError:
+    """Make the error for a folder that holds files which no option allows to replace."""
+    return OutputError(
+        f"{folder} already holds something; choose another folder or add --overwrite"
+    )
 
 
 def remove_partial_files(folder: Path) -> None:

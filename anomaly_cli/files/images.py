@@ -33,6 +33,7 @@ _LONGEST = 240  # bytes of a name without its suffix; most disks allow 255 with 
 _EXPECTED = ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
 
 MANIFEST_FILE = "manifest.jsonl"  # of `localize`, beside its results
+SHARD_MANIFESTS = "manifest.*-of-*.jsonl"  # of the shards of a run, until they are merged
 
 RGBImage = NDArray[np.uint8]  # (H, W, 3)
 Mask = NDArray[np.bool_]  # (H, W)
@@ -156,7 +157,7 @@ def _search(
             if real in seen or (banned and Path(real).is_relative_to(banned)):
                 continue  # a link to what was searched already, or in a circle
             seen.add(real)
-            if (entry / MANIFEST_FILE).is_file():
+            if (entry / MANIFEST_FILE).is_file() or any(entry.glob(SHARD_MANIFESTS)):
                 on_left_out(f"{entry} holds results of an earlier run")
             else:
                 waiting.append(entry)

@@ -1,4 +1,4 @@
-"""A folder that only one run writes to at a time."""
+"""Folders and files that only one run writes to at a time."""
 
 import os
 from collections.abc import Iterator
@@ -13,31 +13,49 @@ try:
 except ImportError:  # Windows has none, and no lock of a folder either
     fcntl = None  # type: ignore[assignment]
 
-_held: set[int] = set()  # descriptors of the locked folders
+_held: set[int] = set()  # descriptors of what is locked
 
 
 @contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path, *, is_shared: bool = False) -> Iterator[None]:
     """Make `folder`, and keep other runs from writing to it until the end of the block.
 
     The folder itself is locked, so that no file of the lock stays behind. The system releases the
     lock when the process ends, however it ends: there are no stale locks. Where folders cannot be
     locked (Windows, some network disks), nothing is.
 
+    Args:
+        folder: the folder.
+        is_shared: let others that share the folder, too, write to it at the same time.
+
     Raises:
         OutputError: the folder cannot be made, or another run is writing to it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY) if fcntl is not None else -1
     except OSError as error:
         raise OutputError(f"cannot write to {folder}: {error.strerror or error}") from error
+    with lock_path(folder, is_shared=is_shared):
+        yield
+
+
+@contextmanager
+def lock_path(path: Path, *, is_shared: bool = False) -> Iterator[None]:
+    """Lock a file or folder that is there; see `lock_folder`.
+
+    Raises:
+        OutputError: it cannot be opened, or another run is writing to it.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY) if fcntl is not None else -1
+    except OSError as error:
+        raise OutputError(f"cannot write to {path}: {error.strerror or error}") from error
     if descriptor < 0:
         yield
         return
     _held.add(descriptor)
     try:
-        _lock(descriptor, folder)
+        _lock(descriptor, path, is_shared=is_shared)
         yield
     finally:
         _held.discard(descriptor)
@@ -57,14 +75,14 @@ def open_output_folder(folder: Path, *, overwrite: bool) -> Iterator[None]:
         yield
 
 
-def _lock(descriptor: int, folder: Path) -> None:
+def _lock(descriptor: int, path: Path, *, is_shared: bool) -> None:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise OutputError(
-            f"another run is writing to {folder}; wait for it, or choose another folder"
+            f"another run is writing to {path}; wait for it, or choose another folder"
         ) from error
-    except OSError:  # a network disk without locks of folders
+    except OSError:  # a network disk without locks
         return
 
 

@@ -58,10 +58,14 @@ def open_manifest(path: Path, done: Sequence[Record] = ()) -> Iterator[Manifest]
         raise _failure(path, error) from error
 
 
-def read_manifest(path: Path) -> list[Record]:
+def read_manifest(path: Path, *, heads: int = 0) -> list[Record]:
     """Read the whole lines of a manifest; a last line that was cut off is left out.
 
     The result is empty if there is no manifest.
+
+    Args:
+        path: the manifest.
+        heads: number of first lines that tell of the run instead of an image.
 
     Raises:
         OutputError: a line is no record.
@@ -73,9 +77,26 @@ def read_manifest(path: Path) -> list[Record]:
         records = [_parse_record(line) for line in lines[:-1]]
     except ValueError as error:
         raise OutputError(f"{path} is damaged; --overwrite starts anew") from error
-    if not all(isinstance(record, dict) and "image" in record for record in records):
+    if not all(isinstance(record, dict) and "image" in record for record in records[heads:]):
         raise OutputError(f"{path} is no manifest of localize; --overwrite starts anew")
     return records
+
+
+def read_head(path: Path) -> Record:
+    """Read the first line of a manifest that begins with a line about its run.
+
+    The result is empty if this line is not whole.
+
+    Raises:
+        OutputError: the line is no record.
+    """
+    with path.open(encoding="utf-8", errors="replace", newline="\n") as stream:
+        line = stream.readline()
+    try:
+        head = _parse_record(line) if line.endswith("\n") else {}
+    except ValueError as error:
+        raise OutputError(f"{path} is damaged; --overwrite starts anew") from error
+    return head if isinstance(head, dict) else {}
 
 
 def _parse_record(line: str) -> Any:

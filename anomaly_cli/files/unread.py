@@ -17,13 +17,24 @@ def find_and_tell(
     Raises:
         DataError: an input does not exist or is not an image, or there are no images.
     """
-    files = find_images(
+    files = find_and_tell_others(inputs, progress, exclude=exclude)
+    name_pages([file.path for file in files], progress)
+    return files
+
+
+def find_and_tell_others(
+    inputs: Sequence[str], progress: Progress, *, exclude: Path | None = None
+) -> list[ImageFile]:
+    """Find images as `find_images` does, and tell which files are left out. Opens no image.
+
+    Raises:
+        DataError: an input does not exist or is not an image, or there are no images.
+    """
+    return find_images(
         inputs,
         exclude=exclude,
         on_left_out=lambda text: progress.note(f"left out: {text}"),
     )
-    name_pages([file.path for file in files], progress)
-    return files
 
 
 def name_pages(paths: Sequence[Path], progress: Progress) -> None:

@@ -96,7 +96,8 @@ def show_localization(result: "LocalizationResult", *, rows: int = 20) -> None:
             for record in shown
         ],
     )
-    note(f"written to {result.output} (one line per image in manifest.jsonl)")
+    manifest = result.manifest
+    note(f"written to {manifest.parent} (one line per image in {manifest.name})")
     if result.failed:
         warn(f"{result.failed} of {len(result.records)} images could not be read")
 

@@ -1,0 +1,162 @@
+"""Commands in the processes of torchrun: files and figures of one process, also after a kill."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import Trained, draw_hole, draw_part, run_cli
+from test_shards import contents
+
+from anomaly_cli.detector.team import join_team
+from anomaly_cli.files.images import write_png
+
+ROOT = Path(__file__).parent.parent
+
+
+def launch(processes: int, *arguments: object, restarts: int = 0) -> subprocess.Popen[str]:
+    """Start a command with torchrun on this machine."""
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+        *("--nproc-per-node", processes, "--max-restarts", restarts, "--monitor-interval", 0.1),
+        *("-m", "anomaly_cli", *arguments),
+    ]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        list(map(str, command)),
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def write_images(folder: Path, count: int) -> Path:
+    for place in range(count):
+        image = draw_hole(place)[0] if place % 2 else draw_part(place)
+        write_png(folder / f"{place:03}.png", image)
+    return folder
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_localize_writes_the_files_of_one_process(
+    trained: Trained, tmp_path: Path, processes: int
+) -> None:
+    images = write_images(tmp_path / "in", 7)
+    (images / "006.png").write_bytes(b"")  # of the last process
+    options = ("localize", trained.model, images, "--batch-size", 2, "--output")
+    alone = run_cli(*options, tmp_path / "one")
+    run = launch(processes, *options, tmp_path / "team")
+    stdout, stderr = run.communicate(timeout=300)
+    assert run.returncode == 1  # of torchrun, for the 3 of the first process
+    assert contents(tmp_path / "team") == contents(tmp_path / "one")
+    assert stdout == alone.stdout
+    assert stderr.count("006.png") == 1
+    assert stderr.count("1 of 7 images could not be read") == 1
+
+
+def find_worker(launcher: int, rank: int) -> int:
+    """Find the process of a rank among the children of a launcher."""
+    children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
+    for child in children:
+        if f"\0RANK={rank}\0" in Path(f"/proc/{child}/environ").read_text():
+            return int(child)
+    raise AssertionError(f"no process of rank {rank}")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
+def test_a_killed_worker_is_restarted_and_goes_on(trained: Trained, tmp_path: Path) -> None:
+    """All files are those of one process, and finished images are not done again."""
+    images = write_images(tmp_path / "in", 240)
+    options = ("localize", trained.model, images, "--batch-size", 4, "--workers", 1, "--output")
+    assert run_cli(*options, tmp_path / "one").code == 0
+    out = tmp_path / "team"
+    manifest = out / "manifest.2-of-2.jsonl"
+    run = launch(2, *options, out, restarts=1)
+    while not manifest.is_file() or manifest.read_bytes().count(b"\n") < 10:
+        assert run.poll() is None, run.communicate()
+        time.sleep(0.005)
+    os.kill(find_worker(run.pid, 1), signal.SIGKILL)
+    assert manifest.read_bytes().count(b"\n") < 100  # it was killed amid its 120 images
+    written = {place: (out / f"maps/{place}.tiff").stat().st_ino for place in ("120", "127")}
+    _, stderr = run.communicate(timeout=300)
+    assert run.returncode == 0, stderr
+    for path in out.rglob(".*.partial"):
+        path.unlink()  # what a killed process had begun to write, which is no result
+    assert contents(out) == contents(tmp_path / "one")
+    for place, number in written.items():
+        assert (out / f"maps/{place}.tiff").stat().st_ino == number
+
+
+@pytest.mark.parametrize(("processes", "counting"), [(2, "exact"), (4, "streaming")])
+def test_evaluate_has_the_figures_of_one_process(
+    trained: Trained, tmp_path: Path, processes: int, counting: str
+) -> None:
+    """Every file of the report is equal, byte for byte."""
+    options = (
+        *("evaluate", "--runs", trained.runs, "--data", trained.data, "--counting", counting),
+        *("--batch-size", 1, "--replicates", 20, "--output"),
+    )
+    alone = run_cli(*options, tmp_path / "one")
+    assert alone.code == 0, alone.stderr
+    run = launch(processes, *options, tmp_path / "team")
+    stdout, stderr = run.communicate(timeout=300)
+    assert run.returncode == 0, stderr
+    assert contents(tmp_path / "team") == contents(tmp_path / "one")
+    assert stdout == alone.stdout
+
+
+def test_evaluate_names_the_first_bad_image_once(trained: Trained, tmp_path: Path) -> None:
+    """Whichever process reads it, the error is that of one process."""
+    data = tmp_path / "data"
+    shutil.copytree(trained.data, data)
+    for name in ("hole/001.png", "hole/002.png"):
+        (data / "disc/test" / name).write_bytes(b"no image")
+    options = (
+        *("evaluate", "--runs", trained.runs, "--data", data, "--batch-size", 1),
+        *("--replicates", 0, "--output"),
+    )
+    alone = run_cli(*options, tmp_path / "one")
+    assert alone.code == 3
+    run = launch(2, *options, tmp_path / "team")
+    _, stderr = run.communicate(timeout=300)
+    assert run.returncode == 1
+    (line,) = alone.stderr.splitlines()
+    assert "001.png" in line
+    assert stderr.count(line) == 1
+    assert "002.png" not in stderr
+
+
+def test_shards_are_not_named_under_a_launcher(trained: Trained, tmp_path: Path) -> None:
+    images = write_images(tmp_path / "in", 2)
+    run = launch(1, "localize", trained.model, images, "--shard", "1/2", "--output", tmp_path / "o")
+    _, stderr = run.communicate(timeout=300)
+    assert run.returncode == 1
+    assert "--shard is for runs without a launcher" in stderr
+    assert not (tmp_path / "o").exists()
+
+
+def test_without_a_launcher_there_is_no_team() -> None:
+    with join_team("auto") as team:
+        assert team is None
+
+
+def test_a_machine_with_fewer_gpus_than_processes_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import torch
+
+    from anomaly_cli.errors import DeviceError
+
+    for name in ("RANK", "LOCAL_RANK"):
+        monkeypatch.setenv(name, "2")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(DeviceError, match="process 3 of this machine has no GPU: 2 found"):
+        join_team("auto").__enter__()
