@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Trained, draw_hole, draw_part, run_cli
+from conftest import Trained, draw_hole, draw_part, run_cli, write_category
 from test_shards import contents
 
 from anomaly_cli.detector.team import join_team
@@ -129,6 +129,24 @@ def test_evaluate_names_the_first_bad_image_once(trained: Trained, tmp_path: Pat
     assert "001.png" in line
     assert stderr.count(line) == 1
     assert "002.png" not in stderr
+
+
+def test_train_shares_the_categories_and_makes_the_models_of_one_process(tmp_path: Path) -> None:
+    for name in ("disc", "plate", "ring"):
+        write_category(tmp_path / "data", name, train=6)
+    options = (
+        *("train", "--data", tmp_path / "data", "--method", "ae-l2", "--image-size", 32),
+        *("--epochs", 2, "--batch-size", 2, "--latent-dim", 4, "--output"),
+    )
+    alone = run_cli(*options, tmp_path / "one")
+    assert alone.code == 0, alone.stderr
+    run = launch(2, *options, tmp_path / "team")
+    stdout, stderr = run.communicate(timeout=300)
+    assert run.returncode == 0, stderr
+    for name in ("disc", "plate", "ring"):
+        models = [tmp_path / runs / name / "model.safetensors" for runs in ("one", "team")]
+        assert models[0].read_bytes() == models[1].read_bytes()
+        assert name in stdout
 
 
 def test_shards_are_not_named_under_a_launcher(trained: Trained, tmp_path: Path) -> None:

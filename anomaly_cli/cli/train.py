@@ -1,7 +1,7 @@
 """Options of `train`."""
 
 from shlex import quote
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,6 +24,10 @@ from models.config import (
     Reconstruction,
     VAEConfig,
 )
+
+if TYPE_CHECKING:
+    from anomaly_cli.config.toml import ResolvedSettings
+    from anomaly_cli.detector.team import Team
 
 TRAIN, MODEL = TrainConfig(), VAEConfig()
 # Options for which settings.toml has the resolved value, not the given one.
@@ -248,9 +252,7 @@ def train(
     json: option.Json = False,
 ) -> None:
     """Train a model on the normal images of a category; write OUTPUT/CATEGORY/model.safetensors."""
-    from anomaly_cli.cli.progress import TerminalProgress
-    from anomaly_cli.cli.show.tables import show_training
-    from anomaly_cli.commands import train as command
+    from anomaly_cli.detector.team import join_team
 
     config = TrainConfig.resolve(
         dataset=dataset,
@@ -300,7 +302,25 @@ def train(
     if method == "vae":
         values = default_options(config.guidance, encoder=encoder, dataset=dataset) | values
     derived = {name: value for name, value in values.items() if name in _DERIVED}
-    results = command.run(config, resolve_settings(ctx, derived), TerminalProgress())
+    settings = resolve_settings(ctx, derived)
+    with join_team(device) as team:
+        _train(config, settings, team, json=json)
+
+
+def _train(
+    config: TrainConfig, settings: "ResolvedSettings", team: "Team | None", *, json: bool
+) -> None:
+    from anomaly_cli.cli.progress import TerminalProgress
+    from anomaly_cli.cli.show.tables import show_training
+    from anomaly_cli.commands import train as command
+
+    if team is None:
+        results = command.run(config, settings, TerminalProgress())
+    else:
+        terminal.be_quiet_unless(is_first=team.rank == 0)
+        results = command.run_in_team(config, team, settings, TerminalProgress())
+        if team.rank > 0:
+            return
     if json:
         terminal.print_json([row._asdict() | {"model": str(row.model)} for row in results])
         return

@@ -16,6 +16,7 @@ from anomaly_cli.detector.checkpoint import LoadedModel, load_model
 from anomaly_cli.detector.detector import Detector
 from anomaly_cli.detector.device import resolve_device
 from anomaly_cli.detector.maps import candidate_maps
+from anomaly_cli.detector.team import Team
 from anomaly_cli.errors import ConfigError, OutputError
 from anomaly_cli.files.atomic import PARTIAL, SETTINGS_FILE, prepare_output_folder
 from anomaly_cli.files.lock import lock_folder
@@ -118,6 +119,34 @@ def run(
         _train_alone(replace(config, category=name), device, resolved, progress)
         for name in categories
     ]
+
+
+def run_in_team(
+    config: TrainConfig,
+    team: Team,
+    resolved: ResolvedSettings | None = None,
+    progress: Progress = SILENT,
+) -> list[TrainedCategory]:
+    """Train categories in all processes of a launcher: process K of N has every N-th category.
+
+    A team that was restarted goes on with what it has done.
+
+    Returns:
+        All models in the first process, and its own ones in the others.
+    """
+    if team.is_restarted:
+        config = replace(config, resume=True, overwrite=False)
+    _check_settings(config)
+    device = resolve_device(config.device)
+    categories = DATASETS[config.dataset].select_categories(config.data, config.category)
+    own = categories[team.rank :: team.size]
+    trained = [
+        _train_alone(replace(config, category=name), device, resolved, progress) for name in own
+    ]
+    if (idle := team.size - len(categories)) > 0:
+        progress.note(f"{idle} of {team.size} processes have no category to train")
+    found = {row.category: row for rows in team.gather(trained) for row in rows}
+    return [found[name] for name in categories] if team.rank == 0 else trained
 
 
 def _check_settings(config: TrainConfig) -> None:
