@@ -219,15 +219,15 @@ def test_one_method_that_fails_costs_no_other(
 
 
 def test_epochs_are_of_the_papers_vae_alone(root: Path) -> None:
-    config = ReproduceConfig(targets=("table2",), data=root, epochs=7)
+    config = ReproduceConfig(targets=("table2",), data=root, paper_epochs=7)
     stages = [stage for stage in stages_of(config, "table2") if isinstance(stage, TrainConfig)]
     assert [stage.epochs == 7 for stage in stages] == 2 * [
         system == "paper" for system in ("ae-ssim", "ae-l2", "anogan", "dictionary", "paper", "own")
     ]
-    with pytest.raises(ConfigError, match="--epochs is for the paper's VAE in table2"):
-        ReproduceConfig(targets=("figure6",), epochs=7)
-    with pytest.raises(ConfigError, match="--epochs must be at least 1"):
-        ReproduceConfig(targets=("table2",), epochs=0)
+    with pytest.raises(ConfigError, match="--paper-epochs is for the paper's VAE in table2"):
+        ReproduceConfig(targets=("figure6",), paper_epochs=7)
+    with pytest.raises(ConfigError, match="--paper-epochs must be at least 1"):
+        ReproduceConfig(targets=("table2",), paper_epochs=0)
 
 
 def test_a_figure_whose_images_cannot_be_read_ends_with_their_error(tmp_path: Path) -> None:

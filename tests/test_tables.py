@@ -16,7 +16,7 @@ from anomaly_cli.evaluation.reports.published import TABLE_2
 from anomaly_cli.evaluation.reports.write import FILES
 from anomaly_cli.evaluation.results import CategoryMetrics
 from anomaly_cli.metrics.detection import ImageMetrics, PixelMetrics
-from models.config import Attention
+from models.config import COMPARED, Attention
 
 ROOT = Path(__file__).parent.parent
 
@@ -31,7 +31,8 @@ def test_names_of_settings_are_the_keys_of_the_tables() -> None:
 
 def test_every_map_has_a_row() -> None:
     fused = {source for source, row in DEFINITIONS.items() if row.is_fused}
-    assert set(DEFINITIONS) == {*(a.value for a in Attention), *BASELINES, MEMORY, *fused}
+    known = {*(a.value for a in Attention), *BASELINES, MEMORY, *fused, *COMPARED}
+    assert set(DEFINITIONS) == known
     for source in fused:
         assert set(DEFINITIONS[source].parts) <= set(PARTS)
 

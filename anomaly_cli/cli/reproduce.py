@@ -36,13 +36,13 @@ def reproduce(
             help="Train models of MVTec AD by the default of train, not as in the paper.",
         ),
     ] = DEFAULT.guided,
-    epochs: Annotated[
+    paper_epochs: Annotated[
         int | None,
         typer.Option(
             help="Epochs of the paper's VAE in table2; the table tells them.",
             show_default="300, as in the preset paper",
         ),
-    ] = DEFAULT.epochs,
+    ] = DEFAULT.paper_epochs,
     seeds: Annotated[
         int, typer.Option(help="Number of seeds per method of table3: SEED, SEED + 1, ...")
     ] = DEFAULT.seeds,
@@ -74,7 +74,7 @@ def reproduce(
         data=data,
         output=output,
         guided=guided,
-        epochs=epochs,
+        paper_epochs=paper_epochs,
         seeds=seeds,
         reduced=reduced,
         seed=seed,

@@ -26,7 +26,7 @@ _BY_GRADIENT: Mapping[str, Any] = {
     "augmentation": "auto",
     "held_out": 0.15,
     "half_size": 0.0,
-    "batch_size": 16,
+    "batch_size": 8,
     "epochs": 5,
     "images_seen": 4000,
     "learning_rate": 1e-3,
@@ -34,7 +34,7 @@ _BY_GRADIENT: Mapping[str, Any] = {
 DEFAULTS: Mapping[MethodName, Mapping[str, Any]] = {
     "ae-l2": {**_BY_GRADIENT, "loss": "l2"},
     "ae-ssim": {**_BY_GRADIENT, "loss": "ssim"},
-    "anogan": {**_BY_GRADIENT, "batch_size": 8, "images_seen": 32_000},
+    "anogan": {**_BY_GRADIENT, "images_seen": 32_000},
     "feature-dictionary": {**_BY_GRADIENT, "epochs": 1, "images_seen": 0},
 }
 

@@ -61,7 +61,7 @@ class ReproduceConfig:
     data: Path = Path("data")  # root of mvtec, MNIST, ucsd and dsprites
     output: Path = Path("reproduction")
     guided: bool = False  # models of MVTec AD as `train` makes them by default, not as the paper
-    epochs: int | None = None  # of the paper's VAE in Table 2; None: as in the preset `paper`
+    paper_epochs: int | None = None  # of the paper's VAE in Table 2; None: as in the preset `paper`
     seeds: int = 5  # of each method of Table 3
     reduced: bool = False  # a run of seconds to a minute
     seed: int = 0
@@ -76,10 +76,10 @@ class ReproduceConfig:
             hint = f"did you mean {close[0]}? " if close else ""
             known = ", ".join(TARGETS)
             require(name in TARGETS, f"unknown table or figure {name}; {hint}known: {known}")
-        epochs = self.epochs
-        require(epochs is None or epochs >= 1, f"--epochs must be at least 1, got {epochs}")
+        epochs = self.paper_epochs
+        require(epochs is None or epochs >= 1, f"--paper-epochs must be at least 1, got {epochs}")
         is_used = epochs is None or "table2" in self.targets
-        require(is_used, "--epochs is for the paper's VAE in table2")
+        require(is_used, "--paper-epochs is for the paper's VAE in table2")
         require(self.seeds >= 1, f"--seeds must be at least 1, got {self.seeds}")
         require(self.seed >= 0, f"--seed must not be negative, got {self.seed}")
         strange = [name for name in self.targets if name not in GUIDED]

@@ -217,8 +217,8 @@ def one_class_stage(
 def _options_of(config: ReproduceConfig, system: str) -> dict[str, Any]:
     """List the options of `train` of one of `SYSTEMS`."""
     options: dict[str, Any] = read_preset("paper")["train"] if system == PAPER else {}
-    if system == PAPER and config.epochs is not None:
-        options["epochs"] = config.epochs
+    if system == PAPER and config.paper_epochs is not None:
+        options["epochs"] = config.paper_epochs
     if system in COMPARED:
         options["method"] = system
     if config.reduced:
