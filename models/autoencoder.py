@@ -1,5 +1,6 @@
 """Convolutional autoencoders whose maps are reconstruction errors (Bergmann et al. 2018)."""
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import NamedTuple, cast
 
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from models.config import AutoencoderConfig
 from models.ssim import ssim_map
-from models.tiling import map_in_patches
+from models.tiling import map_in_patches, map_shrunk, random_patches, shrink
 
 SLOPE = 0.2  # of the leaky ReLU where its input is negative
 
@@ -41,8 +42,8 @@ class Autoencoder(nn.Module):
     mirrors the encoder with transposed convolutions. All other layers have a leaky ReLU, but for
     the last one, which has a sigmoid.
 
-    The network sees images of 3 channels as a whole, or in overlapping patches if the settings say
-    so. What it computes for patches is averaged where they overlap.
+    The network sees images of 3 channels as a whole, shrunk to 128 pixels, or in overlapping
+    patches if the settings say so. What it computes for patches is averaged where they overlap.
     """
 
     def __init__(self, config: AutoencoderConfig) -> None:
@@ -76,7 +77,7 @@ class Autoencoder(nn.Module):
     @torch.no_grad()
     def expected(self, images: Tensor) -> Tensor:
         """Reconstruct images (B, 3, S, S) in [0, 1]: the same shape and range."""
-        return map_in_patches(images, self.config.input_size, self._rebuild)
+        return self._see(images, self._rebuild)
 
     @torch.no_grad()
     def anomaly_maps(self, images: Tensor) -> Tensor:
@@ -88,7 +89,26 @@ class Autoencoder(nn.Module):
         Returns:
             Shape (B, S, S) float32; the squared error in [0, 1], or 1 - SSIM in [0, 2].
         """
-        return map_in_patches(images, self.config.input_size, self._residuals)[:, 0]
+        return self._see(images, self._residuals)[:, 0]
+
+    def _see(self, images: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
+        see = map_in_patches if self.config.patch_size else map_shrunk
+        return see(images, self.config.input_size, compute)
+
+    def draw_inputs(self, images: Tensor, noise: torch.Generator) -> Tensor:
+        """Cut a random patch out of each image (B, 3, S, S), or shrink the whole images.
+
+        Args:
+            images: in [0, 1].
+            noise: draws the places of patches; on the device of the images.
+
+        Returns:
+            Inputs of the network, shape (B, 3, s, s).
+        """
+        side = self.config.input_size
+        if self.config.patch_size:
+            return random_patches(images, side, noise)
+        return shrink(images, side)
 
     def _rebuild(self, inputs: Tensor) -> Tensor:
         return torch.sigmoid(self(inputs)).float()

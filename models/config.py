@@ -272,11 +272,7 @@ class _ComparedConfig:
         _check_image_size(self.image_size)
 
     def stride(self, layer: str) -> int:
-        """Refuse: there are no target layers.
-
-        Raises:
-            ValueError: always.
-        """
+        """Refuse: there are no target layers."""
         raise ValueError(f"no layer {layer}")
 
 
@@ -314,6 +310,11 @@ class AutoencoderConfig(_PatchConfig):
     """
 
     loss: RebuildingLoss = "l2"
+
+    @property
+    def input_size(self) -> int:
+        """Side of what the network sees at once, in pixels; larger objects are shrunk to 128."""
+        return self.patch_size or min(self.image_size, 128)
 
     def __post_init__(self) -> None:
         """Refuse values that are out of range."""

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from itertools import product
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -40,6 +41,29 @@ def map_in_patches(images: Tensor, side: int, compute: Callable[[Tensor], Tensor
         total[..., rows, columns] += values
         count[rows, columns] += 1
     return total / count
+
+
+def map_shrunk(images: Tensor, side: int, compute: Callable[[Tensor], Tensor]) -> Tensor:
+    """Compute what a network gives for whole images of a smaller side, and enlarge it.
+
+    Args:
+        images: shape (B, C, S, S).
+        side: side of the network's input, in pixels, at most S.
+        compute: gives (B, K, side, side) for images (B, C, side, side).
+
+    Returns:
+        Shape (B, K, S, S).
+    """
+    computed = compute(shrink(images, side))
+    size = images.shape[-1]
+    if side == size:
+        return computed
+    return F.interpolate(computed, (size, size), mode="bilinear", align_corners=False)
+
+
+def shrink(images: Tensor, side: int) -> Tensor:
+    """Shrink images (B, C, S, S) to (B, C, side, side), averaging over areas."""
+    return images if images.shape[-1] == side else F.interpolate(images, side, mode="area")
 
 
 def random_patches(images: Tensor, side: int, noise: torch.Generator) -> Tensor:

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from models.tiling import map_in_patches, patch_starts, random_patches
+from models.tiling import map_in_patches, map_shrunk, patch_starts, random_patches, shrink
 
 
 @pytest.mark.parametrize(("size", "side"), [(256, 128), (320, 128), (300, 128), (128, 128)])
@@ -39,6 +39,17 @@ def test_random_patches_are_parts_of_their_images_and_repeatable() -> None:
         offset = int(patch[0, 0, 0] - image[0, 0, 0])
         top, left = divmod(offset, 96)
         assert torch.equal(image[:, top : top + 64, left : left + 64], patch)
+
+
+def test_shrunk_images_are_averaged_and_their_maps_enlarged() -> None:
+    images = torch.tensor([[[[0.0, 1.0], [2.0, 5.0]]]]).repeat_interleave(32, 2)
+    images = images.repeat_interleave(32, 3)
+    assert torch.equal(shrink(images, 2).flatten(), torch.tensor([0.0, 1.0, 2.0, 5.0]))
+    assert shrink(images, 64) is images
+    maps = map_shrunk(images, 32, lambda small: small + 1)
+    assert maps.shape == images.shape
+    torch.testing.assert_close(maps[0, 0, 0, 0], torch.tensor(1.0))
+    torch.testing.assert_close(maps[0, 0, -1, -1], torch.tensor(6.0))
 
 
 def test_whole_images_are_not_cut() -> None:

@@ -28,7 +28,7 @@ _BY_GRADIENT: Mapping[str, Any] = {
     "half_size": 0.0,
     "batch_size": 8,
     "epochs": 5,
-    "images_seen": 4000,
+    "images_seen": 8000,
     "learning_rate": 1e-3,
 }
 DEFAULTS: Mapping[MethodName, Mapping[str, Any]] = {

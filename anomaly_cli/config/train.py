@@ -69,7 +69,7 @@ _SPEEDS: Mapping[tuple[str, Speed], Mapping[str, Any]] = {  # by encoder
     ("resnet18", "fast"): {"image_size": 256, "images_seen": 1500, "half_size": 0.9},
     ("resnet18", "thorough"): {"image_size": 384, "images_seen": 16_000},
     ("efficientnet-lite0", "fast"): {"image_size": 256, "images_seen": 1500},
-    ("efficientnet-lite0", "thorough"): {"image_size": 384, "images_seen": 20_000},
+    ("efficientnet-lite0", "thorough"): {"image_size": 384, "images_seen": 12_000},
 }
 _WHOLE: Freeze = "layer4"  # stages of ResNet18 that stay as they are if they are not trained
 _FAST_PAPER: Mapping[str, Any] = {"image_size": 128, "epochs": 40}

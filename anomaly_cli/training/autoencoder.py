@@ -13,7 +13,6 @@ from anomaly_cli.training.loop import Trainer
 from anomaly_cli.training.objectives import ADAM_BETAS, HeldOutLosses, Losses
 from models.autoencoder import Autoencoder, reconstruction_loss
 from models.config import AutoencoderConfig
-from models.tiling import random_patches
 
 
 def start_autoencoder(config: TrainConfig, images: TrainingSet, device: torch.device) -> Trainer:
@@ -59,7 +58,7 @@ class AutoencoderObjective:
     def losses(self, batch: Tensor, noise: torch.Generator) -> Losses:
         """Compute the loss of normal images (B, 3, S, S); `noise` draws the places of patches."""
         images = batch.to(self.device, non_blocking=True)
-        inputs = random_patches(images, self.network.config.input_size, noise)
+        inputs = self.network.draw_inputs(images, noise)
         with self._autocast():
             logits = self.network(inputs)
         loss = reconstruction_loss(logits, inputs, self.network.config)
