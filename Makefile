@@ -9,7 +9,7 @@ COUNT = 0
 TARGET =
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test fuzz check bench kills coverage docs lock image clean
+.PHONY: help demo test fuzz check bench others gpu kills coverage docs lock image clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -44,6 +44,9 @@ bench: $(INSTALLED) ## speed as ratios, in one run
 	$(BIN)/python benchmarks/report.py
 	$(BIN)/python benchmarks/defects.py
 	$(BIN)/python benchmarks/disentangle.py
+
+gpu: $(INSTALLED) ## all that needs a GPU, in six minutes: same results as on the CPU, speed, memory
+	$(BIN)/python benchmarks/gpu.py --json gpu.json --markdown gpu.md
 
 kills: $(INSTALLED) ## kill commands at any moment, restart them and compare the results
 	$(BIN)/python benchmarks/kills.py
