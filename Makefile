@@ -9,7 +9,7 @@ COUNT = 0
 TARGET =
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test fuzz check bench kills coverage docs lock image clean
+.PHONY: help demo test fuzz check bench others gpu kills coverage docs lock image clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -37,13 +37,27 @@ check: $(INSTALLED) ## lint and type-check
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy anomaly_cli models benchmarks fuzz
 
-bench: $(INSTALLED) ## speed as ratios, in one run
-	$(BIN)/python benchmarks/throughput.py
+bench: $(INSTALLED) ## speed as ratios, in one run, also written to bench.json: about an hour
+	$(BIN)/python benchmarks/throughput.py --json bench.json
+	$(BIN)/python benchmarks/breakdown.py --json bench.json
+	$(BIN)/python benchmarks/busy.py --json bench.json
+	$(BIN)/python benchmarks/disentangle.py --json bench.json
 	$(BIN)/python benchmarks/attention.py
 	$(BIN)/python benchmarks/metrics.py
 	$(BIN)/python benchmarks/report.py
 	$(BIN)/python benchmarks/defects.py
-	$(BIN)/python benchmarks/disentangle.py
+
+# anomalib needs another OpenCV package and other versions, so it has an environment of its own.
+$(VENV)-others/.installed:
+	$(PYTHON) -m venv $(VENV)-others
+	$(VENV)-others/bin/pip install --quiet anomalib
+	touch $@
+
+others: $(INSTALLED) $(VENV)-others/.installed ## speed beside anomalib, for which several GB are fetched
+	$(BIN)/python benchmarks/others.py $(VENV)-others --json bench.json
+
+gpu: $(INSTALLED) ## all that needs a GPU, in six minutes: same results as on the CPU, speed, memory
+	$(BIN)/python benchmarks/gpu.py --json gpu.json --markdown gpu.md
 
 kills: $(INSTALLED) ## kill commands at any moment, restart them and compare the results
 	$(BIN)/python benchmarks/kills.py
@@ -68,4 +82,4 @@ image: ## build the container image
 	docker build --tag anomaly-cli .
 
 clean: ## remove the environment and the demo
-	rm -rf $(VENV) $(DEMO)
+	rm -rf $(VENV) $(VENV)-others $(DEMO)

@@ -10,13 +10,12 @@ bar: the same loss by double backward, and a bare loop in PyTorch's default layo
 """
 
 import argparse
-import statistics
-import time
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
+from measure import Table, Work, add_options, paired_seconds
 from torch import Tensor
 
 from anomaly_cli.config.disentangle import DisentangleConfig
@@ -27,23 +26,6 @@ from models.activations import Activation
 from models.conv import conv_vae
 from models.discriminator import Discriminator, permute_dims
 from models.losses import attention_disentanglement_loss, latent_pairs
-
-Step = Callable[[], object]
-
-
-def seconds(function: Step) -> float:
-    """Wall time of one call, the accelerator's queue included."""
-    start = time.perf_counter()
-    function()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
-def ratio(function: Step, base: Step, repeats: int) -> float:
-    """Median of the ratio of two calls, taken in turns; both are warmed up first."""
-    function(), base()
-    return statistics.median(seconds(function) / seconds(base) for _ in range(repeats))
 
 
 class DoubleBackward(Trainer):
@@ -101,7 +83,7 @@ class BareLoop:
 
 def make_step(
     kind: type[Trainer], config: DisentangleConfig, sprites: SpriteImages, device: torch.device
-) -> tuple[Trainer, Step]:
+) -> tuple[Trainer, Work]:
     """Make a trainer, and a call of its next step that draws the images too."""
     seed_everything(config.seed)
     trainer = kind(conv_vae(config.model), sprites, config.objective(config.method), config, device)
@@ -116,8 +98,7 @@ def make_step(
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="smaller batch and fewer repeats")
-    parser.add_argument("--device", default="auto")
+    add_options(parser)
     options = parser.parse_args()
     device = resolve_device(options.device)
     batch, repeats = (8, 3) if options.quick else (64, 15)
@@ -131,26 +112,27 @@ def main() -> None:
         for kind in (Trainer, DoubleBackward)
         for config in (attention, every)
     }
-    print(f"{device}, {torch.get_num_threads()} threads, batch {batch}, median of {repeats}\n")
-    print("| ratio | median | bar | |\n| --- | --- | --- | --- |")
+    print(f"{device}, {torch.get_num_threads()} threads, batch {batch}, median of {repeats}")
+    table = Table("disentangle", ("ratio", "median", "bar", "verdict"), options.json)
 
-    def report(name: str, value: float, bar: float = 0.0, *, is_met: bool = True) -> None:
-        verdict = ("ok" if is_met else "over") if bar else ""
-        print(f"| {name} | {value:.3f} | {bar or ''} | {verdict} |", flush=True)
+    def report(name: str, work: Work, base: Work, bar: str = "") -> None:
+        found = paired_seconds(work, base, repeats).ratio
+        limit = float(bar.rsplit(maxsplit=1)[-1]) if bar else 0.0
+        is_met = found.median >= limit if bar.startswith(">=") else found.median <= limit
+        table.add(name, found, bar, ("ok" if is_met else "missed") if bar else "")
 
     for pairs in ("random", "all"):
-        cost = ratio(steps[Trainer, pairs], plain_step, repeats)
-        report(f"ad-factor-vae / factor-vae, {pairs} pairs", cost, 1.10, is_met=cost <= 1.10)
-        cost = ratio(steps[DoubleBackward, pairs], plain_step, repeats)
-        report(f"by double backward / factor-vae, {pairs} pairs", cost)
-        cost = ratio(steps[DoubleBackward, pairs], steps[Trainer, pairs], repeats)
-        report(f"by double backward / closed form, {pairs} pairs", cost)
-    rate = ratio(BareLoop(plain, is_plain=False), plain_step, repeats)
-    report("throughput of factor-vae / bare loop", rate, 0.80, is_met=rate >= 0.80)
-    rate = ratio(BareLoop(plain, is_plain=True), plain_step, repeats)
-    report("throughput of factor-vae / bare loop, default layout and Adam", rate)
-    share = ratio(lambda: plain.draw(1), plain_step, repeats)
-    report("drawing the images / step", share, 0.10, is_met=share <= 0.10)
+        closed, double = steps[Trainer, pairs], steps[DoubleBackward, pairs]
+        report(f"ad-factor-vae / factor-vae, {pairs} pairs", closed, plain_step, "<= 1.10")
+        report(f"by double backward / factor-vae, {pairs} pairs", double, plain_step)
+        report(f"by double backward / closed form, {pairs} pairs", double, closed)
+    bare = BareLoop(plain, is_plain=False)
+    report("throughput of factor-vae / bare loop", bare, plain_step, ">= 0.80")
+    bare = BareLoop(plain, is_plain=True)
+    name = "throughput of factor-vae / bare loop, default layout and Adam"
+    report(name, bare, plain_step)
+    report("drawing the images / step", partial(plain.draw, 1), plain_step, "<= 0.10")
+    table.save()
 
 
 if __name__ == "__main__":

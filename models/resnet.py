@@ -9,7 +9,6 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import resnet18
 
 from models.config import STAGES, Freeze, VAEConfig
 from models.decoder import ConvDecoder
@@ -34,6 +33,9 @@ class ResNet18Encoder(StagedEncoder):
     pixel_std: Tensor
 
     def __init__(self, config: VAEConfig) -> None:
+        # Imported here, as it loads torch's compiler: a third of the time to start `localize`.
+        from torchvision.models import resnet18  # noqa: PLC0415
+
         backbone = resnet18(weights=None)
         super().__init__(config)
         self.conv1, self.bn1 = backbone.conv1, backbone.bn1

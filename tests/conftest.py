@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+import torchvision
 from filelock import FileLock
 from torchvision.models.resnet import BasicBlock, ResNet
 from typer.testing import CliRunner
@@ -90,7 +91,7 @@ def thin_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     for name, width in resnet.FEATURES.items():
         monkeypatch.setitem(resnet.FEATURES, name, width // 8)
-    monkeypatch.setattr(resnet, "resnet18", lambda **_weights: ThinResNet())
+    monkeypatch.setattr(torchvision.models, "resnet18", lambda **_weights: ThinResNet())
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -144,9 +145,20 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert loaded_by("import anomaly_cli; dir(anomaly_cli)\n") == "LOADED []"
 
 
-def loaded_by(code: str) -> str:
-    """List the heavy libraries that are loaded after some code has run in a fresh process."""
-    code = f"import sys\n{code}print('LOADED', [m for m in {HEAVY!r} if m in sys.modules])"
+def test_default_network_needs_no_torchvision() -> None:
+    """It loads torch's compiler: both together took as long as all else before the first image."""
+    code = (
+        "from anomaly_cli.commands import localize, train\n"
+        "from anomaly_cli.config.train import TrainConfig\n"
+        "from models.build import build_network\n"
+        "build_network(TrainConfig().network)\n"
+    )
+    assert loaded_by(code, ["torchvision", "torch._dynamo"]) == "LOADED []"
+
+
+def loaded_by(code: str, libraries: Sequence[str] = HEAVY) -> str:
+    """List which of some libraries are loaded after some code has run in a fresh process."""
+    code = f"import sys\n{code}print('LOADED', [m for m in {libraries!r} if m in sys.modules])"
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )

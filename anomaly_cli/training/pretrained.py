@@ -9,7 +9,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
-from torchvision.models import ResNet18_Weights
 
 from anomaly_cli.errors import CheckpointError, ConfigError
 from anomaly_cli.files.atomic import hash_file
@@ -69,6 +68,9 @@ def load_encoder_weights(encoder: ResNet18Encoder, weights: str) -> None:
 
 
 def _fetch_imagenet() -> Mapping[str, Tensor]:
+    # Imported here for the reason that `models.resnet` gives.
+    from torchvision.models import ResNet18_Weights  # noqa: PLC0415
+
     try:
         state = ResNet18_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
     except (URLError, OSError, RuntimeError) as error:
