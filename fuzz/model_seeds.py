@@ -13,6 +13,7 @@ from anomaly_cli.detector.normal.appearance import NEAR, fit_places
 from anomaly_cli.detector.normal.latents import fit_latents
 from anomaly_cli.detector.normal.memory import fit_memory
 from anomaly_cli.detector.normal.statistics import NormalStatistics
+from anomaly_cli.detector.vae_mapper import VAEMapper
 from models.build import one_class_vae
 from models.config import OneClassConfig, OneClassConvConfig, VAEConfig
 from models.efficientnet import EfficientNetLite0
@@ -43,7 +44,7 @@ def build_model(config: OneClassConfig) -> tuple[VAE, ModelRecord]:
             torch.nn.init.normal_(weight, std=0.1)
     images = torch.rand(_IMAGES, 3, config.image_size, config.image_size)
     statistics = _describe(vae, images)
-    mapper = AnomalyMapper(vae, statistics, config.image_size, _CPU)
+    mapper = VAEMapper(vae, statistics, config.image_size, _CPU)
     spec = map_specs(config)[-1] if config.has_memory else map_specs(config)[0]
     parts = mapper.components(images, [spec])
     raw = {part: list(own.numpy()) for part, own in parts.items()}
