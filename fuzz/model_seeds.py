@@ -15,7 +15,7 @@ from anomaly_cli.detector.normal.memory import fit_memory
 from anomaly_cli.detector.normal.statistics import NormalStatistics
 from anomaly_cli.detector.vae_mapper import VAEMapper
 from models.build import one_class_vae
-from models.config import OneClassConfig, OneClassConvConfig, VAEConfig
+from models.config import OneClassConfig, OneClassConvConfig, VAEConfig, vae_config
 from models.efficientnet import EfficientNetLite0
 from models.frozen import FrozenEncoder
 from models.vae import VAE
@@ -38,7 +38,7 @@ _CPU = torch.device("cpu")
 def build_model(config: OneClassConfig) -> tuple[VAE, ModelRecord]:
     """Build a network with random weights, and describe random images by it."""
     torch.manual_seed(0)
-    vae = one_class_vae(config).eval()
+    vae = one_class_vae(vae_config(config)).eval()
     if isinstance(vae.encoder, FrozenEncoder):
         for weight in vae.encoder.backbone.parameters():
             torch.nn.init.normal_(weight, std=0.1)

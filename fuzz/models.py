@@ -168,10 +168,10 @@ def _read_model(path: Path) -> None:
     manifest_line({"image": "x"} | prediction.record() | detector.threshold.record())
     if prediction.latents is not None:
         manifest_line(
-            {"latents": list(map(prediction.latents.record, range(detector.network.latent_dim)))}
+            {"latents": list(map(prediction.latents.record, range(detector.network.latents)))}
         )
     if detector.spec.has_latents:
-        detector.traverse(range(min(2, detector.network.latent_dim)))
+        detector.traverse(range(min(2, detector.network.latents)))
 
 
 @cache
