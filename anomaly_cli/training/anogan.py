@@ -1,18 +1,14 @@
 """Training objective of AnoGAN: generator and discriminator against each other, in one step."""
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
-from torch.utils.data import DataLoader
 
 from anomaly_cli.config.train import TrainConfig
 from anomaly_cli.training.dataset import TrainingSet
-from anomaly_cli.training.images import batch_loader, collate_images, epoch_order
 from anomaly_cli.training.loop import Trainer
-from anomaly_cli.training.objectives import HeldOutLosses, Losses
+from anomaly_cli.training.objectives import HeldOutLosses, ImageObjective, Losses
 from models.anogan import AnoGAN, Discriminator
 from models.config import AnoGANConfig
 from models.tiling import random_patches
@@ -30,7 +26,7 @@ def start_anogan(config: TrainConfig, images: TrainingSet, device: torch.device)
     return Trainer(network, objective, config, device, images=len(images.fit))
 
 
-class AnoGANObjective:
+class AnoGANObjective(ImageObjective):
     """Losses of a GAN that learns normal images, or random patches of them.
 
     The discriminator learns to tell real images from drawn ones, and the generator to be taken for
@@ -56,18 +52,8 @@ class AnoGANObjective:
     def __init__(
         self, network: AnoGAN, images: TrainingSet, config: TrainConfig, device: torch.device
     ) -> None:
+        super().__init__(images.fit, images.held_out, config, device)
         self.network = network
-        self.fit = images.fit
-        self.held_out = images.held_out
-        self.config = config
-        self.device = device
-        self.state: nn.Module = nn.Module()
-
-    def loader(self, epoch: int, *, workers: int) -> DataLoader[Any]:
-        """Make a loader of augmented images (B, 3, S, S) of one epoch."""
-        self.fit.epoch = epoch
-        batches = epoch_order(self.fit, epoch, self.config.batch_size)
-        return batch_loader(self.fit, batches, collate_images, workers=workers)
 
     def losses(self, batch: Tensor, noise: torch.Generator) -> Losses:
         """Compute the losses of normal images (B, 3, S, S), or of one patch of each.
@@ -78,9 +64,6 @@ class AnoGANObjective:
         images = batch.to(self.device, non_blocking=True)
         generator, discriminator = self._losses(images, noise)
         return Losses(SCALE * (generator + discriminator), (generator, discriminator))
-
-    def after_backward(self) -> None:
-        """Do nothing: this objective does not use gradients."""
 
     @torch.no_grad()
     def held_out_losses(self) -> HeldOutLosses:

@@ -1,16 +1,12 @@
 """Training objective of the autoencoders: to rebuild normal images."""
 
-from typing import Any
-
 import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch import Tensor
 
 from anomaly_cli.config.train import TrainConfig
 from anomaly_cli.training.dataset import TrainingSet
-from anomaly_cli.training.images import batch_loader, collate_images, epoch_order
 from anomaly_cli.training.loop import Trainer
-from anomaly_cli.training.objectives import ADAM_BETAS, HeldOutLosses, Losses
+from anomaly_cli.training.objectives import HeldOutLosses, ImageObjective, Losses
 from models.autoencoder import Autoencoder, reconstruction_loss
 from models.config import AutoencoderConfig
 
@@ -24,7 +20,7 @@ def start_autoencoder(config: TrainConfig, images: TrainingSet, device: torch.de
     return Trainer(network, objective, config, device, images=len(images.fit))
 
 
-class AutoencoderObjective:
+class AutoencoderObjective(ImageObjective):
     """Reconstruction loss of whole images, or of a random patch of each.
 
     Its only part, `reconstruction`, is the squared error per pixel value, or 1 - SSIM per pixel:
@@ -33,39 +29,21 @@ class AutoencoderObjective:
     """
 
     names: tuple[str, ...] = ("reconstruction",)
-    betas: tuple[float, float] = ADAM_BETAS
 
     def __init__(
-        self,
-        network: Autoencoder,
-        images: TrainingSet,
-        config: TrainConfig,
-        device: torch.device,
+        self, network: Autoencoder, images: TrainingSet, config: TrainConfig, device: torch.device
     ) -> None:
+        super().__init__(images.fit, images.held_out, config, device)
         self.network = network
-        self.fit = images.fit
-        self.held_out = images.held_out
-        self.config = config
-        self.device = device
-        self.state: nn.Module = nn.Module()
-
-    def loader(self, epoch: int, *, workers: int) -> DataLoader[Any]:
-        """Make a loader of augmented images (B, 3, S, S) of one epoch."""
-        self.fit.epoch = epoch
-        batches = epoch_order(self.fit, epoch, self.config.batch_size)
-        return batch_loader(self.fit, batches, collate_images, workers=workers)
 
     def losses(self, batch: Tensor, noise: torch.Generator) -> Losses:
         """Compute the loss of normal images (B, 3, S, S); `noise` draws the places of patches."""
         images = batch.to(self.device, non_blocking=True)
         inputs = self.network.draw_inputs(images, noise)
-        with self._autocast():
+        with self.autocast():
             logits = self.network(inputs)
         loss = reconstruction_loss(logits, inputs, self.network.config)
         return Losses(loss, (loss.detach(),))
-
-    def after_backward(self) -> None:
-        """Do nothing: this objective does not use gradients."""
 
     @torch.no_grad()
     def held_out_losses(self) -> HeldOutLosses:
@@ -76,6 +54,3 @@ class AutoencoderObjective:
             total += float(maps.double().mean(dim=(1, 2)).sum())
         loss = total / len(self.held_out)
         return HeldOutLosses((loss,), loss, self.held_out.size)
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=bool(self.config.amp))

@@ -63,24 +63,24 @@ VAE_LOSSES: tuple[str, ...] = ("reconstruction", "kl", "guidance")
 ADAM_BETAS: tuple[float, float] = (0.9, 0.999)
 
 
-class PlainObjective:
-    """Negative evidence lower bound, as in the paper: reconstruction + beta KL."""
+class ImageObjective:
+    """What the objectives share whose batches are normal images, and nothing else.
 
-    names, betas = VAE_LOSSES, ADAM_BETAS
+    Args:
+        fit: augmented images to learn from.
+        held_out: images that select the model.
+        config: batch size, and whether to compute in bfloat16.
+        device: of the network.
+    """
+
+    betas: tuple[float, float] = ADAM_BETAS
 
     def __init__(
-        self,
-        vae: VAE,
-        fit: NormalImages,
-        held_out: NormalImages,
-        config: TrainConfig,
-        device: torch.device,
+        self, fit: NormalImages, held_out: NormalImages, config: TrainConfig, device: torch.device
     ) -> None:
-        self.vae = vae
         self.fit = fit
         self.held_out = held_out
         self.config = config
-        self.model = vae_config(config.model)
         self.device = device
         self.state: nn.Module = nn.Module()
 
@@ -90,6 +90,31 @@ class PlainObjective:
         batches = epoch_order(self.fit, epoch, self.config.batch_size)
         return batch_loader(self.fit, batches, collate_images, workers=workers)
 
+    def after_backward(self) -> None:
+        """Do nothing: these objectives do not use gradients."""
+
+    def autocast(self) -> torch.autocast:
+        """Make a context in which the network computes in bfloat16, if the settings say so."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=bool(self.config.amp))
+
+
+class PlainObjective(ImageObjective):
+    """Negative evidence lower bound, as in the paper: reconstruction + beta KL."""
+
+    names = VAE_LOSSES
+
+    def __init__(
+        self,
+        vae: VAE,
+        fit: NormalImages,
+        held_out: NormalImages,
+        config: TrainConfig,
+        device: torch.device,
+    ) -> None:
+        super().__init__(fit, held_out, config, device)
+        self.vae = vae
+        self.model = vae_config(config.model)
+
     def losses(self, batch: Tensor, noise: torch.Generator) -> Losses:
         """Compute the losses of normal images (B, 3, S, S)."""
         images = batch.to(self.device, non_blocking=True)
@@ -97,9 +122,6 @@ class PlainObjective:
         values = self.vae.targets(images[:1]).numel()  # of one image
         loss = (reconstruction + self.model.beta * kl).mean() / values
         return Losses(loss, (reconstruction.mean(), kl.mean(), torch.zeros_like(loss)))
-
-    def after_backward(self) -> None:
-        """Do nothing: this objective does not use gradients."""
 
     @torch.no_grad()
     def held_out_losses(self) -> HeldOutLosses:
@@ -111,10 +133,6 @@ class PlainObjective:
         reconstruction, kl = (totals / len(self.held_out)).tolist()
         bound = reconstruction + self.model.beta * kl
         return HeldOutLosses((reconstruction, kl, 0.0), bound, self.held_out.size)
-
-    def autocast(self) -> torch.autocast:
-        """Make a context in which the network computes in bfloat16, if the settings say so."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=bool(self.config.amp))
 
     def _terms(self, images: Tensor, noise: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         with self.autocast():
