@@ -3,7 +3,7 @@
 Napoletano et al. 2018, "Anomaly Detection in Nanofibrous Materials by CNN-Based Self-Similarity".
 Patches are described by features that a network learned on ImageNet, reduced by PCA. k-means makes
 a dictionary of the patches of normal images. A patch that is far from the nearest entries is
-anomalous. docs/decisions/0023 tells how this differs from the paper.
+anomalous. docs/decisions/0024 tells how this differs from the paper.
 """
 
 from collections.abc import Mapping
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from models.config import DictionaryConfig, VAEConfig
 from models.efficientnet import CHANNELS, EfficientNetLite0
+from models.patches import join_stages
 from models.resnet import FEATURES, ResNet18Encoder
 
 STRIDE = 8  # pixels from one place to the next
@@ -81,10 +82,7 @@ class FeatureDictionary(nn.Module):
             chosen = [stages[name] for name in _LITE_STAGES]
         else:
             chosen = self.encoder.features(images, _RESNET_STAGES[-1])[-len(_RESNET_STAGES) :]
-        fine, coarse = (F.avg_pool2d(stage, 3, 1, 1) for stage in chosen)
-        size = (fine.shape[2], fine.shape[3])
-        enlarged = F.interpolate(coarse, size, mode="bilinear", align_corners=False)
-        return torch.cat([fine, enlarged], dim=1)
+        return join_stages(*chosen)
 
     @torch.no_grad()
     def distances(self, patches: Tensor) -> Tensor:

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from models.efficientnet import EfficientNetLite0
+from models.patches import join_stages
 
 STAGES = ("stride8", "stride16")
 PATCHES = 4000  # in a memory at most: 2.4 MB of 152 channels
@@ -40,10 +40,8 @@ class PatchMemory(NamedTuple):
 
 def patch_features(stages: Mapping[str, Tensor]) -> Tensor:
     """Compute the patches of the `STAGES` (B, C, h, w) of images (B, 3, H, W): (B, C, H/8, W/8)."""
-    fine, coarse = (F.avg_pool2d(stages[name], 3, 1, 1) for name in STAGES)
-    size = (fine.shape[2], fine.shape[3])
-    enlarged = F.interpolate(coarse, size, mode="bilinear", align_corners=False)
-    return torch.cat([fine, enlarged], dim=1)
+    fine, coarse = STAGES
+    return join_stages(stages[fine], stages[coarse])
 
 
 def patch_distances(
