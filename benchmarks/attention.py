@@ -10,12 +10,11 @@ loop (one backward pass per latent through the whole encoder) and by jacobgil's 
 """
 
 import argparse
-import statistics
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
+from measure import Work, paired, seconds
 from torch import Tensor, nn
 
 from anomaly_cli.detector.device import resolve_device, seed_everything
@@ -49,18 +48,9 @@ ABOVE = {"layer1": 3.221, "layer2": 2.147, "layer3": 1.074}
 FORWARD = 4.737
 
 
-def seconds(function: Callable[[], object]) -> float:
-    """Wall time of one call, the accelerator's queue included."""
-    start = time.perf_counter()
-    function()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
-def ratio(function: Callable[[], object], base: Callable[[], object], repeats: int) -> float:
+def ratio(function: Work, base: Work, repeats: int) -> float:
     """Median of the ratio of two calls, taken in turns so that noise hits both alike."""
-    return statistics.median(seconds(function) / seconds(base) for _ in range(repeats))
+    return paired(lambda: seconds(function), lambda: seconds(base), repeats).ratio.median
 
 
 def random_statistics(encoder: ResNet18Encoder, images: Tensor) -> AttentionStatistics:
