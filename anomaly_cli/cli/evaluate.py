@@ -7,6 +7,7 @@ import typer
 
 from anomaly_cli.cli import options as option
 from anomaly_cli.cli import terminal
+from anomaly_cli.cli.processes import run_in_processes
 from anomaly_cli.cli.sources import resolve_settings
 from anomaly_cli.config.commands import EvaluateConfig, MapConfig
 from anomaly_cli.config.names import Counting, MaskResizing, Resolution
@@ -14,8 +15,6 @@ from anomaly_cli.config.values import parse_formats, parse_image_score
 from anomaly_cli.errors import GateError
 
 if TYPE_CHECKING:
-    from anomaly_cli.config.toml import ResolvedSettings
-    from anomaly_cli.detector.team import Team
     from anomaly_cli.evaluation.comparison import Comparison
     from anomaly_cli.evaluation.results import EvaluationReport
 
@@ -128,7 +127,8 @@ def evaluate(
     json: option.Json = False,
 ) -> None:
     """Evaluate models, or saved maps, on their test splits: metrics, intervals, bars, a report."""
-    from anomaly_cli.detector.team import join_team
+    from anomaly_cli.cli.progress import TerminalProgress
+    from anomaly_cli.commands import evaluate as command
 
     config = EvaluateConfig(
         model=model,
@@ -165,30 +165,24 @@ def evaluate(
         ),
         overwrite=overwrite,
     )
-    settings = resolve_settings(ctx)
-    with join_team(device) as team:
-        report = _run(config, settings, team, json=json)
+    settings, progress = resolve_settings(ctx), TerminalProgress()
+    if config.compare is not None:
+        comparison = run_in_processes(
+            device,
+            lambda: command.compare(config, settings),
+            lambda team: command.compare(config, settings) if team.rank == 0 else None,
+        )
+        if comparison is not None:
+            _show_comparison(comparison, config, json=json)
+        return
+    report = run_in_processes(
+        device,
+        lambda: command.run(config, settings, progress),
+        lambda team: command.run_in_team(config, team, settings, progress),
+    )
     if report is not None:
         _show(report, config, json=json)
         _judge(report, exit_zero=exit_zero)
-
-
-def _run(
-    config: EvaluateConfig, settings: "ResolvedSettings", team: "Team | None", *, json: bool
-) -> "EvaluationReport | None":
-    """Make the report; None where there is none to show, as in all processes but the first."""
-    from anomaly_cli.cli.progress import TerminalProgress
-    from anomaly_cli.commands import evaluate as command
-
-    if team is not None:
-        terminal.be_quiet_unless(is_first=team.rank == 0)
-    if config.compare is not None:
-        if team is None or team.rank == 0:
-            _show_comparison(command.compare(config, settings), config, json=json)
-        return None
-    if team is None:
-        return command.run(config, settings, TerminalProgress())
-    return command.run_in_team(config, team, settings, TerminalProgress())
 
 
 def _show(report: "EvaluationReport", config: EvaluateConfig, *, json: bool) -> None:

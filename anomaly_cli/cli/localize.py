@@ -1,20 +1,18 @@
 """Options of `localize`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from anomaly_cli.cli import options as option
 from anomaly_cli.cli import terminal
+from anomaly_cli.cli.processes import run_in_processes
 from anomaly_cli.cli.sources import resolve_settings
 from anomaly_cli.config.commands import LocalizeConfig, MapConfig
 from anomaly_cli.config.names import DatasetName, Layout
 from anomaly_cli.config.values import parse_shard
 from anomaly_cli.errors import DataError
-
-if TYPE_CHECKING:
-    from anomaly_cli.detector.team import Team
 
 LOCALIZE, MAP = LocalizeConfig(model=Path(), images=()), MapConfig()
 
@@ -79,7 +77,9 @@ def localize(
     json: option.Json = False,
 ) -> None:
     """Localize anomalies in images: write maps, heatmaps, overlays, masks and a manifest."""
-    from anomaly_cli.detector.team import join_team
+    from anomaly_cli.cli.progress import TerminalProgress
+    from anomaly_cli.cli.show.tables import show_localization
+    from anomaly_cli.commands import localize as command
 
     config = LocalizeConfig(
         model=model,
@@ -107,25 +107,14 @@ def localize(
         resume=resume,
         overwrite=overwrite,
     )
-    with join_team(device) as team:
-        _localize(ctx, config, team, json=json)
-
-
-def _localize(
-    ctx: typer.Context, config: LocalizeConfig, team: "Team | None", *, json: bool
-) -> None:
-    from anomaly_cli.cli.progress import TerminalProgress
-    from anomaly_cli.cli.show.tables import show_localization
-    from anomaly_cli.commands import localize as command
-
     settings, progress = resolve_settings(ctx), TerminalProgress()
-    if team is None:
-        result = command.run(config, settings, progress)
-    else:
-        terminal.be_quiet_unless(is_first=team.rank == 0)
-        result = command.run_in_team(config, team, settings, progress)
-        if team.rank > 0:
-            return
+    result = run_in_processes(
+        device,
+        lambda: command.run(config, settings, progress),
+        lambda team: command.run_in_team(config, team, settings, progress),
+    )
+    if result is None:
+        return
     if json:
         terminal.print_json(result.records)
     else:

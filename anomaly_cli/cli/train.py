@@ -1,12 +1,13 @@
 """Options of `train`."""
 
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from anomaly_cli.cli import options as option
 from anomaly_cli.cli import terminal
+from anomaly_cli.cli.processes import run_in_processes
 from anomaly_cli.cli.sources import resolve_settings
 from anomaly_cli.config.names import Guidance
 from anomaly_cli.config.train import TrainConfig, default_options
@@ -24,10 +25,6 @@ from models.config import (
     Reconstruction,
     VAEConfig,
 )
-
-if TYPE_CHECKING:
-    from anomaly_cli.config.toml import ResolvedSettings
-    from anomaly_cli.detector.team import Team
 
 TRAIN, MODEL = TrainConfig(), VAEConfig()
 # Options for which settings.toml has the resolved value, not the given one.
@@ -252,7 +249,9 @@ def train(
     json: option.Json = False,
 ) -> None:
     """Train a model on the normal images of a category; write OUTPUT/CATEGORY/model.safetensors."""
-    from anomaly_cli.detector.team import join_team
+    from anomaly_cli.cli.progress import TerminalProgress
+    from anomaly_cli.cli.show.tables import show_training
+    from anomaly_cli.commands import train as command
 
     config = TrainConfig.resolve(
         dataset=dataset,
@@ -302,25 +301,14 @@ def train(
     if method == "vae":
         values = default_options(config.guidance, encoder=encoder, dataset=dataset) | values
     derived = {name: value for name, value in values.items() if name in _DERIVED}
-    settings = resolve_settings(ctx, derived)
-    with join_team(device) as team:
-        _train(config, settings, team, json=json)
-
-
-def _train(
-    config: TrainConfig, settings: "ResolvedSettings", team: "Team | None", *, json: bool
-) -> None:
-    from anomaly_cli.cli.progress import TerminalProgress
-    from anomaly_cli.cli.show.tables import show_training
-    from anomaly_cli.commands import train as command
-
-    if team is None:
-        results = command.run(config, settings, TerminalProgress())
-    else:
-        terminal.be_quiet_unless(is_first=team.rank == 0)
-        results = command.run_in_team(config, team, settings, TerminalProgress())
-        if team.rank > 0:
-            return
+    settings, progress = resolve_settings(ctx, derived), TerminalProgress()
+    results = run_in_processes(
+        device,
+        lambda: command.run(config, settings, progress),
+        lambda team: command.run_in_team(config, team, settings, progress),
+    )
+    if results is None:
+        return
     if json:
         terminal.print_json([row._asdict() | {"model": str(row.model)} for row in results])
         return

@@ -112,13 +112,7 @@ def run(
     config: TrainConfig, resolved: ResolvedSettings | None = None, progress: Progress = SILENT
 ) -> list[TrainedCategory]:
     """Train a model for each category found, and skip those that are finished."""
-    _check_settings(config)
-    device = resolve_device(config.device)
-    categories = DATASETS[config.dataset].select_categories(config.data, config.category)
-    return [
-        _train_alone(replace(config, category=name), device, resolved, progress)
-        for name in categories
-    ]
+    return _train_share(config, slice(None), resolved, progress)[1]
 
 
 def run_in_team(
@@ -136,17 +130,26 @@ def run_in_team(
     """
     if team.is_restarted:
         config = replace(config, resume=True, overwrite=False)
-    _check_settings(config)
-    device = resolve_device(config.device)
-    categories = DATASETS[config.dataset].select_categories(config.data, config.category)
-    own = categories[team.rank :: team.size]
-    trained = [
-        _train_alone(replace(config, category=name), device, resolved, progress) for name in own
-    ]
+    share = slice(team.rank, None, team.size)
+    categories, trained = _train_share(config, share, resolved, progress)
     if (idle := team.size - len(categories)) > 0:
         progress.note(f"{idle} of {team.size} processes have no category to train")
     found = {row.category: row for rows in team.gather(trained) for row in rows}
     return [found[name] for name in categories] if team.rank == 0 else trained
+
+
+def _train_share(
+    config: TrainConfig, share: slice, resolved: ResolvedSettings | None, progress: Progress
+) -> tuple[list[str], list[TrainedCategory]]:
+    """Find the categories, and train a share of them."""
+    _check_settings(config)
+    device = resolve_device(config.device)
+    categories = DATASETS[config.dataset].select_categories(config.data, config.category)
+    trained = [
+        _train_alone(replace(config, category=name), device, resolved, progress)
+        for name in categories[share]
+    ]
+    return categories, trained
 
 
 def _check_settings(config: TrainConfig) -> None:

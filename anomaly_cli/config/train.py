@@ -257,7 +257,7 @@ class TrainConfig:
         known = own | (_fields_of(TrainConfig) - _OF_VAE)
         known -= (
             {"epochs", "images_seen", "learning_rate", "gradient_clip"}
-            if (method == "feature-dictionary")
+            if method == "feature-dictionary"
             else {"weights"}
         )
         # What these mean is the same as not to give them.
