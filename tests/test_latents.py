@@ -116,6 +116,14 @@ def test_mean_of_the_latent_maps_is_the_anomaly_map(
         np.testing.assert_allclose(enlarged, anomaly_map, atol=1e-6 * largest, rtol=1e-5)
 
 
+def test_a_vae_expects_what_its_decoder_makes_of_the_posterior_means(
+    mapper: VAEMapper, images: torch.Tensor
+) -> None:
+    with torch.no_grad():
+        rebuilt = mapper.vae.reconstruct(images)
+    torch.testing.assert_close(mapper.expected(images), rebuilt)
+
+
 def test_reconstruction_has_no_latent_maps(mapper: VAEMapper, images: torch.Tensor) -> None:
     with pytest.raises(ValueError, match="reconstruction has no map for each latent"):
         mapper.with_latents(images, MapSpec("reconstruction"))

@@ -67,7 +67,8 @@ def test_the_file_holds_method_map_and_all_weights(trained: Trained, method: Met
     again.load_state_dict(loaded.network.state_dict())
     rows = list(csv.DictReader((trained.runs / "disc/metrics.csv").open()))
     assert rows
-    assert all(math.isfinite(float(value)) for value in rows[-1].values() if value[:1].isdigit())
+    numbers = [value for value in rows[-1].values() if value not in {"", "True", "False"}]
+    assert all(math.isfinite(float(number)) for number in numbers)
 
 
 def test_evaluate_writes_the_report_of_any_method(
@@ -126,6 +127,8 @@ def test_explain_shows_what_the_method_expects(
     else:
         assert expected is not None
         assert expected.shape == (64, 64, 3)
+    if expected is not None and method == "ae-l2":  # four epochs are too few for the others
+        assert np.corrcoef(expected.ravel(), draw_part(7).ravel())[0, 1] > 0.5
 
 
 def test_latents_are_refused_where_there_are_none(
