@@ -99,7 +99,8 @@ def activate_layers(
     if not create_graph:
         stages[-1] = stages[-1].detach().requires_grad_()
     features, last = {first: stages[-1]}, first
-    with torch.enable_grad():
+    # While it is exported there are no gradients, and a change of their mode cannot be saved.
+    with torch.set_grad_enabled(not torch.compiler.is_compiling()):
         for last in rest:
             stages = encoder.ascend(stages, last)
             features[last] = stages[-1]

@@ -97,19 +97,16 @@ class FeatureDictionary(nn.Module):
         reduced = (patches - self.mean) @ self.components.T
         # Multiplied out, which is one product of matrices. As the mean is subtracted before,
         # rounding changes a usual distance by less than a ten-thousandth.
-        mode = "use_mm_for_euclid_dist"
-        all_distances = torch.cdist(reduced, self.centres, compute_mode=mode)
+        squares = torch.addmm(self.centres.square().sum(dim=1), reduced, self.centres.T, alpha=-2)
+        squares = squares + reduced.square().sum(dim=1, keepdim=True)
+        all_distances = squares.clamp_min(0.0).sqrt()
         return all_distances.topk(self.config.nearest, dim=1, largest=False).values.mean(dim=1)
 
     @torch.no_grad()
     def distance_maps(self, images: Tensor) -> Tensor:
         """Compute the distances of all places of images (B, 3, S, S): (B, S/8, S/8), not scaled."""
-        # One image after the other: its distances do not depend on its batch, and take memory once.
-        maps = [
-            self.distances(places.flatten(1).T).reshape(places.shape[1:])
-            for places in self.features(images)
-        ]
-        return torch.stack(maps)
+        places = self.features(images).permute(0, 2, 3, 1)  # (B, h, w, C)
+        return self.distances(places.flatten(0, 2)).reshape(places.shape[:3])
 
     @torch.no_grad()
     def anomaly_maps(self, images: Tensor) -> Tensor:

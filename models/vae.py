@@ -13,8 +13,8 @@ def to_channels(images: Tensor, channels: int) -> Tensor:
     """Convert images (B, C, H, W) to the channels of a network: RGB becomes grey for one."""
     if images.shape[1] == channels:
         return images
-    weights = torch.tensor(LUMA, device=images.device, dtype=images.dtype)
-    return torch.einsum("c,bchw->bhw", weights, images)[:, None]
+    red, green, blue = images.unbind(1)
+    return (LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue)[:, None]
 
 
 class Posterior(NamedTuple):

@@ -231,7 +231,7 @@ def centre_prior(images: Tensor) -> Tensor:
     height, width = images.shape[2:]
     y, x = (torch.linspace(-0.5, 0.5, side, device=images.device) for side in (height, width))
     squares = y.square()[:, None] + x.square()
-    return torch.exp(-squares / (2 * PRIOR_WIDTH**2)).expand(len(images), -1, -1)
+    return torch.exp(-squares / (2 * PRIOR_WIDTH**2)).expand(images.shape[0], -1, -1)
 
 
 def _enlarge(maps: Tensor, size: tuple[int, int]) -> Tensor:

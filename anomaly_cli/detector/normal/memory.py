@@ -19,7 +19,8 @@ STAGES = ("stride8", "stride16")
 PATCHES = 4000  # in a memory at most: 2.4 MB of 152 channels
 _CANDIDATES = 100_000  # patches of all images that a coreset is chosen from
 _PROJECTED = 48  # dimensions of the random projection in which it is chosen
-_CHUNK = 1024  # places at once, whose distances stay in the processor's cache
+# Places of each image at once. Of a batch of 16, their distances stay in the processor's cache.
+_CHUNK = 64
 
 
 class PatchMemory(NamedTuple):
@@ -60,28 +61,31 @@ def patch_distances(
     """
     middle = memory.patches.mean(dim=0)  # float32 is too coarse for squares of large numbers
     patches = memory.patches - middle
-    places = features.permute(0, 2, 3, 1) - middle  # (B, h, w, C)
+    height, width = features.shape[2:]
+    places = features.permute(0, 2, 3, 1).flatten(1, 2) - middle  # (B, h * w, C)
     if own is None:
-        squares = _least_squares(places.flatten(0, 2), patches)
+        squares = _least_squares(places, patches)
     else:
         others = [patches[memory.image != number] for number in own]
         squares = torch.cat(
-            [_least_squares(p.flatten(0, 1), kept) for p, kept in zip(places, others, strict=True)]
+            [_least_squares(p[None], kept) for p, kept in zip(places, others, strict=True)]
         )
-    return squares.sqrt().reshape(places.shape[:3]) / memory.scale
+    return squares.sqrt().reshape(-1, height, width) / memory.scale
 
 
 def _least_squares(places: Tensor, patches: Tensor) -> Tensor:
-    """Compute the squared distance (N,) of places (N, C) from the nearest of patches (P, C).
+    """Compute the squared distance (B, N) of places (B, N, C) from the nearest of patches (P, C).
 
     |x - p|^2 is multiplied out, which makes it one product of matrices.
     """
     lengths, columns = patches.square().sum(dim=1), patches.T.contiguous()
     least = [
-        torch.addmm(lengths, part, columns, alpha=-2).amin(dim=1)
-        for part in torch.split(places, _CHUNK)
+        torch.addmm(lengths, part.flatten(0, 1), columns, alpha=-2).amin(dim=1)
+        for part in torch.split(places, _CHUNK, dim=1)
     ]
-    return (torch.cat(least) + places.square().sum(dim=1)).clamp_min(0.0)
+    # Of each chunk, the places of all images.
+    parts = [part.reshape(places.shape[0], -1) for part in least]
+    return (torch.cat(parts, dim=1) + places.square().sum(dim=2)).clamp_min(0.0)
 
 
 def nearest_patch(feature: Tensor, memory: PatchMemory) -> int:

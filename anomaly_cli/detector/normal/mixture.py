@@ -138,10 +138,7 @@ def misfit_terms(values: Tensor, mixture: Mixture) -> Tensor:
     Returns:
         Shape (N, C), not negative.
     """
-    terms = []
-    for part in torch.split(values, CHUNK):
-        best = misfits(part, mixture).argmin(dim=1)
-        deviation = (part - mixture.mean[best])[:, :, None]
-        squares = (mixture.whitening[best] @ deviation)[:, :, 0].square()
-        terms.append(squares + mixture.rarity[best, None] / values.shape[1])
-    return torch.cat(terms)
+    best = misfits(values, mixture).argmin(dim=1)
+    deviation = (values - mixture.mean[best])[:, :, None]
+    squares = (mixture.whitening[best] @ deviation)[:, :, 0].square()
+    return squares + mixture.rarity[best, None] / values.shape[1]
