@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from anomaly_cli.config.commands import EvaluateConfig, MapConfig
     from anomaly_cli.config.train import TrainConfig
     from anomaly_cli.detector.detector import Detector
-    from anomaly_cli.detector.predict import Prediction
+    from anomaly_cli.detector.prediction import Prediction
 
 __version__ = "0.1.0"
 __all__ = [
@@ -29,7 +29,7 @@ _PLACES = {
     "Detector": "anomaly_cli.detector.detector",
     "EvaluateConfig": "anomaly_cli.config.commands",
     "MapConfig": "anomaly_cli.config.commands",
-    "Prediction": "anomaly_cli.detector.predict",
+    "Prediction": "anomaly_cli.detector.prediction",
     "TrainConfig": "anomaly_cli.config.train",
     "evaluate": "anomaly_cli.commands.evaluate",
     "train": "anomaly_cli.commands.train",

@@ -17,7 +17,7 @@ from PIL import Image
 from anomaly_cli.config.commands import MapConfig
 from anomaly_cli.detector import mapper
 from anomaly_cli.detector.masks import anomaly_mask
-from anomaly_cli.detector.predict import Prediction
+from anomaly_cli.detector.prediction import Prediction
 from anomaly_cli.errors import OutputError
 from anomaly_cli.files.images import write_png
 from anomaly_cli.files.manifest import Manifest, open_manifest, read_manifest

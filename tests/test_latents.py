@@ -23,7 +23,8 @@ from anomaly_cli.detector.latents import (
 )
 from anomaly_cli.detector.mapper import LatentMaps
 from anomaly_cli.detector.maps import MapSpec, map_specs
-from anomaly_cli.detector.predict import Prediction, to_tensor
+from anomaly_cli.detector.predict import to_tensor
+from anomaly_cli.detector.prediction import Prediction
 from anomaly_cli.detector.vae_mapper import VAEMapper
 from anomaly_cli.errors import ConfigError
 from anomaly_cli.files.images import write_png

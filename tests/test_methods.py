@@ -257,3 +257,20 @@ def test_textures_are_seen_in_patches_and_objects_whole() -> None:
     assert in_patches(AutoencoderConfig(patch_size=256), "tile").patch_size == 256
     assert in_patches(AnoGANConfig(), "carpet").patch_size == 64
     assert in_patches(DictionaryConfig(), "tile") == DictionaryConfig()
+
+
+def test_export_keeps_the_results_or_says_why_not(
+    trained: Trained, method: MethodName, tmp_path: Path
+) -> None:
+    path = tmp_path / "disc.pt2"
+    images = trained.data / "disc/test"
+    outcome = run_cli(
+        "export", trained.model, "--format", "torch", "--output", path, "--check", images
+    )
+    if method == "anogan":
+        assert outcome.code == 2
+        assert "gradients while it tests" in outcome.stderr.replace("\n", " ")
+        assert not path.exists()
+    else:
+        assert outcome.code == 0, outcome.stderr
+        assert path.stat().st_size > 1000

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from anomaly_cli.detector.latents import STEPS, ImageLatents, Peak
-from anomaly_cli.detector.predict import Prediction, explain_prediction
+from anomaly_cli.detector.predict import explain_prediction
+from anomaly_cli.detector.prediction import Prediction
 from anomaly_cli.detector.threshold import Threshold
 from anomaly_cli.files.images import RGBImage
 from anomaly_cli.pictures.colours import PALETTE

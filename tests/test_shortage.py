@@ -3,15 +3,16 @@
 import json
 import weakref
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import Trained, run_cli
 
-from anomaly_cli.detector import predict
+from anomaly_cli.detector import prediction, reading
 from anomaly_cli.detector.detector import Detector
-from anomaly_cli.detector.predict import KINDS
+from anomaly_cli.detector.prediction import KINDS, Prediction
 from anomaly_cli.errors import DataError, is_shortage, name_shortage
 from anomaly_cli.files.images import RGBImage, write_png
 from anomaly_cli.files.read import read_image
@@ -62,12 +63,12 @@ def test_few_large_images_are_in_memory_at_once(
     paths = sorted(images.iterdir())
     results = list(detector.predict_all(paths, decode=decode))
     assert most == len(paths)  # small ones are not decoded twice
-    kept = [result.score for result in results if isinstance(result, predict.Prediction)]
+    kept = [result.score for result in results if isinstance(result, Prediction)]
     del results
     assert not alive
 
     most = 0
-    monkeypatch.setattr(predict, "_KEPT_BYTES", 1)
+    monkeypatch.setattr(reading, "_KEPT_BYTES", 1)
     again = [r for r in detector.predict_all(paths, decode=decode) if not isinstance(r, DataError)]
     assert most <= detector.view.workers + 1
     assert [result.score for result in again] == kept
@@ -78,7 +79,7 @@ def test_large_images_give_the_same_files(
     trained: Trained, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     localize(trained, images, tmp_path / "kept")
-    monkeypatch.setattr(predict, "_KEPT_BYTES", 1)
+    monkeypatch.setattr(reading, "_KEPT_BYTES", 1)
     localize(trained, images, tmp_path / "read-again")
     assert read_all(tmp_path / "kept") == read_all(tmp_path / "read-again")
 
@@ -91,8 +92,8 @@ def test_an_image_that_changes_during_a_run_is_its_own_error(
     monkeypatch: pytest.MonkeyPatch,
     change: str,
 ) -> None:
-    original = predict._decode_again
-    monkeypatch.setattr(predict, "_KEPT_BYTES", 1)
+    original = reading._decode_again
+    monkeypatch.setattr(reading, "_KEPT_BYTES", 1)
 
     def vanish(decode: Any, path: Path, shape: tuple[int, ...]) -> RGBImage:
         if path.name == "05.png" and change == "gone":
@@ -101,7 +102,7 @@ def test_an_image_that_changes_during_a_run_is_its_own_error(
             write_png(path, np.zeros((8, 8, 3), np.uint8))
         return original(decode, path, shape)
 
-    monkeypatch.setattr(predict, "_decode_again", vanish)
+    monkeypatch.setattr(reading, "_decode_again", vanish)
     records = localize(trained, images, tmp_path / "out")
     failed = [record for record in records if "error" in record]
     assert [record["image"] for record in failed] == ["05.png"]
@@ -110,17 +111,21 @@ def test_an_image_that_changes_during_a_run_is_its_own_error(
     assert names == {f"{number:02}" for number in range(24)} - {"05"}
 
 
-@pytest.mark.parametrize("place", ["resize_image", "fit_map", "overlay"])
+@pytest.mark.parametrize(
+    ("module", "place"),
+    [(reading, "resize_image"), (prediction, "fit_map"), (prediction, "overlay")],
+)
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError(OPENCV)])
 def test_too_little_memory_for_an_image_costs_no_other(
     trained: Trained,
     images: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    module: ModuleType,
     place: str,
     error: Exception,
 ) -> None:
-    original, calls = getattr(predict, place), []
+    original, calls = getattr(module, place), []
 
     def fail(*arguments: Any) -> Any:
         calls.append(None)
@@ -128,7 +133,7 @@ def test_too_little_memory_for_an_image_costs_no_other(
             raise error
         return original(*arguments)
 
-    monkeypatch.setattr(predict, place, fail)
+    monkeypatch.setattr(module, place, fail)
     records = localize(trained, images, tmp_path / "out")
     failed = [record["error"] for record in records if "error" in record]
     assert len(failed) == 1
@@ -143,7 +148,7 @@ def test_too_little_memory_for_the_network_is_one_line(
     def fail(*_: object) -> None:
         raise RuntimeError(TORCH)
 
-    monkeypatch.setattr(predict, "to_tensor", fail)
+    monkeypatch.setattr(reading, "to_tensor", fail)
     outcome = run_cli("localize", trained.model, images, "--output", tmp_path / "out")
     assert outcome.code == 6
     assert outcome.stderr.splitlines()[-1].startswith("error: there is too little memory; smaller")

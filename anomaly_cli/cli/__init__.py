@@ -15,6 +15,7 @@ from anomaly_cli.cli.disentangle import disentangle
 from anomaly_cli.cli.download import download
 from anomaly_cli.cli.evaluate import evaluate
 from anomaly_cli.cli.explain import explain
+from anomaly_cli.cli.export import export
 from anomaly_cli.cli.localize import localize
 from anomaly_cli.cli.merge import merge
 from anomaly_cli.cli.presets import presets
@@ -105,6 +106,7 @@ for _command in (
     merge,
     evaluate,
     explain,
+    export,
     disentangle,
     reproduce,
     presets,

@@ -10,7 +10,7 @@ from anomaly_cli.cli import terminal
 from anomaly_cli.cli.processes import run_in_processes
 from anomaly_cli.cli.sources import resolve_settings
 from anomaly_cli.config.commands import LocalizeConfig, MapConfig
-from anomaly_cli.config.names import DatasetName, Layout
+from anomaly_cli.config.names import DatasetName, Engine, Layout
 from anomaly_cli.config.values import parse_shard
 from anomaly_cli.errors import DataError
 
@@ -38,6 +38,13 @@ def localize(
         typer.Option(help="Write overlays: image, heatmap and the outline of the mask."),
     ] = LOCALIZE.overlays,
     masks: Annotated[bool, typer.Option(help="Write binary masks, 0 and 255.")] = LOCALIZE.masks,
+    engine: Annotated[
+        Engine | None,
+        typer.Option(
+            help="Software that computes maps. onnxruntime: of a file that export wrote.",
+            show_default="onnxruntime for .onnx, else torch",
+        ),
+    ] = LOCALIZE.engine,
     latents: Annotated[
         str | None,
         typer.Option(
@@ -104,6 +111,7 @@ def localize(
         latents=latents,
         layout=layout,
         shard=None if shard is None else parse_shard(shard),
+        engine=engine,
         resume=resume,
         overwrite=overwrite,
     )

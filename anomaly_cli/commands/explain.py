@@ -11,7 +11,8 @@ from anomaly_cli.config.commands import ExplainConfig
 from anomaly_cli.config.toml import ResolvedSettings, read_settings, write_settings
 from anomaly_cli.detector.detector import Detector
 from anomaly_cli.detector.latents import NO_LATENTS, STEPS, LatentSelection
-from anomaly_cli.detector.predict import Prediction, explain_prediction
+from anomaly_cli.detector.predict import explain_prediction
+from anomaly_cli.detector.prediction import Prediction
 from anomaly_cli.errors import DataError
 from anomaly_cli.files.atomic import write_text
 from anomaly_cli.files.images import ImageFile, write_png

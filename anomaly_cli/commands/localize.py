@@ -6,10 +6,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
 
 from anomaly_cli.commands.merge import merge_shards
-from anomaly_cli.commands.models import open_model
 from anomaly_cli.commands.shards import (
     Part,
     cut_shard,
@@ -22,15 +21,8 @@ from anomaly_cli.config.toml import ResolvedSettings, write_settings
 from anomaly_cli.config.values import Shard
 from anomaly_cli.data.datasets import DATASETS
 from anomaly_cli.data.mvtec import place_in_layout
-from anomaly_cli.detector.detector import Detector
-from anomaly_cli.detector.latents import ImageLatents, LatentSelection, strongest
-from anomaly_cli.detector.predict import (
-    KINDS,
-    Prediction,
-    explain_prediction,
-    ordered_map,
-    place,
-)
+from anomaly_cli.detector.prediction import KINDS, Prediction, place
+from anomaly_cli.detector.reading import ordered_map
 from anomaly_cli.detector.team import Team
 from anomaly_cli.errors import ConfigError, DataError, name_shortage
 from anomaly_cli.files.images import ImageFile, output_stems, refuse_same, write_png
@@ -41,6 +33,13 @@ from anomaly_cli.files.read import read_image
 from anomaly_cli.files.unread import find_and_tell_others, name_pages
 from anomaly_cli.pictures.latents import SHEET_TILE, contact_sheet, latent_overlay
 from anomaly_cli.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from anomaly_cli.detector.detector import Detector
+    from anomaly_cli.detector.latents import ImageLatents, LatentSelection
+    from anomaly_cli.export.runtime import OnnxDetector
+
+AnyDetector: TypeAlias = "Detector | OnnxDetector"
 
 SCHEMA_VERSION = 1
 SHEET_LATENTS = 8  # at most on a contact sheet, if all latents are requested
@@ -71,9 +70,8 @@ def run(
         named = find_and_tell_others(
             expand_file_lists(config.images), progress, exclude=config.output
         )
-    detector = open_model(config.model, config.map, progress, latents=config.latents)
+    detector, selection = _open(config, progress)
     files = named or _find_test_images(config, detector)
-    selection = None if config.latents is None else detector.select_latents(config.latents)
     stems = _name_outputs(config, files)
     part = _find_part(config, files, detector)
     own = files[part.start : part.stop]
@@ -123,7 +121,7 @@ def _result(manifest: Path, records: list[Record]) -> LocalizationResult:
     return LocalizationResult(manifest, records, sum("error" in r for r in records))
 
 
-def _find_part(config: LocalizeConfig, files: Sequence[ImageFile], detector: Detector) -> Part:
+def _find_part(config: LocalizeConfig, files: Sequence[ImageFile], detector: "AnyDetector") -> Part:
     if config.shard is None:
         return whole_run(len(files))
     names = [file.relative.as_posix() for file in files]
@@ -138,6 +136,21 @@ def _open_output(config: LocalizeConfig, part: Part) -> AbstractContextManager[N
         )
     is_begun = config.resume and (config.output / part.manifest).is_file()
     return open_output_folder(config.output, overwrite=config.overwrite or is_begun)
+
+
+def _open(
+    config: LocalizeConfig, progress: Progress
+) -> tuple["AnyDetector", "LatentSelection | None"]:
+    """Open the model with the engine of the settings, and read the choice of latents."""
+    if config.is_exported:
+        from anomaly_cli.export.runtime import OnnxDetector  # noqa: PLC0415 - needs an extra
+
+        return OnnxDetector.open(config.model, config.map), None
+    # Loads torch, which takes a second, and which an exported model does without.
+    from anomaly_cli.commands.models import open_model  # noqa: PLC0415
+
+    detector = open_model(config.model, config.map, progress, latents=config.latents)
+    return detector, None if config.latents is None else detector.select_latents(config.latents)
 
 
 def _localize_rest(
@@ -155,7 +168,7 @@ def _localize_rest(
 
 
 def _read_done(
-    config: LocalizeConfig, part: Part, files: Sequence[ImageFile], detector: Detector
+    config: LocalizeConfig, part: Part, files: Sequence[ImageFile], detector: "AnyDetector"
 ) -> list[Record]:
     """Read the lines of a run that was stopped, which has to be this one.
 
@@ -177,7 +190,7 @@ def _read_done(
     return records[: len(records) // config.map.batch_size * config.map.batch_size]
 
 
-def _find_test_images(config: LocalizeConfig, detector: Detector) -> list[ImageFile]:
+def _find_test_images(config: LocalizeConfig, detector: "AnyDetector") -> list[ImageFile]:
     """List the test images of the model's category in a data set."""
     if config.dataset is None:
         return []
@@ -198,11 +211,11 @@ def _name_outputs(config: LocalizeConfig, files: Sequence[ImageFile]) -> list[Pa
 def _localize_all(paths: list[Path], writer: "Writer") -> Iterator[Record]:
     """Yield manifest lines in order; threads draw and write while the network computes on."""
     dataset = writer.config.dataset
-    predictions = writer.detector.predict_all(
-        paths,
-        with_latents=writer.selection is not None,
-        decode=read_image if dataset is None else DATASETS[dataset].read_image,
-    )
+    decode = read_image if dataset is None else DATASETS[dataset].read_image
+    if writer.selection is None:
+        predictions = writer.detector.predict_all(paths, decode=decode)
+    else:
+        predictions = writer.trained.predict_all(paths, with_latents=True, decode=decode)
     settings = writer.config.map
     with ThreadPoolExecutor(settings.workers) as pool:
         yield from ordered_map(pool, writer.write, predictions, limit=2 * settings.batch_size)
@@ -213,9 +226,14 @@ class Writer:
     """Writer of the output files of each image; threads may share it."""
 
     config: LocalizeConfig
-    detector: Detector
+    detector: "AnyDetector"
     stems: Sequence[Path]  # of the output files, one for each image
-    selection: LatentSelection | None  # latents that are shown
+    selection: "LatentSelection | None"  # latents that are shown
+
+    @property
+    def trained(self) -> "Detector":
+        """The detector, where latents are shown, which no exported one has."""
+        return cast("Detector", self.detector)
 
     @cached_property
     def common(self) -> Record:
@@ -231,7 +249,7 @@ class Writer:
             "schema_version": SCHEMA_VERSION,
         }
         if self.config.latents is not None:
-            record["latent_colour_range"] = list(detector.latent_colour_range)
+            record["latent_colour_range"] = list(self.trained.latent_colour_range)
         return record
 
     def write(self, result: Prediction | DataError) -> Record:
@@ -259,6 +277,8 @@ class Writer:
         )
         record = result.record(outputs)
         if self.selection is not None and result.latents is not None:
+            from anomaly_cli.detector.latents import strongest  # noqa: PLC0415 - loads torch
+
             deviations = abs(result.latents.deviations)
             chosen = strongest(self.selection.choose(deviations), deviations)
             outputs["sheet"] = self._write_sheet(result, chosen)
@@ -267,18 +287,20 @@ class Writer:
         return record
 
     def _write_sheet(self, result: Prediction, chosen: list[int]) -> str:
+        from anomaly_cli.detector.predict import explain_prediction  # noqa: PLC0415 - loads torch
+
         stem = self.stems[result.position]
         shown = chosen[:SHEET_LATENTS] if self.config.latents == "all" else chosen
         image = explain_prediction(result, stem.as_posix(), SHEET_TILE)
         file = place("sheets", stem, ".png")
-        write_png(self.config.output / file, contact_sheet(image, shown, self.detector.scale))
+        write_png(self.config.output / file, contact_sheet(image, shown, self.trained.scale))
         return file
 
     def _write_latents(
-        self, result: Prediction, latents: ImageLatents, chosen: list[int]
+        self, result: Prediction, latents: "ImageLatents", chosen: list[int]
     ) -> list[Record]:
         """Write an overlay of each latent, and list the numbers of the latents."""
-        stem, detector = self.stems[result.position], self.detector
+        stem, detector = self.stems[result.position], self.trained
         records = []
         for latent in chosen:
             file = f"latents/{stem.as_posix()}/latent_{latent:02}.png"

@@ -4,8 +4,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from anomaly_cli.config.names import (
+    EXPORT_SUFFIXES,
+    ONNX_SUFFIX,
     Counting,
     DatasetName,
+    Engine,
+    ExportFormat,
     Layout,
     MapSource,
     MaskResizing,
@@ -55,12 +59,46 @@ class LocalizeConfig:
     shard: Shard | None = None  # one part of the images; None: all
     resume: bool = False  # go on after the last line of the manifest
     overwrite: bool = False
+    engine: Engine | None = None  # None: onnxruntime for a file .onnx, torch for others
 
     def __post_init__(self) -> None:
         """Refuse nonsense when built."""
         require(
             not (self.resume and self.overwrite), "--resume and --overwrite contradict each other"
         )
+        is_onnx = self.model.suffix == ONNX_SUFFIX
+        require(
+            self.engine is None or (self.engine == "onnxruntime") == is_onnx,
+            f"--engine onnxruntime reads what export wrote (*{ONNX_SUFFIX}), and torch reads what "
+            f"train wrote; got {self.model}",
+        )
+        require(
+            self.latents is None or not is_onnx,
+            "--latents needs the model that train wrote: an exported one has no latents",
+        )
+
+    @property
+    def is_exported(self) -> bool:
+        """Whether the model is one that `export` wrote."""
+        return self.model.suffix == ONNX_SUFFIX
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """Settings of `export`."""
+
+    model: Path
+    format: ExportFormat = "onnx"
+    output: Path | None = None  # None: beside the model, with the suffix of the format
+    check: Path | None = None  # folder of images that the file is checked on; None: drawn ones
+    map: MapConfig = field(default_factory=MapConfig)
+    overwrite: bool = False
+
+    @property
+    def place(self) -> Path:
+        """File to write."""
+        folder = self.model if self.model.is_dir() else self.model.parent
+        return self.output or folder / f"model{EXPORT_SUFFIXES[self.format]}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,3 +41,8 @@ Layout = Literal["mirror", "mvtec"]
 MaskResizing = Literal["nearest", "area"]  # of a ground-truth mask to the network's size
 Resolution = Literal["network", "original"]  # at which maps and masks are compared
 Counting = Literal["exact", "streaming"]  # of pixels, for their metrics
+
+ExportFormat = Literal["onnx", "torch"]
+Engine = Literal["torch", "onnxruntime"]  # that computes maps
+ONNX_SUFFIX = ".onnx"
+EXPORT_SUFFIXES: Mapping[ExportFormat, str] = {"onnx": ONNX_SUFFIX, "torch": ".pt2"}

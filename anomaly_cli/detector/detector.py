@@ -30,13 +30,13 @@ from anomaly_cli.detector.latents import (
 )
 from anomaly_cli.detector.maps import MapSpec, fused_map, map_specs, parse_map_spec
 from anomaly_cli.detector.predict import (
-    Prediction,
     View,
     predict_files,
     predict_image,
     to_image,
     to_tensor,
 )
+from anomaly_cli.detector.prediction import Prediction
 from anomaly_cli.detector.threshold import Threshold
 from anomaly_cli.detector.vae_mapper import VAEMapper
 from anomaly_cli.errors import CheckpointError, ConfigError, DataError

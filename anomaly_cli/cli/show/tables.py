@@ -1,4 +1,4 @@
-"""Results of `sample`, `train`, `localize` and `explain` as tables on stdout."""
+"""Results of `sample`, `train`, `localize`, `explain` and `export` as tables on stdout."""
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from anomaly_cli.files.numbers import (
 
 if TYPE_CHECKING:
     from anomaly_cli.commands.explain import ExplainResult
+    from anomaly_cli.commands.export import ExportResult
     from anomaly_cli.commands.localize import LocalizationResult
     from anomaly_cli.commands.sample import SampleResult
     from anomaly_cli.commands.train import TrainedCategory
@@ -115,6 +116,24 @@ def show_explanation(result: "ExplainResult") -> None:
     note(f"written to {result.output} (explain.png, explain.json)")
     if result.failed:
         warn(f"{result.failed} of {len(report['images'])} images could not be read")
+
+
+def show_export(result: "ExportResult") -> None:
+    """Print what the exported file was compared with, and how close it came."""
+    check = result.check
+    print_table(
+        f"Exported {result.category} ({result.map})",
+        ["file", "checked images", "flipped verdicts", "largest difference of maps", "of masks"],
+        [
+            [
+                str(result.path),
+                str(check.images),
+                "0",  # otherwise nothing is written
+                f"{check.difference:.1e} of the range",
+                f"{check.masks:.1e} of the pixels",
+            ]
+        ],
+    )
 
 
 def _explanation_row(
