@@ -26,7 +26,8 @@ from anomaly_cli.config.data import SampleConfig
 from anomaly_cli.config.train import TrainConfig
 from anomaly_cli.detector.detector import Detector
 from anomaly_cli.detector.maps import fused_map, parts_of
-from anomaly_cli.detector.predict import KINDS, Prediction, to_tensor
+from anomaly_cli.detector.predict import to_tensor
+from anomaly_cli.detector.prediction import KINDS, Prediction
 from anomaly_cli.detector.vae_mapper import VAEMapper
 from anomaly_cli.files.read import read_image
 from anomaly_cli.files.resize import resize_image
