@@ -1,5 +1,6 @@
 """Commands in the processes of torchrun: files and figures of one process, also after a kill."""
 
+import csv
 import os
 import shutil
 import signal
@@ -8,10 +9,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import Trained, draw_hole, draw_part, run_cli, write_category
 from test_shards import contents
 
+from anomaly_cli.detector.checkpoint import load_model
+from anomaly_cli.detector.detector import Detector
 from anomaly_cli.detector.team import join_team
 from anomaly_cli.files.images import write_png
 
@@ -147,6 +151,70 @@ def test_train_shares_the_categories_and_makes_the_models_of_one_process(tmp_pat
         models = [tmp_path / runs / name / "model.safetensors" for runs in ("one", "team")]
         assert models[0].read_bytes() == models[1].read_bytes()
         assert name in stdout
+
+
+@pytest.mark.parametrize("method", ["vae", "ae-l2", "feature-dictionary"])
+def test_one_category_is_trained_by_all_processes(tmp_path: Path, method: str) -> None:
+    """Batches are shared, so the steps are those of one process to rounding."""
+    write_category(tmp_path / "data", "disc", train=9)
+    options = ["train", "--data", tmp_path / "data", "--method", method, "--image-size", 64]
+    if method == "feature-dictionary":
+        options += ["--centres", 20, "--batch-size", 3]
+    else:
+        options += ["--epochs", 2, "--batch-size", 3, "--latent-dim", 4]
+    alone = run_cli(*options, "--output", tmp_path / "one")
+    assert alone.code == 0, alone.stderr
+    run = launch(2, *options, "--output", tmp_path / "team")
+    stdout, stderr = run.communicate(timeout=300)
+    assert run.returncode == 0, stderr
+    assert stdout.count("Trained models") == 1
+    one, team = (load_model(tmp_path / runs / "disc") for runs in ("one", "team"))
+    if method == "feature-dictionary":  # nothing is drawn or rounded in another way
+        assert one.path.read_bytes() == team.path.read_bytes()
+    rows = [
+        list(csv.DictReader((tmp_path / runs / "disc/metrics.csv").open()))
+        for runs in ("one", "team")
+    ]
+    assert [row["epoch"] for row in rows[0]] == [row["epoch"] for row in rows[1]]
+    losses = [[float(row["held_out_loss"]) for row in of_run] for of_run in rows]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+    images = draw_hole(3)[0]
+    maps = [Detector.load(model.path).predict(images).network_map for model in (one, team)]
+    assert np.corrcoef(maps[0].ravel(), maps[1].ravel())[0, 1] > 0.9
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
+def test_a_model_of_many_processes_survives_a_kill(tmp_path: Path) -> None:
+    """The training goes on after its last epoch, and ends in the same file."""
+    write_category(tmp_path / "data", "disc", train=9)
+    options = (
+        *("train", "--data", tmp_path / "data", "--method", "ae-l2", "--image-size", 64),
+        *("--epochs", 40, "--batch-size", 3, "--latent-dim", 4, "--output"),
+    )
+    quiet = launch(2, *options, tmp_path / "quiet")
+    assert quiet.wait(300) == 0, quiet.communicate()
+    run = launch(2, *options, tmp_path / "killed", restarts=1)
+    metrics = tmp_path / "killed/disc/metrics.csv"
+    while not metrics.is_file() or metrics.read_bytes().count(b"\n") < 4:
+        assert run.poll() is None, run.communicate()
+        time.sleep(0.005)
+    os.kill(find_worker(run.pid, 1), signal.SIGKILL)
+    assert metrics.read_bytes().count(b"\n") < 40
+    _, stderr = run.communicate(timeout=300)
+    assert run.returncode == 0, stderr
+    files = [tmp_path / runs / "disc/model.safetensors" for runs in ("quiet", "killed")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_more_processes_than_images_of_a_batch_are_refused(tmp_path: Path) -> None:
+    write_category(tmp_path / "data", "disc", train=6)
+    run = launch(
+        *(3, "train", "--data", tmp_path / "data", "--method", "ae-l2", "--image-size", 32),
+        *("--batch-size", 2, "--output", tmp_path / "runs"),
+    )
+    _, stderr = run.communicate(timeout=300)
+    assert run.returncode == 1
+    assert "3 processes cannot share batches of 2 images; start fewer processes, or" in stderr
 
 
 def test_shards_are_not_named_under_a_launcher(trained: Trained, tmp_path: Path) -> None:

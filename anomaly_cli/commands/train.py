@@ -1,8 +1,10 @@
 """`train`: train and calibrate a model on the normal images of each category."""
 
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 
@@ -17,6 +19,7 @@ from anomaly_cli.detector.detector import Detector
 from anomaly_cli.detector.device import resolve_device
 from anomaly_cli.detector.maps import candidate_maps
 from anomaly_cli.detector.team import Team
+from anomaly_cli.detector.together import decide, is_first, train_together
 from anomaly_cli.errors import ConfigError, OutputError
 from anomaly_cli.files.atomic import PARTIAL, SETTINGS_FILE, prepare_output_folder
 from anomaly_cli.files.lock import lock_folder
@@ -112,7 +115,7 @@ def run(
     config: TrainConfig, resolved: ResolvedSettings | None = None, progress: Progress = SILENT
 ) -> list[TrainedCategory]:
     """Train a model for each category found, and skip those that are finished."""
-    return _train_share(config, slice(None), resolved, progress)[1]
+    return _train_share(_find_categories(config), config, resolved, progress)
 
 
 def run_in_team(
@@ -121,35 +124,41 @@ def run_in_team(
     resolved: ResolvedSettings | None = None,
     progress: Progress = SILENT,
 ) -> list[TrainedCategory]:
-    """Train categories in all processes of a launcher: process K of N has every N-th category.
+    """Train categories in all processes of a launcher.
 
-    A team that was restarted goes on with what it has done.
+    Process K of N trains every N-th category. Of fewer categories than processes, each is trained
+    by several, which share its batches. A team that was restarted goes on with what it has done.
 
     Returns:
         All models in the first process, and its own ones in the others.
     """
     if team.is_restarted:
         config = replace(config, resume=True, overwrite=False)
-    share = slice(team.rank, None, team.size)
-    categories, trained = _train_share(config, share, resolved, progress)
-    if (idle := team.size - len(categories)) > 0:
-        progress.note(f"{idle} of {team.size} processes have no category to train")
+    categories = _find_categories(config)
+    number, own_team = team.split(min(team.size, len(categories)))
+    with train_together(own_team):
+        share = categories[number :: team.size]
+        trained = _train_share(share, config, resolved, progress)
     found = {row.category: row for rows in team.gather(trained) for row in rows}
     return [found[name] for name in categories] if team.rank == 0 else trained
 
 
-def _train_share(
-    config: TrainConfig, share: slice, resolved: ResolvedSettings | None, progress: Progress
-) -> tuple[list[str], list[TrainedCategory]]:
-    """Find the categories, and train a share of them."""
+def _find_categories(config: TrainConfig) -> list[str]:
     _check_settings(config)
+    return DATASETS[config.dataset].select_categories(config.data, config.category)
+
+
+def _train_share(
+    categories: Sequence[str],
+    config: TrainConfig,
+    resolved: ResolvedSettings | None,
+    progress: Progress,
+) -> list[TrainedCategory]:
     device = resolve_device(config.device)
-    categories = DATASETS[config.dataset].select_categories(config.data, config.category)
-    trained = [
+    return [
         _train_alone(replace(config, category=name), device, resolved, progress)
-        for name in categories[share]
+        for name in categories
     ]
-    return categories, trained
 
 
 def _check_settings(config: TrainConfig) -> None:
@@ -170,7 +179,8 @@ def _train_alone(
     resolved: ResolvedSettings | None,
     progress: Progress,
 ) -> TrainedCategory:
-    with lock_folder(config.output / config.category):
+    # The first of several processes locks the folder for all.
+    with lock_folder(config.output / config.category) if is_first() else nullcontext():
         return _train_or_skip(config, device, resolved, progress)
 
 
@@ -181,10 +191,28 @@ def _train_or_skip(
     progress: Progress,
 ) -> TrainedCategory:
     folder = config.output / config.category
-    is_stopped = (folder / STATE_FILE).exists()
-    if is_finished(folder) and not config.overwrite:
+    plan = decide(lambda: _prepare(config, folder))
+    if plan == "keep":
         progress.note(f"{config.category}: already finished; kept (--overwrite trains it again)")
         return _summarise(load_model(folder), is_new=False)
+    if is_first():
+        name_unread(list_training_images(config), progress)
+    own = resolved.of_category(config.category) if resolved else None
+    loaded = train_category(
+        config, folder, device, own, is_resumed=plan == "resume", progress=progress
+    )
+    return _summarise(loaded, is_new=True)
+
+
+def _prepare(config: TrainConfig, folder: Path) -> Literal["keep", "resume", "begin"]:
+    """Look what the folder holds, and prepare it for what has to be done.
+
+    Raises:
+        OutputError: it holds something else, or a training that is not to be continued.
+    """
+    is_stopped = (folder / STATE_FILE).exists()
+    if is_finished(folder) and not config.overwrite:
+        return "keep"
     is_resumed = config.resume and is_stopped
     if is_stopped and not (config.resume or config.overwrite):
         raise OutputError(
@@ -193,10 +221,7 @@ def _train_or_skip(
         )
     is_barely_begun = config.resume and _is_barely_begun(folder)
     prepare_output_folder(folder, overwrite=config.overwrite or is_resumed or is_barely_begun)
-    name_unread(list_training_images(config), progress)
-    own = resolved.of_category(config.category) if resolved else None
-    loaded = train_category(config, folder, device, own, is_resumed=is_resumed, progress=progress)
-    return _summarise(loaded, is_new=True)
+    return "resume" if is_resumed else "begin"
 
 
 def _is_barely_begun(folder: Path) -> bool:

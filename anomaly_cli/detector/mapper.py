@@ -15,6 +15,7 @@ from anomaly_cli.detector.fusion import MapSettings, add_parts, by_image, finish
 from anomaly_cli.detector.maps import MapSpec, parts_of
 from anomaly_cli.detector.normal.memory import PatchMemory
 from anomaly_cli.detector.scales import ScoreScale
+from anomaly_cli.detector.together import in_shares
 from anomaly_cli.files.images import AnomalyMap
 from models.statistics import LatentStatistics
 from models.vae import Posterior
@@ -179,9 +180,17 @@ def map_images(
         own: number of each image in the memory, whose patches are left out; None: they are others.
     """
     numbers = None if own is None else iter(own)
+    numbered = (
+        (images, None if numbers is None else list(islice(numbers, len(images))))
+        for images in batches
+    )
+
+    def of_batch(batch: tuple[Tensor, list[int] | None]) -> dict[MapSpec, Maps]:
+        found = compute(batch[0], specs, batch[1])
+        return {spec: np.asarray(maps) for spec, maps in found.items()}
+
     computed: defaultdict[MapSpec, list[AnomalyMap]] = defaultdict(list)
-    for images in batches:
-        of_batch = None if numbers is None else list(islice(numbers, len(images)))
-        for spec, maps in compute(images, specs, of_batch).items():
-            computed[spec].extend(np.asarray(maps))
+    for maps in in_shares(of_batch, numbered):
+        for spec, values in maps.items():
+            computed[spec].extend(values)
     return computed

@@ -5,9 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from anomaly_cli.errors import DeviceError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _SET_BY_LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR")
 # Long, as some processes wait for others that compute; the launcher ends the team if one dies.
@@ -21,7 +24,8 @@ class Team:
     rank: int  # from 0; the first process writes and prints
     size: int
     is_restarted: bool  # whether an earlier attempt of the launcher has failed
-    group: Any  # of all processes, for Python objects
+    group: Any  # of these processes, for Python objects
+    tensors: Any = None  # of these processes, for tensors on any device; None: of all processes
 
     def gather(self, value: Any) -> list[Any]:
         """Send a value to the first process, and wait for all.
@@ -32,8 +36,26 @@ class Team:
         from torch import distributed  # noqa: PLC0415 - only under a launcher
 
         values = [None] * self.size if self.rank == 0 else None
-        distributed.gather_object(value, values, group=self.group)
+        distributed.gather_object(value, values, group=self.group, group_dst=0)
         return values or []
+
+    def exchange(self, value: Any) -> list[Any]:
+        """Send a value to all processes.
+
+        Returns:
+            The values of all processes by rank, in all of them.
+        """
+        from torch import distributed  # noqa: PLC0415
+
+        values = [None] * self.size
+        distributed.all_gather_object(values, value, group=self.group)
+        return values
+
+    def add_up(self, tensor: "Tensor") -> None:
+        """Replace a tensor by the sum of those of all processes, the same bits in each."""
+        from torch import distributed  # noqa: PLC0415
+
+        distributed.all_reduce(tensor, group=self.tensors)
 
     def tell(self, value: Any = None) -> Any:
         """Send a value of the first process to all others.
@@ -44,8 +66,26 @@ class Team:
         from torch import distributed  # noqa: PLC0415
 
         values = [value]
-        distributed.broadcast_object_list(values, group=self.group)
+        distributed.broadcast_object_list(values, group=self.group, group_src=0)
         return values[0]
+
+    def split(self, count: int) -> tuple[int, "Team"]:
+        """Split into smaller teams: process K is in team K modulo `count`.
+
+        Returns:
+            The number of the own team, from 0, and that team.
+        """
+        from torch import distributed  # noqa: PLC0415
+
+        own = self.rank % count
+        for number in range(count):  # each process has to make all groups, in the same order
+            ranks = list(range(number, self.size, count))
+            group: Any = distributed.new_group(ranks, timeout=_PATIENCE, backend="gloo")
+            tensors: Any = distributed.new_group(ranks, timeout=_PATIENCE)
+            if number == own:
+                place = ranks.index(self.rank)
+                team = Team(place, len(ranks), self.is_restarted, group, tensors)
+        return own, team
 
 
 @contextmanager

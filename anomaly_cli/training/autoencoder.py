@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from anomaly_cli.config.train import TrainConfig
+from anomaly_cli.detector.together import in_shares
 from anomaly_cli.training.dataset import TrainingSet
 from anomaly_cli.training.loop import Trainer
 from anomaly_cli.training.objectives import HeldOutLosses, ImageObjective, Losses
@@ -49,8 +50,12 @@ class AutoencoderObjective(ImageObjective):
     def held_out_losses(self) -> HeldOutLosses:
         """Compute the mean of the anomaly maps of the held-out images, which selects the model."""
         total = 0.0
-        for batch in self.held_out.batches(self.config.batch_size):
+
+        def add_means(batch: Tensor) -> float:
             maps = self.network.anomaly_maps(batch.to(self.device))
-            total += float(maps.double().mean(dim=(1, 2)).sum())
+            return float(maps.double().mean(dim=(1, 2)).sum())
+
+        for of_batch in in_shares(add_means, self.held_out.batches(self.config.batch_size)):
+            total += of_batch
         loss = total / len(self.held_out)
         return HeldOutLosses((loss,), loss, self.held_out.size)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anomaly_cli.config.train import TrainConfig
+from anomaly_cli.detector.together import in_shares
 from anomaly_cli.errors import ConfigError, TrainingError
 from anomaly_cli.training.dataset import TrainingSet
 from anomaly_cli.training.loop import EpochStats, StepStats, clone_weights
@@ -138,8 +139,11 @@ class DictionaryTrainer:
         generator = torch.Generator().manual_seed(self.config.seed)
         mean = _RunningMean()
         batches = self.images.fit.batches(self.config.batch_size)
-        for step, batch in enumerate(batches, start=1):
-            features = self.network.features(batch.to(self.device)).flatten(2).mT.cpu()
+
+        def compute(batch: Tensor) -> Tensor:
+            return self.network.features(batch.to(self.device)).flatten(2).mT.cpu()
+
+        for step, features in enumerate(in_shares(compute, batches), start=1):
             drawn = [
                 places[torch.randperm(len(places), generator=generator)[: self._drawn]]
                 for places in features
@@ -153,7 +157,7 @@ class DictionaryTrainer:
                     f"are damaged, or do not fit"
                 )
             size = self.images.fit.size
-            yield StepStats(1, step, self.steps, len(batch), size, (distance,), 0.0)
+            yield StepStats(1, step, self.steps, len(features), size, (distance,), 0.0)
 
     def _distance_of(self, patches: Tensor) -> float:
         """Average the distances of patches (N, C) from the dictionary."""
@@ -164,8 +168,11 @@ class DictionaryTrainer:
     def evaluate(self) -> HeldOutLosses:
         """Average the distances of all places of the held-out images."""
         batches = self.images.held_out.batches(self.config.batch_size)
-        maps = [self.network.distance_maps(batch.to(self.device)) for batch in batches]
-        distance = float(torch.cat(maps).double().mean())
+
+        def compute(batch: Tensor) -> Tensor:
+            return self.network.distance_maps(batch.to(self.device)).cpu()
+
+        distance = float(torch.cat(list(in_shares(compute, batches))).double().mean())
         return HeldOutLosses((distance,), distance, self.images.held_out.size)
 
     def state_dict(self) -> dict[str, Any]:

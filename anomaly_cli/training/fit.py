@@ -14,6 +14,7 @@ from anomaly_cli.config.train import HALF_SAVES, TrainConfig
 from anomaly_cli.detector.calibration import MIN_IMAGES_PER_POSITION
 from anomaly_cli.detector.checkpoint import LoadedModel, ModelRecord, load_model, save_model
 from anomaly_cli.detector.device import is_fast_in_bfloat16, resolve_device, seed_everything
+from anomaly_cli.detector.together import current_team, decide, is_first
 from anomaly_cli.errors import ConfigError, TrainingError
 from anomaly_cli.files.atomic import hash_file, write_text
 from anomaly_cli.files.numbers import loss_text
@@ -44,7 +45,8 @@ def train_category(
     """Train one category, calibrate the best weights, and write the model file.
 
     After an interruption, or where training diverged, the best weights so far are calibrated and
-    written before the error is raised again.
+    written before the error is raised again. Of processes that train together, the first writes
+    the files; an interruption leaves them its last state.
 
     Args:
         config: settings, with one category.
@@ -76,28 +78,29 @@ def train_category(
         trainer.workers = 0
     settings = training_settings(config, images.split)
     history = _begin(trainer, folder, settings, is_resumed=is_resumed)
-    write_settings(folder, resolved)
-    interrupted: BaseException | None = None
-    try:
-        _train_epochs(trainer, history, folder, settings, progress)
-    except (TrainingError, KeyboardInterrupt) as error:
-        interrupted = error
+    if is_first():
+        write_settings(folder, resolved)
+    interrupted = _train(trainer, history, folder, settings, progress)
     loaded = None
     if trainer.best_weights:
         record = _describe(trainer, images, settings, history, progress)
-        save_model(folder / MODEL_FILE, trainer.best_weights, record)
-        digest = hash_file(folder / MODEL_FILE)
-        loaded = LoadedModel(
-            path=folder / MODEL_FILE,
-            sha256=digest,
-            network=trainer.network.cpu().eval(),
-            record=record,
-        )
+        loaded = _save(trainer, record, folder / MODEL_FILE)
     if interrupted is not None:
         raise interrupted
-    (folder / STATE_FILE).unlink(missing_ok=True)
+    if is_first():
+        (folder / STATE_FILE).unlink(missing_ok=True)
     assert loaded is not None  # noqa: S101 - the last epoch is always evaluated, and kept
     return loaded
+
+
+def _save(trainer: Training, record: ModelRecord, path: Path) -> LoadedModel:
+    def save() -> str:
+        save_model(path, trainer.best_weights, record)
+        return hash_file(path)
+
+    return LoadedModel(
+        path=path, sha256=decide(save), network=trainer.network.cpu().eval(), record=record
+    )
 
 
 def _has_shared_memory(config: TrainConfig, workers: int) -> bool:
@@ -160,10 +163,29 @@ def _begin(
     if is_resumed:
         rows = resume_training(folder / STATE_FILE, trainer, settings)
         return [EpochStats(*row) for row in rows]
-    if (folder / MODEL_FILE).exists() or (folder / STATE_FILE).exists():
+    if is_first() and ((folder / MODEL_FILE).exists() or (folder / STATE_FILE).exists()):
         # An old training must not pass for this one if it is killed before its first epoch ends.
         save_state(folder / STATE_FILE, trainer, settings, [])
     return []
+
+
+def _train(
+    trainer: Training,
+    history: list[EpochStats],
+    folder: Path,
+    settings: dict[str, Any],
+    progress: Progress,
+) -> BaseException | None:
+    """Train to the last epoch, or return the error that the best weights so far survive."""
+    try:
+        _train_epochs(trainer, history, folder, settings, progress)
+    except TrainingError as error:
+        return error
+    except KeyboardInterrupt as error:
+        if current_team() is not None:  # the others may be anywhere in their work
+            raise
+        return error
+    return None
 
 
 def _train_epochs(
@@ -191,6 +213,8 @@ def _train_epochs(
                 bar.advance(0, title=config.category)
                 progress.note(_describe_epoch(stats, trainer, bar.seconds_left))
                 history.append(stats)
+                if not is_first():
+                    continue
                 write_text(folder / METRICS_FILE, to_csv(history, trainer.names))
                 save_state(folder / STATE_FILE, trainer, settings, history)
 
@@ -234,6 +258,9 @@ def _describe(
     """Compute statistics, choices and calibrations of the best weights."""
     config, count = trainer.config, len(images.held_out)
     progress.note(f"{config.category}: {_describe_calibration(images, count)}")
+    # Machines of two kinds may differ in rounding, and so in the epoch that is best.
+    trainer.best_weights = decide(lambda: trainer.best_weights)
+    history = decide(lambda: history)
     trainer.network.load_state_dict(trainer.best_weights)
     best = next(stats for stats in reversed(history) if stats.is_best)
     training = {name: value for name, value in settings.items() if name not in {"model", "data"}}

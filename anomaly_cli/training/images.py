@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from anomaly_cli.detector.predict import to_tensor
+from anomaly_cli.detector.together import cut_batch
 from anomaly_cli.files.images import RGBImage
 from anomaly_cli.files.read import read_image
 from anomaly_cli.files.resize import resize_image
@@ -96,10 +97,13 @@ def batch_loader(
     *,
     workers: int,
 ) -> DataLoader[Item]:
-    """Make a loader of the batches of a dataset, with `workers` processes; with 0 in this one."""
+    """Make a loader of the batches of a dataset, with `workers` processes; with 0 in this one.
+
+    A process that trains with others loads its part of each batch.
+    """
     return DataLoader(
         dataset,
-        batch_sampler=batches,
+        batch_sampler=[cut_batch(batch) for batch in batches],
         num_workers=workers,
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from anomaly_cli.config.train import TrainConfig
-from anomaly_cli.errors import TrainingError
+from anomaly_cli.detector.together import average, current_team
+from anomaly_cli.errors import ConfigError, TrainingError
 from anomaly_cli.training.objectives import HeldOutLosses, Objective
 
 Weights = dict[str, Tensor]
@@ -78,7 +79,8 @@ class Trainer:
     """Optimiser, schedule and best weights of one training.
 
     `run` goes on after the last finished epoch. Every random draw is a function of (seed, epoch),
-    so a resumed training ends in the same weights.
+    so a resumed training ends in the same weights. Processes that train together share each batch,
+    and make the same step.
 
     Args:
         network: on the device.
@@ -86,6 +88,9 @@ class Trainer:
         config: settings, with the final number of epochs.
         device: where to compute.
         images: number of images of an epoch.
+
+    Raises:
+        ConfigError: a batch has fewer images than there are processes.
     """
 
     def __init__(
@@ -101,7 +106,9 @@ class Trainer:
         self.objective = objective
         self.config = config
         self.device = device
-        self.steps = max(1, images // config.batch_size)
+        self.batch_size = min(config.batch_size, images)  # of all processes together
+        self.steps = images // self.batch_size
+        _require_shares(self.batch_size)
         self.names = objective.names
         self.workers = config.workers if config.workers is not None else 4 * (device.type == "cuda")
         parameters = [*network.parameters(), *objective.state.parameters()]
@@ -142,7 +149,7 @@ class Trainer:
     def _train_epoch(self, epoch: int) -> Iterator[StepStats]:
         self.network.train()
         loader = self.objective.loader(epoch, workers=self.workers)
-        noise = torch.Generator(self.device).manual_seed(hash((self.config.seed, epoch)) % 2**63)
+        noise = torch.Generator(self.device).manual_seed(_seed_noise(self.config.seed, epoch))
         for step, batch in enumerate(loader, start=1):
             *losses, norm = self._step(batch, noise)
             if not math.isfinite(sum(losses) + norm):
@@ -152,13 +159,12 @@ class Trainer:
                     f"{', '.join(f'{name} {value:g}' for name, value in parts)}, gradient norm "
                     f"{norm:g}); lower --learning-rate (now {self.config.learning_rate:g})"
                 )
-            images = batch if isinstance(batch, Tensor) else batch[0]
             yield StepStats(
                 epoch,
                 step,
                 self.steps,
-                len(images),
-                images.shape[-1],
+                self.batch_size,
+                _images_of(batch).shape[-1],
                 tuple(losses),
                 norm,
             )
@@ -168,13 +174,32 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         losses.total.backward()  # type: ignore[no-untyped-call]
         self.objective.after_backward()
+        parts = torch.stack(losses.parts).detach()
+        self._average([parts], len(_images_of(batch)) / self.batch_size)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.gradient_clip)
         # One transfer from the device for all, before a NaN could get into the weights.
-        values = torch.stack([*losses.parts, norm]).detach().tolist()
+        values: list[float] = torch.cat([parts, norm[None]]).tolist()
         if all(map(math.isfinite, values)):
             self.optimizer.step()
             self.schedule.step()
         return values
+
+    def _average(self, losses: list[Tensor], share: float) -> None:
+        """Average losses, gradients and moving statistics with those of the other processes.
+
+        `DistributedDataParallel` would average gradients as well, but it wraps the forward pass of
+        a network, and the objectives call parts of it.
+
+        Args:
+            losses: means over the images of this process.
+            share: of these images in the batch.
+        """
+        if current_team() is None:
+            return
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        average([*losses, *gradients], share)
+        buffers = [*self.network.buffers(), *self.objective.state.buffers()]
+        average([buffer for buffer in buffers if buffer.is_floating_point()])
 
     def _finish_epoch(self, steps: list[StepStats], rate: float) -> EpochStats:
         held_out = self.evaluate() if self._is_evaluated() else None
@@ -243,6 +268,27 @@ class Trainer:
         self.best_loss = float(state["best_loss"])
         self.best_size = int(state["best_size"])
         self.best_weights = dict(state["best_weights"])
+
+
+def _require_shares(batch_size: int) -> None:
+    team = current_team()
+    if team is not None and batch_size < team.size:
+        raise ConfigError(
+            f"{team.size} processes cannot share batches of {batch_size} images; start fewer "
+            f"processes, or raise --batch-size"
+        )
+
+
+def _seed_noise(seed: int, epoch: int) -> int:
+    """Compute the seed of an epoch's noise, another one in each process."""
+    team = current_team()
+    key = (seed, epoch) if team is None or team.rank == 0 else (seed, epoch, team.rank)
+    return hash(key) % 2**63
+
+
+def _images_of(batch: Any) -> Tensor:
+    images: Tensor = batch if isinstance(batch, Tensor) else batch[0]
+    return images
 
 
 def clone_weights(network: nn.Module) -> Weights:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from anomaly_cli.config.train import TrainConfig
+from anomaly_cli.detector.together import in_shares
 from anomaly_cli.training.images import NormalImages, batch_loader, collate_images, epoch_order
 from anomaly_cli.training.painted import (
     PaintedBatch,
@@ -127,9 +128,13 @@ class PlainObjective(ImageObjective):
     def held_out_losses(self) -> HeldOutLosses:
         """Compute the bound of the held-out images, which selects the model."""
         totals = torch.zeros(2, dtype=torch.float64)
-        for batch in self.held_out.batches(self.config.batch_size):
+
+        def add_terms(batch: Tensor) -> Tensor:
             terms = self._terms(batch.to(self.device))
-            totals += torch.stack([term.double().sum() for term in terms]).cpu()
+            return torch.stack([term.double().sum() for term in terms]).cpu()
+
+        for of_batch in in_shares(add_terms, self.held_out.batches(self.config.batch_size)):
+            totals += of_batch
         reconstruction, kl = (totals / len(self.held_out)).tolist()
         bound = reconstruction + self.model.beta * kl
         return HeldOutLosses((reconstruction, kl, 0.0), bound, self.held_out.size)
@@ -233,15 +238,17 @@ class GuidedObjective:
     def held_out_losses(self) -> HeldOutLosses:
         """Compute the bound, and the guidance on synthetic defects, which selects the model."""
         bound = self.plain.held_out_losses()
-        layer, config = self.encoder.layers[-1], self.plain.config
-        logits, masks = [], []
-        for start in range(0, len(self.validation), config.batch_size):
-            batch = collate_painted(list(self.validation[start : start + config.batch_size]))
-            batch = batch.to(self.plain.device)
+        layer, size = self.encoder.layers[-1], self.plain.config.batch_size
+
+        def find(painted: Sequence[PaintedImage]) -> tuple[Tensor, Tensor]:
+            batch = collate_painted(list(painted)).to(self.plain.device)
             with self.plain.autocast():
                 local = self._local_latents(self.encoder.features(batch.painted, layer)[-1])
-            logits.append(self.guidance(local.float(), batch.masks.shape[1:]).cpu())
-            masks.append(batch.masks.cpu())
+            return self.guidance(local.float(), batch.masks.shape[1:]).cpu(), batch.masks.cpu()
+
+        starts = range(0, len(self.validation), size)
+        batches = (self.validation[start : start + size] for start in starts)
+        logits, masks = zip(*in_shares(find, batches), strict=True)
         misfit = float(guidance_loss(torch.cat(logits), torch.cat(masks)))
         return bound._replace(parts=(*bound.parts[:2], misfit), selection=misfit)
 

@@ -5,6 +5,7 @@ attention.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from anomaly_cli.config.names import MEMORY
@@ -19,6 +20,7 @@ from anomaly_cli.detector.normal.appearance import (
     appearance_map,
     fit_appearance,
 )
+from anomaly_cli.detector.together import in_shares
 from anomaly_cli.training.dataset import TrainingSet
 from anomaly_cli.training.painted import PaintedImage, painted_batches
 from anomaly_cli.training.scoring import MARGIN, DefectScore, score_maps
@@ -48,7 +50,8 @@ def choose_appearance(images: TrainingSet, *, batch_size: int) -> AppearanceChoi
     for name, way in WAYS.items():
         fitted[name] = normal = fit(way)
         batches = painted_batches(images.validation, batch_size)
-        maps = (one for batch in batches for one in appearance_map(batch, normal).numpy())
+        of_batches = in_shares(partial(appearance_map, normal=normal), batches)
+        maps = (one for of_batch in of_batches for one in of_batch.numpy())
         scores[name] = score_maps(maps, images.validation)
     enough = max(row.mean for row in scores.values()) - MARGIN
     best = next(name for name in WAYS if scores[name].mean >= enough)

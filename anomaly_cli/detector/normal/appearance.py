@@ -16,6 +16,7 @@ from torch import Tensor
 
 from anomaly_cli.detector.normal.mixture import Mixture, fit_mixture, misfit_terms
 from anomaly_cli.detector.normal.moments import LocalMoments
+from anomaly_cli.detector.together import in_shares
 from models.attention import mean_map
 from models.vae import to_channels
 from models.whitening import decorrelate
@@ -83,8 +84,8 @@ def fit_places(batches: Iterable[Tensor], reaches: Sequence[int]) -> PlaceAppear
         reaches: `NEAR` or `WIDE`.
     """
     local = LocalMoments()
-    for images in batches:
-        local.add(appearance(images, reaches))
+    for statistics in in_shares(lambda images: appearance(images, reaches), batches):
+        local.add(statistics)
     whitening = local.whitening(noise=NOISE)
     assert whitening is not None  # noqa: S101 - 18 statistics on 64 x 64 places are few
     return PlaceAppearance(local.moments.mean.float(), whitening)
@@ -102,8 +103,8 @@ def fit_anywhere(batches: Iterable[Tensor], reaches: Sequence[int], *, count: in
     wanted = min(_MOST_OF_ONE, -(-_SAMPLES // count))
     sample = [
         of_image.flatten(1).T[torch.randperm(of_image[0].numel(), generator=generator)[:wanted]]
-        for batch in batches
-        for of_image in appearance(batch, reaches)
+        for statistics in in_shares(lambda images: appearance(images, reaches), batches)
+        for of_image in statistics
     ]
     values = torch.cat(sample)
     order = torch.randperm(len(values), generator=generator)

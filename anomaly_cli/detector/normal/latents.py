@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from anomaly_cli.detector.normal.moments import LocalMoments, Moments
+from anomaly_cli.detector.together import in_shares
 from models.activations import Encoder, activate, local_latents
 from models.statistics import AttentionStatistics, LatentStatistics, LocalStatistics
 from models.vae import PooledHead
@@ -25,15 +26,20 @@ def fit_latents(encoder: Encoder, batches: Iterable[Tensor]) -> AttentionStatist
     layer = encoder.layers[-1]
     is_pooled = isinstance(encoder.closed_head(layer), PooledHead)
     device = encoder.mu.weight.device
+
+    def encode(batch: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        activation = activate(encoder, batch.to(device), layer)
+        means, logvar = activation.posterior
+        places = local_latents(activation).cpu() if is_pooled else None
+        return means.cpu(), logvar.exp().cpu(), places
+
     mu, spread = Moments(), Moments()
     local = LocalMoments()
-    for batch in batches:
-        images = batch.to(device)
-        activation = activate(encoder, images, layer)
-        mu.add(activation.posterior.mu)
-        spread.add(activation.posterior.logvar.exp())
-        if is_pooled:
-            local.add(local_latents(activation))
+    for means, variances, places in in_shares(encode, batches):
+        mu.add(means)
+        spread.add(variances)
+        if places is not None:
+            local.add(places)
     latent = LatentStatistics(mu.mean, spread.mean + mu.variance)
     if not is_pooled:
         return AttentionStatistics(latent)

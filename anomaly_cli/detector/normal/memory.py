@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from anomaly_cli.detector.together import in_shares
 from models.efficientnet import EfficientNetLite0
 from models.patches import join_stages
 
@@ -127,10 +128,10 @@ def fit_memory(
         torch.ones(()),
     )
     distances, start = [], 0
-    for batch in held_out:
-        own = range(start, start + len(batch)) if is_few else None
-        distances.append(patch_distances(patch_features(encoder(batch)), memory, own=own))
-        start += len(batch)
+    for features in in_shares(lambda batch: patch_features(encoder(batch)).cpu(), held_out):
+        own = range(start, start + len(features)) if is_few else None
+        distances.append(patch_distances(features, memory, own=own))
+        start += len(features)
     return memory._replace(scale=torch.cat(distances).double().mean().float())
 
 
@@ -143,8 +144,7 @@ def _draw_places(
     """
     values, numbers, start = [], [], 0
     grid = (0, 0)
-    for batch in batches:
-        features = patch_features(encoder(batch))
+    for features in in_shares(lambda batch: patch_features(encoder(batch)).cpu(), batches):
         grid = (features.shape[2], features.shape[3])
         of_image = features.permute(0, 2, 3, 1).flatten(1, 2)
         wanted = min(of_image.shape[1], -(-_CANDIDATES // count))
