@@ -16,7 +16,7 @@ FLOORS = [
     {"commands"},
     {"paper"},
     {"evaluation", "disentangle"},
-    {"training"},
+    {"training", "export"},
     {"detector", "data"},
     {"pictures"},
     {"config"},

@@ -93,6 +93,8 @@ def _trace(module: ExportedDetector) -> torch.export.ExportedProgram:
     # No size may equal another one or the network's, or it would be taken to be the same.
     example = torch.zeros(3, 70, 90, 3, dtype=torch.uint8)
     free = torch.export.Dim.DYNAMIC
+    # The loops of an earlier trace are remembered with its sizes, which would then be required.
+    torch.compiler.reset()
     with torch.no_grad():
         return torch.export.export(
             module, (example,), dynamic_shapes=({0: free, 1: free, 2: free},), strict=False
