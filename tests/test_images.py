@@ -670,6 +670,17 @@ def test_rgb_png_is_read_back_as_written(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(tmp_path / "new" / "x.png"), image)
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (257, 129)])
+def test_png_of_any_shape_is_read_by_other_programs(tmp_path: Path, shape: tuple[int, int]) -> None:
+    image = noise(*shape)
+    write_png(tmp_path / "x.png", image)
+    opened = cv2.imread(str(tmp_path / "x.png"))
+    assert opened is not None
+    np.testing.assert_array_equal(opened[..., ::-1], image)
+    with Image.open(tmp_path / "x.png") as picture:
+        picture.verify()  # the checksum of every chunk
+
+
 def test_mask_is_written_as_0_and_255_and_read_back(tmp_path: Path) -> None:
     mask = noise(6, 5)[..., 0] > 127
     write_png(tmp_path / "mask.png", mask)

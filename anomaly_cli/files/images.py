@@ -9,25 +9,19 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from anomaly_cli.errors import DataError, ImageTypeError, ImageValueError
 from anomaly_cli.files.atomic import write_bytes
+from anomaly_cli.files.png import encode_png
 
 IMAGE_SUFFIXES = frozenset(
     {
         *(".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"),
         *(".gif", ".jp2", ".avif", ".tga"),
     }
-)
-# Of a photograph with an overlay, in a third of Pillow's time, and files a tenth smaller.
-_PNG = (
-    *(cv2.IMWRITE_PNG_COMPRESSION, 1),
-    *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE),
-    *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_SUB),
 )
 _LONGEST = 240  # bytes of a name without its suffix; most disks allow 255 with it
 _EXPECTED = ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
@@ -221,16 +215,9 @@ def write_png(path: Path, array: NDArray[Any], *, palette: NDArray[np.uint8] | N
     Raises:
         OutputError: the file cannot be written.
     """
-    if palette is not None:
-        image = Image.fromarray(array)
-        image.putpalette(palette.tobytes())
-        _write(path, image, "PNG", compress_level=1)  # 5 times faster than 6, files a tenth larger
-        return
     values = array.astype(np.uint8) * 255 if array.dtype == np.bool_ else array
-    _is_done, content = cv2.imencode(
-        ".png", values[..., ::-1] if values.ndim == 3 else values, _PNG
-    )
-    write_bytes(path, content.tobytes(), is_durable=False)
+    # A picture can be drawn again, and there are thousands of them.
+    write_bytes(path, encode_png(values, palette), is_durable=False)
 
 
 def write_tiff(path: Path, anomaly_map: AnomalyMap) -> None:
@@ -239,13 +226,8 @@ def write_tiff(path: Path, anomaly_map: AnomalyMap) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    _write(path, Image.fromarray(anomaly_map), "TIFF")
-
-
-def _write(path: Path, image: Image.Image, kind: str, **options: Any) -> None:
     buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    # A picture can be drawn again, and there are thousands of them.
+    Image.fromarray(anomaly_map).save(buffer, "TIFF")
     write_bytes(path, buffer.getvalue(), is_durable=False)
 
 
