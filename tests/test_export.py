@@ -106,6 +106,18 @@ def test_parts_of_a_graph_equal_opencv_and_numpy(graph_parts: Parts, size: tuple
             np.testing.assert_array_equal(found[str(number)][place].numpy(), mask)
 
 
+def test_regions_a_pixel_apart_stay_apart(graph_parts: Parts) -> None:
+    """Small regions of which few exceed the threshold, as in the maps of autoencoders."""
+    generator = np.random.default_rng(0)
+    levels = generator.choice([-2.0, 0.9, 1.5], (1, SIDE, SIDE), p=[0.7, 0.28, 0.02])
+    maps = levels.astype(np.float32)
+    found = graph_parts(np.zeros((1, SIDE, SIDE, 3), np.uint8), maps)
+    for number, threshold in enumerate(THRESHOLDS):
+        expected = anomaly_mask(maps[0], threshold)
+        np.testing.assert_array_equal(found[str(number)][0].numpy(), expected)
+    assert 100 < found["1"].sum() < (maps > 0).sum() - 100
+
+
 def test_a_winding_region_is_one_region(graph_parts: Parts) -> None:
     """A spiral, of which one end alone exceeds the threshold."""
     spiral = np.full((SIDE, SIDE), -2.0, np.float32)
@@ -238,10 +250,13 @@ def test_torch_reads_its_own_format_without_this_package(trained: Trained, tmp_p
 
 
 class Changed:
-    """A detector whose export gives other results at one place."""
+    """A detector whose export gives other results at one place, or inverted masks."""
 
-    def __init__(self, detector: Detector, shift: float, place: tuple[int, int]) -> None:
+    def __init__(
+        self, detector: Detector, shift: float, place: tuple[int, int], *, is_inverted: bool = False
+    ) -> None:
         self.detector, self.shift, self.place = detector, shift, place
+        self.is_inverted = is_inverted
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Predict, and shift one pixel of the maps and the scores."""
@@ -251,7 +266,7 @@ class Changed:
         scores = np.array([prediction.score for prediction in predictions])
         threshold = self.detector.threshold
         verdicts = np.array([threshold.is_exceeded(score + self.shift) for score in scores])
-        masks = np.stack([prediction.mask for prediction in predictions])
+        masks = np.stack([prediction.mask != self.is_inverted for prediction in predictions])
         return {"map": maps, "score": scores + self.shift, "verdict": verdicts, "mask": masks}
 
 
@@ -269,6 +284,9 @@ def test_a_changed_map_or_verdict_fails_and_says_where(guided: Trained) -> None:
         check_export(Changed(detector, 2e-3 * spread, (7, 9)), detector, holes())
     with pytest.raises(OutputError, match=r"verdict of hole 0: score .* becomes"):
         check_export(Changed(detector, -1e3, (7, 9)), detector, holes())
+    inverted = Changed(detector, 0.0, (7, 9), is_inverted=True)
+    with pytest.raises(OutputError, match=r"mask of hole 0 in \d+% of its pixels"):
+        check_export(inverted, detector, holes())
 
 
 def test_a_failed_check_leaves_no_file(

@@ -15,6 +15,8 @@ from anomaly_cli.files.read import read_image
 from anomaly_cli.files.resize import resize_image
 
 TOLERANCE = 1e-3  # largest difference of two maps, in terms of the range of all maps
+# Largest share of the pixels whose masks differ. A region that hangs on one pixel may come or go.
+_MASKS = 0.05
 _SIZES = ((100, 100), (130, 97), (257, 257), (341, 512), (630, 401), (64, 300))  # of drawn images
 
 NamedImage = tuple[str, RGBImage]
@@ -52,7 +54,8 @@ def check_export(compute: Compute, detector: Detector, images: Iterable[NamedIma
         images: one or more, with their names.
 
     Raises:
-        OutputError: a verdict differs, or a map differs by more than `TOLERANCE`.
+        OutputError: a verdict differs, a map by more than `TOLERANCE`, or a mask in more than a
+            twentieth of its pixels.
     """
     checks: list[ImageCheck] = []
     first: list[NamedImage] = []
@@ -74,6 +77,11 @@ def check_export(compute: Compute, detector: Detector, images: Iterable[NamedIma
                 f"export changes the map of {check.name} by {check.difference:.3g} at row "
                 f"{check.place[0]}, column {check.place[1]}, more than {TOLERANCE:g} of the range "
                 f"{spread:.3g}; nothing is written"
+            )
+        if check.masks > _MASKS:
+            raise OutputError(
+                f"export changes the mask of {check.name} in {check.masks:.0%} of its pixels; "
+                f"nothing is written"
             )
     return CheckResult(
         len(checks) - len(first),

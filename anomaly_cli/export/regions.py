@@ -52,10 +52,9 @@ def region_peaks(levels: Tensor) -> Tensor:
         return is_changed.clone()  # a condition must not be its own input
 
     def sweep(_is_changed: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-        spread = _neighbour_peaks(_run_peaks(before, rows))
-        spread = torch.where(is_inside, spread, NOWHERE)
-        spread = _run_peaks(spread.mT, columns).mT
-        spread = torch.where(is_inside, spread, NOWHERE)
+        spread = torch.where(is_inside, _run_peaks(before, rows), NOWHERE)
+        spread = torch.where(is_inside, _neighbour_peaks(spread), NOWHERE)
+        spread = torch.where(is_inside, _run_peaks(spread.mT, columns).mT, NOWHERE)
         return (spread != before).any(), spread
 
     start = (is_inside.any(), levels)
@@ -66,7 +65,7 @@ def region_peaks(levels: Tensor) -> Tensor:
 def _number_runs(is_inside: Tensor) -> Tensor:
     """Count the runs of pixels inside along the rows of (B, H, W): their numbers (B, H * W).
 
-    A pixel outside has the number of the run after it.
+    A pixel outside has the number of the run after it, so what runs give it means nothing.
     """
     is_first = torch.arange(is_inside.shape[2]) == 0
     return (~is_inside | is_first).flatten(1).long().cumsum(dim=1)
