@@ -49,6 +49,10 @@ class OutputError(AnomalyCliError):
     exit_code = 5
 
 
+class StorageError(AnomalyCliError):
+    """Storage behind an address, such as a bucket, that cannot be used: network or credentials."""
+
+
 class DeviceError(AnomalyCliError):
     """Device that is not available, or has too little memory."""
 

@@ -6,6 +6,7 @@ import typer
 
 from anomaly_cli.cli import options as option
 from anomaly_cli.cli import terminal
+from anomaly_cli.cli.addresses import with_local_inputs
 from anomaly_cli.config.data import CheckDataConfig
 from anomaly_cli.errors import DataError
 
@@ -43,7 +44,8 @@ def check_data(
         strict=strict,
         workers=workers,
     )
-    report = command.run(config, progress=TerminalProgress())
+    progress = TerminalProgress()
+    report = command.run(with_local_inputs(config, progress), progress=progress)
     if json:
         terminal.print_json(command.to_json(report))
     else:

@@ -7,12 +7,14 @@ import typer
 
 from anomaly_cli.cli import options as option
 from anomaly_cli.cli import terminal
+from anomaly_cli.cli.addresses import with_local_inputs, with_local_output
 from anomaly_cli.cli.processes import run_in_processes
 from anomaly_cli.cli.sources import resolve_settings
 from anomaly_cli.config.commands import EvaluateConfig, MapConfig
 from anomaly_cli.config.names import Counting, MaskResizing, Resolution
 from anomaly_cli.config.values import parse_formats, parse_image_score
 from anomaly_cli.errors import GateError
+from anomaly_cli.files.address import parse_place
 
 if TYPE_CHECKING:
     from anomaly_cli.evaluation.comparison import Comparison
@@ -25,9 +27,21 @@ _NAMED_ROWS = 5  # unmet bars that the error message lists; the table has all
 def evaluate(
     ctx: typer.Context,
     model: Annotated[
-        Path | None, typer.Option(help="Model file, instead of all models in --runs.")
+        Path | None,
+        typer.Option(
+            parser=parse_place,
+            metavar="<path>",
+            help="Model file, instead of all models in --runs; or its address, s3://...",
+        ),
     ] = EVALUATE.model,
-    runs: Annotated[Path, typer.Option(help="Folder of trained models.")] = EVALUATE.runs,
+    runs: Annotated[
+        Path,
+        typer.Option(
+            parser=parse_place,
+            metavar="<path>",
+            help="Folder of trained models; or its address, s3://...",
+        ),
+    ] = EVALUATE.runs,
     maps: Annotated[
         Path | None,
         typer.Option(
@@ -38,7 +52,7 @@ def evaluate(
     dataset: option.DatasetOption = EVALUATE.dataset,
     data: option.Data = EVALUATE.data,
     category: option.Category = EVALUATE.category,
-    output: option.Output = EVALUATE.output,
+    output: option.OutputPlace = EVALUATE.output,
     formats: Annotated[
         str, typer.Option("--format", help="Formats of the report, separated by commas.")
     ] = ",".join(EVALUATE.formats),
@@ -167,19 +181,21 @@ def evaluate(
     )
     settings, progress = resolve_settings(ctx), TerminalProgress()
     if config.compare is not None:
-        comparison = run_in_processes(
-            device,
-            lambda: command.compare(config, settings),
-            lambda team: command.compare(config, settings) if team.rank == 0 else None,
-        )
+        with with_local_output(config) as own:
+            comparison = run_in_processes(
+                device,
+                lambda: command.compare(own, settings),
+                lambda team: command.compare(own, settings) if team.rank == 0 else None,
+            )
         if comparison is not None:
             _show_comparison(comparison, config, json=json)
         return
-    report = run_in_processes(
-        device,
-        lambda: command.run(config, settings, progress),
-        lambda team: command.run_in_team(config, team, settings, progress),
-    )
+    with with_local_output(with_local_inputs(config, progress)) as own:
+        report = run_in_processes(
+            device,
+            lambda: command.run(own, settings, progress),
+            lambda team: command.run_in_team(own, team, settings, progress),
+        )
     if report is not None:
         _show(report, config, json=json)
         _judge(report, exit_zero=exit_zero)

@@ -7,6 +7,7 @@ import typer
 
 from anomaly_cli.cli import options as option
 from anomaly_cli.cli import terminal
+from anomaly_cli.cli.addresses import with_local_inputs, with_local_output
 from anomaly_cli.cli.sources import resolve_settings
 from anomaly_cli.config.commands import ExplainConfig, MapConfig
 from anomaly_cli.errors import DataError
@@ -18,7 +19,7 @@ def explain(
     ctx: typer.Context,
     model: option.Model,
     images: option.Images,
-    output: option.Output = EXPLAIN.output,
+    output: option.OutputPlace = EXPLAIN.output,
     latents: Annotated[
         str,
         typer.Option(
@@ -65,7 +66,10 @@ def explain(
         ),
         overwrite=overwrite,
     )
-    result = command.run(config, resolve_settings(ctx), TerminalProgress())
+    progress = TerminalProgress()
+    with with_local_output(with_local_inputs(config, progress)) as own:
+        result = command.run(own, resolve_settings(ctx), progress)
+    result = result._replace(output=config.output)  # not the working folder of an address
     if json:
         terminal.print_json(result.report)
     else:

@@ -7,6 +7,7 @@ import typer
 
 from anomaly_cli.cli import options as option
 from anomaly_cli.cli import terminal
+from anomaly_cli.cli.addresses import with_local_inputs
 from anomaly_cli.config.commands import ExportConfig, MapConfig
 from anomaly_cli.config.names import ExportFormat
 
@@ -68,7 +69,8 @@ def export(
         ),
         overwrite=overwrite,
     )
-    result = command.run(config, TerminalProgress())
+    progress = TerminalProgress()
+    result = command.run(with_local_inputs(config, progress), progress)
     if json:
         terminal.print_json(command.to_json(result))
     else:

@@ -7,6 +7,7 @@ import typer
 
 from anomaly_cli.cli import options as option
 from anomaly_cli.cli import terminal
+from anomaly_cli.cli.addresses import with_local_inputs
 from anomaly_cli.cli.processes import run_in_processes
 from anomaly_cli.cli.sources import resolve_settings
 from anomaly_cli.config.commands import LocalizeConfig, MapConfig
@@ -28,7 +29,7 @@ def localize(
             show_default="no data set",
         ),
     ] = LOCALIZE.dataset,
-    output: option.Output = LOCALIZE.output,
+    output: option.OutputPlace = LOCALIZE.output,
     maps: Annotated[
         bool, typer.Option(help="Write anomaly maps, as float32 TIFF.")
     ] = LOCALIZE.maps,
@@ -116,6 +117,7 @@ def localize(
         overwrite=overwrite,
     )
     settings, progress = resolve_settings(ctx), TerminalProgress()
+    config = with_local_inputs(config, progress)
     result = run_in_processes(
         device,
         lambda: command.run(config, settings, progress),

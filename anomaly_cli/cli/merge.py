@@ -8,11 +8,16 @@ import typer
 from anomaly_cli.cli import options as option
 from anomaly_cli.cli import terminal
 from anomaly_cli.errors import DataError
+from anomaly_cli.files.address import parse_place
 
 
 def merge(
     output: Annotated[
-        Path, typer.Argument(help="Folder that all shards of a run of localize wrote to.")
+        Path,
+        typer.Argument(
+            parser=parse_place,
+            help="Folder that all shards of a run of localize wrote to; or its address, s3://...",
+        ),
     ],
     json: option.Json = False,
 ) -> None:

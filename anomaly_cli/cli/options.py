@@ -11,12 +11,17 @@ from anomaly_cli.config.data import Photographs
 from anomaly_cli.config.names import DATA_VARIABLE, DatasetName, MapSource, Scores
 from anomaly_cli.config.presets import preset_names
 from anomaly_cli.config.values import parse_outline, parse_threshold
+from anomaly_cli.files.address import parse_place
 from models.config import Attention, Layer
 
+# Options that also take an address; the commands replace it by a local copy (`cli.addresses`).
 Data = Annotated[
     Path,
     typer.Option(
-        envvar=DATA_VARIABLE, help="Folder of the categories, in the layout of --dataset."
+        envvar=DATA_VARIABLE,
+        parser=parse_place,
+        metavar="<path>",
+        help="Folder of the categories, in the layout of --dataset; or its address, s3://...",
     ),
 ]
 DatasetOption = Annotated[
@@ -32,11 +37,25 @@ PhotographsOption = Annotated[
     typer.Option("--dataset", help="Layout of --data. folder: your own images (docs/datasets.md)."),
 ]
 Category = Annotated[str, typer.Option(help="Name of a category, or all.")]
-Model = Annotated[Path, typer.Argument(help="Model file (model.safetensors), or its folder.")]
+Model = Annotated[
+    Path,
+    typer.Argument(
+        parser=parse_place, help="Model file (model.safetensors), or its folder; or s3://..."
+    ),
+]
 Images = Annotated[
-    list[str], typer.Argument(help="Image files, folders (searched recursively) or glob patterns.")
+    list[str],
+    typer.Argument(
+        help="Image files, folders (searched recursively) or glob patterns; or s3://..."
+    ),
 ]
 Output = Annotated[Path, typer.Option(help="Folder to write to.")]
+OutputPlace = Annotated[
+    Path,
+    typer.Option(
+        parser=parse_place, metavar="<path>", help="Folder to write to; or its address, s3://..."
+    ),
+]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Write into a folder that already holds files.")
 ]

@@ -7,6 +7,7 @@ import typer
 
 from anomaly_cli.cli import options as option
 from anomaly_cli.cli import terminal
+from anomaly_cli.cli.addresses import with_local_inputs
 from anomaly_cli.config.data import PreviewDefectsConfig
 
 PREVIEW = PreviewDefectsConfig(dataset="folder")  # mvtec has no default category
@@ -37,6 +38,7 @@ def preview_defects(
     json: option.Json = False,
 ) -> None:
     """Write a picture of the synthetic defects that guide the training of a category."""
+    from anomaly_cli.cli.progress import TerminalProgress
     from anomaly_cli.commands import preview_defects as command
 
     config = PreviewDefectsConfig(
@@ -49,7 +51,7 @@ def preview_defects(
         seed=seed,
         overwrite=overwrite,
     )
-    result = command.run(config)
+    result = command.run(with_local_inputs(config, TerminalProgress()))
     if json:
         terminal.print_json(command.to_json(result))
         return

@@ -7,6 +7,7 @@ import typer
 
 from anomaly_cli.cli import options as option
 from anomaly_cli.cli import terminal
+from anomaly_cli.cli.addresses import with_local_inputs, with_local_output
 from anomaly_cli.cli.processes import run_in_processes
 from anomaly_cli.cli.sources import resolve_settings
 from anomaly_cli.config.names import Guidance
@@ -63,7 +64,7 @@ def train(
     ] = "vae",
     category: option.Category = TRAIN.category,
     data: option.Data = TRAIN.data,
-    output: option.Output = TRAIN.output,
+    output: option.OutputPlace = TRAIN.output,
     epochs: Annotated[
         int | None,
         typer.Option(help="Number of passes over the normal images.", show_default=_told("epochs")),
@@ -302,13 +303,17 @@ def train(
         values = default_options(config.guidance, encoder=encoder, dataset=dataset) | values
     derived = {name: value for name, value in values.items() if name in _DERIVED}
     settings, progress = resolve_settings(ctx, derived), TerminalProgress()
-    results = run_in_processes(
-        device,
-        lambda: command.run(config, settings, progress),
-        lambda team: command.run_in_team(config, team, settings, progress),
-    )
+    keeps = "" if category == "all" else category
+    with with_local_output(with_local_inputs(config, progress), keeps=keeps) as own:
+        results = run_in_processes(
+            device,
+            lambda: command.run(own, settings, progress),
+            lambda team: command.run_in_team(own, team, settings, progress),
+        )
     if results is None:
         return
+    # A model was written to a working folder, if the output is an address.
+    results = [row._replace(model=config.output / row.category / row.model.name) for row in results]
     if json:
         terminal.print_json([row._asdict() | {"model": str(row.model)} for row in results])
         return

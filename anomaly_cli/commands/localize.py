@@ -1,14 +1,14 @@
 """`localize`: write anomaly maps, heatmaps, overlays, masks and a manifest of images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
 
-from anomaly_cli.commands.merge import merge_shards
+from anomaly_cli.commands.merge import merge_at
 from anomaly_cli.commands.shards import (
     Part,
     cut_shard,
@@ -24,13 +24,22 @@ from anomaly_cli.data.mvtec import place_in_layout
 from anomaly_cli.detector.prediction import KINDS, Prediction, place
 from anomaly_cli.detector.reading import ordered_map
 from anomaly_cli.detector.team import Team
-from anomaly_cli.errors import ConfigError, DataError, name_shortage
-from anomaly_cli.files.images import ImageFile, output_stems, refuse_same, write_png
+from anomaly_cli.errors import ConfigError, DataError, OutputError, name_shortage
+from anomaly_cli.files.address import Address
+from anomaly_cli.files.destination import Destination, open_destination
+from anomaly_cli.files.images import (
+    MANIFEST_FILE,
+    ImageFile,
+    RGBImage,
+    output_stems,
+    refuse_same,
+    write_png,
+)
 from anomaly_cli.files.lists import expand_file_lists
 from anomaly_cli.files.lock import lock_path, open_output_folder
 from anomaly_cli.files.manifest import Record, open_manifest, read_manifest
 from anomaly_cli.files.read import read_image
-from anomaly_cli.files.unread import find_and_tell_others, name_pages
+from anomaly_cli.files.unread import find_and_tell_others, find_remote_and_tell, name_pages
 from anomaly_cli.pictures.latents import SHEET_TILE, contact_sheet, latent_overlay
 from anomaly_cli.progress import SILENT, Progress
 
@@ -65,28 +74,53 @@ def run(
 
     An image that cannot be read is reported and skipped; the others are written.
     """
-    named: list[ImageFile] = []
-    if not config.dataset:
-        named = find_and_tell_others(
-            expand_file_lists(config.images), progress, exclude=config.output
-        )
+    with open_destination(config.output) as destination:
+        return _run(config, destination, resolved, progress)
+
+
+def _run(
+    config: LocalizeConfig,
+    destination: Destination,
+    resolved: ResolvedSettings | None,
+    progress: Progress,
+) -> LocalizationResult:
+    named = [] if config.dataset else _find_images(config, progress)
+    config = replace(config, output=destination.folder)
     detector, selection = _open(config, progress)
     files = named or _find_test_images(config, detector)
     stems = _name_outputs(config, files)
     part = _find_part(config, files, detector)
     own = files[part.start : part.stop]
-    if named:
+    if named and not config.is_in_bucket:  # objects are opened when it is their turn
         name_pages([file.path for file in own], progress)
+    destination.pull(lambda name: config.resume and name in {part.manifest, MANIFEST_FILE})
     with _open_output(config, part):
         records = _read_done(config, part, own, detector) if config.resume else []
         writer = Writer(config, detector, stems[part.start : part.stop][len(records) :], selection)
         manifest = config.output / part.manifest
         with open_manifest(manifest, [*part.head, *records]) as lines, lock_path(manifest):
             write_settings(config.output, resolved)
-            for record in _localize_rest(own, len(records), writer, progress):
-                records.append(record)
-                lines.add(record)
-    return _result(manifest, records)
+            destination.publish()
+            rest = _localize_rest(own, len(records), writer, destination, progress)
+            with _publishing(destination):
+                for record in rest:
+                    records.append(record)
+                    lines.add(record)
+                    destination.publish(is_due=False)
+    return _result(destination.final(manifest), records)
+
+
+@contextmanager
+def _publishing(destination: Destination) -> Iterator[None]:
+    """Publish the manifest at the end, also after an error that is not the destination's own."""
+    try:
+        yield
+    except OutputError:
+        raise
+    except BaseException:
+        destination.publish()
+        raise
+    destination.publish()
 
 
 def run_in_team(
@@ -113,8 +147,9 @@ def run_in_team(
     team.gather(None)  # waits for the other shards
     if team.rank > 0:
         return result
-    merged = merge_shards(config.output).path
-    return _result(merged, read_manifest(merged))
+    with open_destination(config.output) as destination:
+        merged = merge_at(destination).path
+        return _result(destination.final(merged), read_manifest(merged))
 
 
 def _result(manifest: Path, records: list[Record]) -> LocalizationResult:
@@ -154,11 +189,15 @@ def _open(
 
 
 def _localize_rest(
-    files: Sequence[ImageFile], done: int, writer: "Writer", progress: Progress
+    files: Sequence[ImageFile],
+    done: int,
+    writer: "Writer",
+    destination: Destination,
+    progress: Progress,
 ) -> Iterator[Record]:
     """Yield the lines of the manifest after the first `done`, and show how far it is."""
     rest = files[done:]
-    records = _localize_all([file.path for file in rest], writer)
+    records = _deliver(_localize_all([file.path for file in rest], writer), destination)
     with progress.bar("localizing", total=len(files), done=done) as bar:
         for file, record in zip(rest, records, strict=True):
             if "error" in record:
@@ -200,6 +239,14 @@ def _find_test_images(config: LocalizeConfig, detector: "AnyDetector") -> list[I
     return [ImageFile(sample.path, Path(sample.name)) for sample in samples]
 
 
+def _find_images(config: LocalizeConfig, progress: Progress) -> list[ImageFile]:
+    if config.is_in_bucket:
+        return find_remote_and_tell(config.images, progress, exclude=config.output)
+    # An output folder in a bucket is in no local folder of images.
+    exclude = None if isinstance(config.output, Address) else config.output
+    return find_and_tell_others(expand_file_lists(config.images), progress, exclude=exclude)
+
+
 def _name_outputs(config: LocalizeConfig, files: Sequence[ImageFile]) -> list[Path]:
     if config.layout == "mirror":
         return output_stems(files)
@@ -210,8 +257,7 @@ def _name_outputs(config: LocalizeConfig, files: Sequence[ImageFile]) -> list[Pa
 
 def _localize_all(paths: list[Path], writer: "Writer") -> Iterator[Record]:
     """Yield manifest lines in order; threads draw and write while the network computes on."""
-    dataset = writer.config.dataset
-    decode = read_image if dataset is None else DATASETS[dataset].read_image
+    decode = _choose_reader(writer.config)
     if writer.selection is None:
         predictions = writer.detector.predict_all(paths, decode=decode)
     else:
@@ -219,6 +265,30 @@ def _localize_all(paths: list[Path], writer: "Writer") -> Iterator[Record]:
     settings = writer.config.map
     with ThreadPoolExecutor(settings.workers) as pool:
         yield from ordered_map(pool, writer.write, predictions, limit=2 * settings.batch_size)
+
+
+def _deliver(records: Iterator[Record], destination: Destination) -> Iterator[Record]:
+    """Yield each line of the manifest when its pictures are where they belong."""
+    if not destination.threads:
+        yield from records
+        return
+
+    def deliver(record: Record) -> Record:
+        destination.deliver(record)
+        return record
+
+    with ThreadPoolExecutor(destination.threads) as pool:
+        yield from ordered_map(pool, deliver, records, limit=2 * destination.threads)
+
+
+def _choose_reader(config: LocalizeConfig) -> Callable[[Path], RGBImage]:
+    if config.dataset is not None:
+        return DATASETS[config.dataset].read_image
+    if not config.is_in_bucket:
+        return read_image
+    from anomaly_cli.files.remote_images import read_remote_image  # noqa: PLC0415 - needs an extra
+
+    return read_remote_image
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from anomaly_cli.commands.shards import list_manifests, range_of, run_of
 from anomaly_cli.config.values import Shard
 from anomaly_cli.errors import DataError
 from anomaly_cli.files.atomic import atomic_write, remove_file, remove_partial_files
+from anomaly_cli.files.destination import Destination, open_destination
 from anomaly_cli.files.images import MANIFEST_FILE, SHARD_MANIFESTS
 from anomaly_cli.files.lock import lock_folder
 from anomaly_cli.files.manifest import Record, manifest_line, read_head, read_manifest
@@ -25,7 +26,7 @@ class MergedManifest(NamedTuple):
     failed: int  # images that could not be read
 
 
-def merge_shards(folder: Path) -> MergedManifest:
+def merge_shards(output: Path) -> MergedManifest:
     """Merge the manifests of all shards into that of a run without shards, and remove them.
 
     Raises:
@@ -33,8 +34,27 @@ def merge_shards(folder: Path) -> MergedManifest:
             runs.
         OutputError: a manifest is damaged, cannot be written, or a shard is still running.
     """
-    if not folder.is_dir():
-        raise DataError(f"{folder} is no folder")
+    with open_destination(output) as destination:
+        merged = merge_at(destination)
+        return merged._replace(path=destination.final(merged.path))
+
+
+def merge_at(destination: Destination) -> MergedManifest:
+    """Merge as `merge_shards` does; the merged manifest stays in the folder of `destination`.
+
+    Raises:
+        DataError: see `merge_shards`.
+        OutputError: see `merge_shards`.
+    """
+    if not destination.folder.is_dir():
+        raise DataError(f"{destination.folder} is no folder")
+    destination.pull(lambda _name: True)
+    merged = _merge_in(destination.folder)
+    destination.publish()
+    return merged
+
+
+def _merge_in(folder: Path) -> MergedManifest:
     with lock_folder(folder):
         shards, merged = _check_shards(folder), folder / MANIFEST_FILE
         images = anomalous = failed = 0

@@ -18,6 +18,7 @@ from anomaly_cli.config.names import (
 )
 from anomaly_cli.config.values import FORMATS, MAXIMUM, ImageScore, Shard, ThresholdRule
 from anomaly_cli.errors import require
+from anomaly_cli.files.address import is_address
 from models.config import Attention, Layer
 
 
@@ -76,6 +77,11 @@ class LocalizeConfig:
             self.latents is None or not is_onnx,
             "--latents needs the model that train wrote: an exported one has no latents",
         )
+
+    @property
+    def is_in_bucket(self) -> bool:
+        """Whether the images are read from a bucket, each when it is its turn."""
+        return self.dataset is None and any(map(is_address, self.images))
 
     @property
     def is_exported(self) -> bool:

@@ -17,7 +17,7 @@ _held: set[int] = set()  # descriptors of what is locked
 
 
 @contextmanager
-def lock_folder(folder: Path, *, is_shared: bool = False) -> Iterator[None]:
+def lock_folder(folder: Path, *, is_shared: bool = False, waits: bool = False) -> Iterator[None]:
     """Make `folder`, and keep other runs from writing to it until the end of the block.
 
     The folder itself is locked, so that no file of the lock stays behind. The system releases the
@@ -27,6 +27,7 @@ def lock_folder(folder: Path, *, is_shared: bool = False) -> Iterator[None]:
     Args:
         folder: the folder.
         is_shared: let others that share the folder, too, write to it at the same time.
+        waits: wait for another run that is writing to the folder, instead of an error.
 
     Raises:
         OutputError: the folder cannot be made, or another run is writing to it.
@@ -35,12 +36,12 @@ def lock_folder(folder: Path, *, is_shared: bool = False) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot write to {folder}: {error.strerror or error}") from error
-    with lock_path(folder, is_shared=is_shared):
+    with lock_path(folder, is_shared=is_shared, waits=waits):
         yield
 
 
 @contextmanager
-def lock_path(path: Path, *, is_shared: bool = False) -> Iterator[None]:
+def lock_path(path: Path, *, is_shared: bool = False, waits: bool = False) -> Iterator[None]:
     """Lock a file or folder that is there; see `lock_folder`.
 
     Raises:
@@ -55,7 +56,7 @@ def lock_path(path: Path, *, is_shared: bool = False) -> Iterator[None]:
         return
     _held.add(descriptor)
     try:
-        _lock(descriptor, path, is_shared=is_shared)
+        _lock(descriptor, path, is_shared=is_shared, waits=waits)
         yield
     finally:
         _held.discard(descriptor)
@@ -75,9 +76,10 @@ def open_output_folder(folder: Path, *, overwrite: bool) -> Iterator[None]:
         yield
 
 
-def _lock(descriptor: int, path: Path, *, is_shared: bool) -> None:
+def _lock(descriptor: int, path: Path, *, is_shared: bool, waits: bool) -> None:
+    how = (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | (0 if waits else fcntl.LOCK_NB)
     try:
-        fcntl.flock(descriptor, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, how)
     except BlockingIOError as error:
         raise OutputError(
             f"another run is writing to {path}; wait for it, or choose another folder"

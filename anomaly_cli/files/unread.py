@@ -37,6 +37,24 @@ def find_and_tell_others(
     )
 
 
+def find_remote_and_tell(
+    inputs: Sequence[str], progress: Progress, *, exclude: Path | None = None
+) -> list[ImageFile]:
+    """Find images in a bucket, and tell which objects are left out. Opens no image.
+
+    Raises:
+        DataError: an input does not exist, or there are no images.
+        StorageError: the storage cannot be used.
+    """
+    from anomaly_cli.files.remote_images import find_remote_images  # noqa: PLC0415 - needs an extra
+
+    return find_remote_images(
+        inputs,
+        exclude=exclude,
+        on_left_out=lambda text: progress.note(f"left out: {text}"),
+    )
+
+
 def name_pages(paths: Sequence[Path], progress: Progress) -> None:
     """Warn of pictures with several pages or frames, of which the first is read."""
     several = [path for path in paths if _has_more(path)]
