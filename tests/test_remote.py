@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 from conftest import TRAIN_OPTIONS, Outcome, Trained, draw_hole, draw_part, run_cli
 
+from anomaly_cli.cli.addresses import with_local_output
+from anomaly_cli.config.train import TrainConfig
 from anomaly_cli.errors import ConfigError, DataError, OutputError, StorageError
 from anomaly_cli.files.address import Address, parse_place
 from anomaly_cli.files.images import find_images, write_png
@@ -225,7 +228,7 @@ def test_images_of_a_bucket_are_listed_as_those_of_a_folder(bucket: Bucket, tmp_
     photos = bucket.put_folder(tmp_path / "in", "in")
     for key in ("in/", "in//x.png", "in/../../x.png", "in/./x.png", "in-2/x.png"):
         bucket.put(key, b"")  # no names of files: nothing may be written beside the output folder
-    for inputs in (["{}"], ["{}/b", "{}/b.png"], ["{}/b/*"], ["{}/a.png"]):
+    for inputs in (["{}"], ["{}/b", "{}/b.png"], ["{}/b/*"], ["{}/**/*.png"], ["{}/a.png"]):
         told: dict[str, list[str]] = {"local": [], "bucket": []}
         local = find_images(
             [text.format(tmp_path / "in") for text in inputs],
@@ -241,6 +244,49 @@ def test_images_of_a_bucket_are_listed_as_those_of_a_folder(bucket: Bucket, tmp_
         assert sorted(text.replace(photos, str(tmp_path / "in")) for text in told["bucket"]) == (
             sorted(told["local"])
         )
+
+
+def test_a_list_in_a_bucket_names_images_without_a_listing(bucket: Bucket) -> None:
+    """Relative to the list, or by address; none of them has to be there."""
+    bucket.put("lists/some.txt", f"# two\nin/b.png\n{bucket.address}/other/a.png\nx.csv\n".encode())
+    told: list[str] = []
+    found = find_remote_images([f"{bucket.address}/lists/some.txt"], on_left_out=told.append)
+    assert [file.relative.as_posix() for file in found] == ["lists/in/b.png", "other/a.png"]
+    assert [str(file.path) for file in found] == [
+        f"{bucket.address}/lists/in/b.png", f"{bucket.address}/other/a.png"
+    ]  # fmt: skip
+    assert "1 .csv" in told[0]
+    for line in ("../../../etc/x.png", "gs://other/x.png"):
+        bucket.put("lists/some.txt", line.encode())
+        with pytest.raises(DataError, match=r"some.txt names .*, which is no address in this"):
+            find_remote_images([f"{bucket.address}/lists/some.txt"])
+
+
+def test_a_training_is_uploaded_while_it_goes_on(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that another pod can go on after a kill; the state is removed when the model is there."""
+    monkeypatch.setattr(remote_output, "SECONDS", 0.05)
+    config = TrainConfig(output=Address(f"{bucket.address}/runs"))
+    with with_local_output(config, keeps="") as own:
+        state = own.output / "disc/training_state.pt"
+        state.parent.mkdir()
+        state.write_bytes(b"1")
+        while "disc/training_state.pt" not in bucket.keys("runs"):
+            time.sleep(0.05)
+        (state.parent / "model.safetensors").write_bytes(b"2")
+        state.unlink()
+    assert bucket.contents("runs") == {"disc/model.safetensors": b"2"}
+
+    def fail() -> None:
+        with with_local_output(config, keeps="disc") as own:
+            assert (own.output / "disc/model.safetensors").read_bytes() == b"2"
+            (own.output / "other.txt").write_bytes(b"3")
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        fail()
+    assert bucket.get("runs/other.txt") == b"3"
 
 
 def test_a_model_is_trained_from_a_bucket_and_evaluated_in_it(
@@ -337,7 +383,8 @@ def test_local_images_and_a_model_of_a_bucket_give_results_in_it(
         ("MODEL", "s3://none/x", "{}/out", 3, "cannot list s3://none/x: there is no such object, "),
         ("MODEL", "{}/photos", "s3://none/x", 5, "cannot write to s3://none/x: there is no such "),
         ("MODEL", "{}/photos/*.tiff", "{}/out", 3, "matches no image"),
-        ("MODEL", "{}/photos/x.txt", "{}/out", 3, "no images under"),
+        ("MODEL", "{}/photos/x.csv", "{}/out", 3, "no images under {}/photos/x.csv; expected"),
+        ("MODEL", "{}/photos/x.txt", "{}/out", 3, "{}/photos/x.txt names no file; expected a path"),
         ("MODEL", "{}/photos IMAGES", "{}/out", 2, "is no address, but other images are in a"),
         ("MODEL", "nfs3://b/x", "{}/out", 2, "nfs3:// is no storage that is known"),
         ("MODEL", "{}/photos", "s3://", 2, "s3:// is no address; expected s3://BUCKET/FOLDER"),
@@ -348,6 +395,7 @@ def test_what_is_not_there_is_one_line(
     message: str,
 ) -> None:  # fmt: skip
     bucket.put("photos/x.txt", b"")
+    bucket.put("photos/x.csv", b"")
     bucket.put("photos/x.png", b"")
     texts = [text.replace("{}", bucket.address) for text in (model, photos, out)]
     named = texts[0].replace("MODEL", str(trained.model))

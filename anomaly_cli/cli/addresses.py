@@ -1,7 +1,7 @@
 """Options that are addresses, such as s3://bucket/folder: commands see local folders instead."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -67,7 +67,8 @@ def _fetch_text(text: str, progress: Progress) -> str:
 def with_local_output(config: Config, *, keeps: str | None = None) -> Iterator[Config]:
     """Name a working folder instead of an address as output, and upload its files at the end.
 
-    They are uploaded after an error, too, as a local folder would keep them.
+    They are uploaded after an error, too, as a local folder would keep them. Those of a run that
+    goes on with earlier files are also uploaded now and then.
 
     Args:
         config: settings with an `output`.
@@ -89,8 +90,10 @@ def with_local_output(config: Config, *, keeps: str | None = None) -> Iterator[C
             destination.pull()
         else:
             destination.pull_all(keeps)
+        meanwhile = nullcontext() if keeps is None else destination.publishing_meanwhile()
         try:
-            yield replace(settings, output=destination.folder)
+            with meanwhile:
+                yield replace(settings, output=destination.folder)
         except OutputError:
             raise
         except BaseException:

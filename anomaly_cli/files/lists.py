@@ -21,18 +21,28 @@ def read_file_list(path: Path) -> list[Path]:
     Raises:
         DataError: the list cannot be read, is empty, or names a file that does not exist.
     """
+    paths = [path.parent / name for name in read_lines(path)]
+    for found in paths:
+        if not _is_file(found):
+            raise DataError(f"{found} does not exist, but {path} names it")
+    return paths
+
+
+def read_lines(path: Path) -> list[str]:
+    """Read the names in a list.
+
+    Raises:
+        DataError: the list cannot be read, or is empty.
+    """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read {path}: {error}") from error
     named = [line.strip() for line in lines]
-    paths = [path.parent / name for name in named if name and not name.startswith("#")]
-    if not paths:
+    names = [name for name in named if name and not name.startswith("#")]
+    if not names:
         raise DataError(f"{path} names no file; expected a path a line")
-    for found in paths:
-        if not _is_file(found):
-            raise DataError(f"{found} does not exist, but {path} names it")
-    return paths
+    return names
 
 
 def _is_file(path: Path) -> bool:

@@ -95,7 +95,7 @@ def walk(
 
 
 def match(pattern: Address) -> list[Address]:
-    """List the objects and folders that match a glob pattern.
+    """List the objects and folders that match a glob pattern, but none that are hidden.
 
     Raises:
         StorageError: the storage cannot be used.
@@ -105,7 +105,8 @@ def match(pattern: Address) -> list[Address]:
         found = storage.glob(str(pattern))
         base = _name(pattern.bucket)
     names = [name.removeprefix(base).strip("/") for name in found]
-    return [pattern.bucket / name for name in sorted(names)]
+    plain = [name for name in names if not any(part[:1] in {"", "."} for part in name.split("/"))]
+    return [pattern.bucket / name for name in sorted(plain)]
 
 
 def exists(bucket: Address) -> bool:

@@ -18,6 +18,7 @@ from anomaly_cli.files.images import (
     describe_others,
     is_image,
 )
+from anomaly_cli.files.lists import LIST_SUFFIX, read_lines
 from anomaly_cli.files.read import read_image
 from anomaly_cli.files.remote import Item, match, read_into, walk
 
@@ -30,10 +31,10 @@ def find_remote_images(
     exclude: Path | None = None,
     on_left_out: Callable[[str], object] = lambda _text: None,
 ) -> list[ImageFile]:
-    """Find the images of addresses, folders and globs, as `find_images` does. Reads no image.
+    """Find the images of objects, folders, globs and lists, as `find_images` does. Reads no image.
 
     Args:
-        inputs: addresses from the user.
+        inputs: addresses from the user; one of a .txt is a list.
         exclude: a folder to leave out, such as the output folder inside an input folder.
         on_left_out: called with a sentence for each folder of results, and one for all files.
 
@@ -43,24 +44,49 @@ def find_remote_images(
         StorageError: the storage cannot be used.
     """
     enters = partial(_enters, exclude=exclude, on_left_out=on_left_out)
-    named = [address for text in inputs for address in _expand(text)]
-    found: set[Path] = set()
-    others: list[Path] = []
-    folders: list[Path] = []
-    for address in named:
-        items = list(walk(address, enters=enters))
-        is_object = any(item.address == address for item in items)
-        folders.append(address.parent if is_object else address)
-        images = {item.address for item in items if is_image(item.address)}
-        found |= {image for image in images if not (exclude and image.is_relative_to(exclude))}
-        others += sorted(item.address for item in items if item.address not in images)
+    images: set[Address] = set()
+    others: set[Address] = set()
+    folders: set[Address] = set()  # the deepest that holds all of them is the root
+    for address in [each for text in inputs for each in _expand(text)]:
+        is_list = address.suffix.lower() == LIST_SUFFIX
+        objects = (
+            _read_list(address) if is_list else [i.address for i in walk(address, enters=enters)]
+        )
+        is_folder = not is_list and objects != [address]
+        folders |= {address} if is_folder else {each.parent for each in objects}
+        for each in objects:
+            (images if is_image(each) else others).add(each)
+    if exclude is not None:
+        images = {image for image in images if not image.is_relative_to(exclude)}
     if others:
-        on_left_out(describe_others(others))
-    if not found:
+        on_left_out(describe_others(sorted(others)))
+    if not images:
         expected = ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
         raise DataError(f"no images under {', '.join(inputs)}; expected {expected}")
     root = Path(posixpath.commonpath([folder.as_posix() for folder in folders]))
-    return [ImageFile(path, Path(*path.parts[len(root.parts) :])) for path in sorted(found)]
+    return [ImageFile(path, Path(*path.parts[len(root.parts) :])) for path in sorted(images)]
+
+
+def _read_list(address: Address) -> list[Address]:
+    """Read the addresses of a list; relative ones start at the folder of the list.
+
+    Nobody asks whether they exist: one that does not is an error of its image.
+
+    Raises:
+        DataError: the list cannot be read, is empty, or names what is no address.
+    """
+    with tempfile.TemporaryDirectory(prefix="anomaly-cli-") as folder:
+        copy = Path(folder) / address.name
+        read_into(address, copy)
+        try:
+            lines = read_lines(copy)
+        except DataError as error:
+            raise DataError(str(error).replace(str(copy), str(address))) from error
+    found = [Address(line) if is_address(line) else address.parent / line for line in lines]
+    for each in found:
+        if ".." in each.parts or each.scheme != address.scheme:
+            raise DataError(f"{address} names {each}, which is no address in this storage")
+    return found
 
 
 def _expand(text: str) -> list[Address]:
@@ -90,11 +116,6 @@ def _enters(
         on_left_out(f"{folder} holds results of an earlier run")
         return False
     return True
-
-
-def are_addresses(inputs: Sequence[str]) -> bool:
-    """Return whether any of the inputs is an address."""
-    return any(map(is_address, inputs))
 
 
 def read_remote_image(path: Path) -> RGBImage:

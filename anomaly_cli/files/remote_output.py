@@ -7,8 +7,9 @@ then, and it names only images whose pictures are in the bucket.
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 from anomaly_cli.errors import AnomalyCliError, OutputError
@@ -29,8 +30,8 @@ from anomaly_cli.files.remote import (
     write_from,
 )
 
-SECONDS = 30.0  # between two uploads of a manifest
-_SHARE = 0.1  # of the time of a run that uploads of a manifest take at most
+SECONDS = 30.0  # between two uploads of what changes: a manifest, the state of a training
+_SHARE = 0.1  # of the time of a run that such uploads take at most
 _HEAD = 1 << 16  # bytes that hold the first line of a manifest
 _MORE = ".more"  # stands in the working folder for all else in the bucket
 _LAST = {"model.safetensors", MANIFEST_FILE}  # files that say that the others are complete
@@ -97,6 +98,30 @@ class BucketDestination(Destination):
     def publish_all(self) -> None:
         """See `Destination`."""
         self._upload([path for path in self.folder.rglob("*") if path.is_file()])
+
+    @contextmanager
+    def publishing_meanwhile(self) -> Iterator[None]:
+        """Publish every file now and then while the block runs, for who goes on after a kill.
+
+        What fails here is tried again, and at the end it is an error of `publish_all`.
+        """
+        has_ended = Event()
+
+        def work() -> None:
+            pause = SECONDS
+            while not has_ended.wait(pause):
+                start = time.monotonic()
+                with suppress(OSError, AnomalyCliError):  # such as a file that is renamed meanwhile
+                    self.publish_all()
+                pause = max(SECONDS, (time.monotonic() - start) / _SHARE)
+
+        thread = Thread(target=work, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            has_ended.set()
+            thread.join()
 
     def final(self, path: Path) -> Path:
         """See `Destination`."""
