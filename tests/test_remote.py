@@ -379,7 +379,7 @@ def test_local_images_and_a_model_of_a_bucket_give_results_in_it(
     ("model", "photos", "out", "code", "message"),
     [
         ("{}/none", "{}/photos", "{}/out", 4, "cannot list {}/none: there is no such object, "),
-        ("{}/photos", "{}/photos", "{}/out", 4, "{}/photos holds no calibrations.safetensors or "),
+        ("{}/photos", "{}/photos", "{}/out", 4, "{}/photos holds no model.safetensors"),
         ("MODEL", "s3://none/x", "{}/out", 3, "cannot list s3://none/x: there is no such object, "),
         ("MODEL", "{}/photos", "s3://none/x", 5, "cannot write to s3://none/x: there is no such "),
         ("MODEL", "{}/photos/*.tiff", "{}/out", 3, "matches no image"),
@@ -491,6 +491,14 @@ def test_an_address_is_no_local_path(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for use in (Path.mkdir, Path.open, os.fspath):
         with pytest.raises(ConfigError, match="expected a local path here, no address"):
             use(address)
+    for arguments, name in (
+        (("sample", "s3://bucket/x"), "destination"),
+        (("export", "model", "--output", "s3://bucket/x"), "output"),
+    ):
+        outcome = run_cli(*arguments)
+        message = f"s3://bucket/x: {name} takes a local path, no address"
+        assert (outcome.code, message in outcome.stderr) == (2, True)
+    assert "--output is needed" in run_cli("export", "s3://bucket/model").stderr
     assert not list(tmp_path.iterdir())
 
 

@@ -15,7 +15,7 @@ from anomaly_cli.progress import Progress
 Config = TypeVar("Config")
 
 # Beside a model file; a folder of a training holds more, which is large.
-_MODEL_FILES = {MODEL_FILE, "calibrations.safetensors", SETTINGS_FILE}
+_MODEL_FILES = (MODEL_FILE, "calibrations.safetensors", SETTINGS_FILE)
 
 
 def with_local_inputs(config: Config, progress: Progress) -> Config:
@@ -52,7 +52,7 @@ def _fetch(name: str, address: Address, progress: Progress) -> Path:
         return fetch(address, progress, kind=CheckpointError)
     is_file = address.suffix == Path(MODEL_FILE).suffix
     folder = address.parent if is_file else address
-    names = _MODEL_FILES | {address.name} if is_file else _MODEL_FILES
+    names = (address.name, *_MODEL_FILES) if is_file else _MODEL_FILES
     copy = fetch(folder, progress, names=names, depth=1, kind=CheckpointError)
     return copy / address.name if is_file else copy
 

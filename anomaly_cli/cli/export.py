@@ -10,6 +10,8 @@ from anomaly_cli.cli import terminal
 from anomaly_cli.cli.addresses import with_local_inputs
 from anomaly_cli.config.commands import ExportConfig, MapConfig
 from anomaly_cli.config.names import ExportFormat
+from anomaly_cli.errors import require
+from anomaly_cli.files.address import Address
 
 EXPORT, MAP = ExportConfig(model=Path()), MapConfig()
 
@@ -51,6 +53,10 @@ def export(
     from anomaly_cli.cli.show.tables import show_export
     from anomaly_cli.commands import export as command
 
+    require(
+        output is not None or not isinstance(model, Address),
+        "--output is needed: the model is in a bucket, and the file is written to the disk",
+    )
     config = ExportConfig(
         model=model,
         format=file_format,

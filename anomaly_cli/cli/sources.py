@@ -16,6 +16,7 @@ from typer.core import TyperCommand
 
 from anomaly_cli.config.presets import read_preset
 from anomaly_cli.errors import AnomalyCliError, ConfigError
+from anomaly_cli.files.address import refuse_address
 
 if TYPE_CHECKING:
     from anomaly_cli.config.toml import ResolvedSettings
@@ -52,6 +53,10 @@ class ConfigurableCommand(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         """Invoke as Click does, but add the sources of the options that an error names."""
         try:
+            for key, parameter in _keys(self).items():
+                value = ctx.params.get(parameter.name)
+                if isinstance(value, Path):
+                    refuse_address(value, key)
             return super().invoke(ctx)
         except AnomalyCliError as error:
             named = {name.replace("-", "_") for name in re.findall(r"--([a-z-]+)", str(error))}

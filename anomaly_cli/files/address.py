@@ -16,8 +16,8 @@ else:
 class Address(_Path):
     """Address of an object, or of the objects below it: a path that names its storage.
 
-    It has the names and parents of a path, but no file: `open`, `mkdir` and all else that would ask
-    the disk refuse it, so that no folder called `s3:` appears.
+    It has the names and parents of a path, but no file: `open`, `mkdir` and all else that would
+    write to the disk refuse it, so that no folder called `s3:` appears.
     """
 
     __slots__ = ()
@@ -48,6 +48,21 @@ class Address(_Path):
 def is_address(text: str) -> bool:
     """Return whether a text begins like s3://, and so is no local path."""
     return _SCHEME.match(text) is not None
+
+
+def refuse_address(path: Path, name: str) -> None:
+    """Refuse an address where an option took it for a local path, and so dropped a slash.
+
+    Args:
+        path: value of the option.
+        name: of the option.
+
+    Raises:
+        ConfigError: it begins like s3:/, and there is no such folder.
+    """
+    text = path.as_posix().replace(":/", "://", 1)
+    if not isinstance(path, Address) and is_address(text) and not Path(path.parts[0]).exists():
+        raise ConfigError(f"{text}: {name} takes a local path, no address")
 
 
 def parse_place(text: str | Path) -> Path:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Collection
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ def fetch(
     address: Address,
     progress: Progress,
     *,
-    names: Collection[str] | None = None,
+    names: Sequence[str] | None = None,
     depth: int = sys.maxsize,
     kind: type[AnomalyCliError] = DataError,
 ) -> Path:
@@ -36,7 +36,7 @@ def fetch(
     Args:
         address: the object or the folder.
         progress: shows how far it is.
-        names: names of files; others are left out. None: all.
+        names: names of files, the most important one first; others are left out. None: all.
         depth: of the folders that are copied: 1 for the files directly in the folder.
         kind: of the error if there is no such object.
 
@@ -55,7 +55,7 @@ def fetch(
         if names is None or item.address.name in names
     }
     if not found:
-        raise kind(f"{address} holds no {' or '.join(sorted(names or ['object']))}")
+        raise kind(f"{address} holds no {names[0] if names else 'object'}")
     folder = cache_folder() / hashlib.sha256(str(address).encode()).hexdigest()[:16]
     with lock_folder(folder, waits=True):
         _renew(folder, folder / address.name, found, progress)

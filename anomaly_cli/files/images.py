@@ -6,6 +6,7 @@ import io
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,6 +46,11 @@ class ImageFile(NamedTuple):
 def is_image(path: Path) -> bool:
     """Return whether the name is that of an image, and not of a hidden file (macOS: `._x.png`)."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+def is_manifest(name: str) -> bool:
+    """Return whether a file of this name holds results of `localize`, or of one of its shards."""
+    return name == MANIFEST_FILE or fnmatchcase(name, SHARD_MANIFESTS)
 
 
 def list_folder(folder: Path) -> list[Path]:

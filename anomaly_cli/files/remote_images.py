@@ -11,12 +11,11 @@ from anomaly_cli.errors import ConfigError, DataError
 from anomaly_cli.files.address import Address, is_address, parse_place
 from anomaly_cli.files.images import (
     IMAGE_SUFFIXES,
-    MANIFEST_FILE,
-    SHARD_MANIFESTS,
     ImageFile,
     RGBImage,
     describe_others,
     is_image,
+    is_manifest,
 )
 from anomaly_cli.files.lists import LIST_SUFFIX, read_lines
 from anomaly_cli.files.read import read_image
@@ -111,8 +110,7 @@ def _enters(
     """Decide whether a folder is searched: not the output folder, nor one with results."""
     if exclude is not None and folder.is_relative_to(exclude):
         return False
-    names = [item.address for item in items]
-    if any(name.name == MANIFEST_FILE or name.match(SHARD_MANIFESTS) for name in names):
+    if any(is_manifest(item.address.name) for item in items):
         on_left_out(f"{folder} holds results of an earlier run")
         return False
     return True

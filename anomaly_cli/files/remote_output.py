@@ -16,7 +16,7 @@ from anomaly_cli.errors import AnomalyCliError, OutputError
 from anomaly_cli.files.address import Address
 from anomaly_cli.files.atomic import PARTIAL, SETTINGS_FILE, remove_file
 from anomaly_cli.files.destination import Destination, files_of
-from anomaly_cli.files.images import MANIFEST_FILE, SHARD_MANIFESTS
+from anomaly_cli.files.images import MANIFEST_FILE, is_manifest
 from anomaly_cli.files.remote import (
     THREADS,
     Item,
@@ -53,12 +53,12 @@ class BucketDestination(Destination):
     def pull(self, is_needed: Callable[[str], bool] = lambda _name: False) -> None:
         """See `Destination`."""
         for item in _list(self._address):
-            is_manifest = _is_manifest(item)
-            is_known = is_manifest or (item.address.name == SETTINGS_FILE and not item.is_folder)
-            path = self.folder / (item.address.name if is_known else _MORE)
+            name = item.address.name
+            is_known = not item.is_folder and (name == SETTINGS_FILE or is_manifest(name))
+            path = self.folder / (name if is_known else _MORE)
             if not is_known:
                 path.touch()
-            elif is_manifest and not is_needed(path.name):
+            elif is_manifest(name) and not is_needed(name):
                 path.write_bytes(_first_line(item))
             else:
                 read_into(item.address, path, kind=OutputError)
@@ -178,11 +178,6 @@ def _first_line(item: Item) -> bytes:
     start = read_start(item.address, _HEAD) if item.size else b""
     line, end, _rest = start.partition(b"\n")
     return line + end
-
-
-def _is_manifest(item: Item) -> bool:
-    name = item.address
-    return not item.is_folder and (name.name == MANIFEST_FILE or name.match(SHARD_MANIFESTS))
 
 
 def _stamp(path: Path) -> _Stamp:
