@@ -47,13 +47,6 @@ class Destination:
             OutputError: a file cannot be written.
         """
 
-    def publish_all(self) -> None:
-        """Bring every file that was written to where it belongs, the model and manifests last.
-
-        Raises:
-            OutputError: a file cannot be written.
-        """
-
     def final(self, path: Path) -> Path:
         """Find where a file in `folder` belongs."""
         return path

@@ -226,7 +226,8 @@ def _telling(
     except Exception as error:
         is_of_object = isinstance(error, PermissionError) and _code(error) in _OF_ONE_OBJECT
         own = kind if is_of_object else other
-        raise own(f"cannot {action} {address}: {_text(error)}{_advice(error)}") from error
+        advice = _advice(error, address.scheme)
+        raise own(f"cannot {action} {address}: {_text(error)}{advice}") from error
 
 
 def _code(error: BaseException) -> str:
@@ -239,12 +240,13 @@ def _text(error: Exception) -> str:
     return one_line(" ".join(str(text).split())[:200])
 
 
-def _advice(error: Exception) -> str:
+def _advice(error: Exception, scheme: str) -> str:
     names = " ".join(kind.__name__ for kind in type(error).__mro__)
-    if "Credential" in names or "Token" in names:
+    is_s3 = scheme in {"s3", "s3a"}
+    if "Credential" in names and is_s3:
         return "; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the machine a role"
-    if isinstance(error, PermissionError):
+    if "Credential" in names or isinstance(error, PermissionError):
         return "; check the credentials, and what they allow"
     if "Connect" in names or "Timeout" in names:
-        return "; check the network, and AWS_ENDPOINT_URL if it is set"
+        return "; check the network" + (", and AWS_ENDPOINT_URL if it is set" if is_s3 else "")
     return ""

@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
+from anomaly_cli.config.names import MODEL_FILE
 from anomaly_cli.errors import AnomalyCliError, OutputError
 from anomaly_cli.files.address import Address
 from anomaly_cli.files.atomic import PARTIAL, SETTINGS_FILE, remove_file
@@ -34,7 +35,7 @@ SECONDS = 30.0  # between two uploads of what changes: a manifest, the state of 
 _SHARE = 0.1  # of the time of a run that such uploads take at most
 _HEAD = 1 << 16  # bytes that hold the first line of a manifest
 _MORE = ".more"  # stands in the working folder for all else in the bucket
-_LAST = {"model.safetensors", MANIFEST_FILE}  # files that say that the others are complete
+_LAST = {MODEL_FILE, MANIFEST_FILE}  # files that say that the others are complete
 
 _Stamp = tuple[int, int]  # size and time of the last change
 
@@ -96,7 +97,11 @@ class BucketDestination(Destination):
             self._next = end + max(SECONDS, (end - start) / _SHARE)
 
     def publish_all(self) -> None:
-        """See `Destination`."""
+        """Upload every file that has changed, also in folders; a model and a manifest last.
+
+        Raises:
+            OutputError: a file cannot be written.
+        """
         self._upload([path for path in self.folder.rglob("*") if path.is_file()])
 
     @contextmanager
@@ -159,9 +164,8 @@ def open_bucket(address: Address) -> Iterator[BucketDestination]:
         try:
             yield BucketDestination(Path(folder), address)
         except AnomalyCliError as error:
-            if folder not in str(error):
-                raise
-            raise type(error)(str(error).replace(folder, str(address))) from error
+            error.args = (str(error).replace(folder, str(address)),)
+            raise
 
 
 def _list(address: Address) -> list[Item]:
