@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import Trained, run_cli
 
-from anomaly_cli.detector import prediction, reading
+from anomaly_cli.detector import predict, prediction, reading
 from anomaly_cli.detector.detector import Detector
 from anomaly_cli.detector.prediction import KINDS, Prediction
 from anomaly_cli.errors import DataError, is_shortage, name_shortage
@@ -148,7 +148,7 @@ def test_too_little_memory_for_the_network_is_one_line(
     def fail(*_: object) -> None:
         raise RuntimeError(TORCH)
 
-    monkeypatch.setattr(reading, "to_tensor", fail)
+    monkeypatch.setattr(predict, "to_tensor", fail)
     outcome = run_cli("localize", trained.model, images, "--output", tmp_path / "out")
     assert outcome.code == 6
     assert outcome.stderr.splitlines()[-1].startswith("error: there is too little memory; smaller")
