@@ -26,7 +26,7 @@ from anomaly_cli.detector.reading import ordered_map
 from anomaly_cli.detector.team import Team
 from anomaly_cli.errors import ConfigError, DataError, OutputError, name_shortage
 from anomaly_cli.files.address import Address
-from anomaly_cli.files.destination import Destination, open_destination
+from anomaly_cli.files.destination import Destination
 from anomaly_cli.files.images import (
     MANIFEST_FILE,
     ImageFile,
@@ -38,6 +38,7 @@ from anomaly_cli.files.images import (
 from anomaly_cli.files.lists import expand_file_lists
 from anomaly_cli.files.lock import lock_path, open_output_folder
 from anomaly_cli.files.manifest import Record, open_manifest, read_manifest
+from anomaly_cli.files.open_destination import open_destination
 from anomaly_cli.files.read import read_image
 from anomaly_cli.files.unread import find_and_tell_others, find_remote_and_tell, name_pages
 from anomaly_cli.pictures.latents import SHEET_TILE, contact_sheet, latent_overlay

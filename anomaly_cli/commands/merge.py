@@ -8,10 +8,11 @@ from anomaly_cli.commands.shards import list_manifests, range_of, run_of
 from anomaly_cli.config.values import Shard
 from anomaly_cli.errors import DataError
 from anomaly_cli.files.atomic import atomic_write, remove_file, remove_partial_files
-from anomaly_cli.files.destination import Destination, open_destination
+from anomaly_cli.files.destination import Destination
 from anomaly_cli.files.images import MANIFEST_FILE, SHARD_MANIFESTS
 from anomaly_cli.files.lock import lock_folder
 from anomaly_cli.files.manifest import Record, manifest_line, read_head, read_manifest
+from anomaly_cli.files.open_destination import open_destination
 
 _NAMED = 5  # shards that an error lists
 

@@ -1,11 +1,8 @@
-"""The folder that a run writes to: a local one, or one in a bucket with a local working folder."""
+"""The folder that a run writes to: here a local one; `remote_output` has one in a bucket."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-
-from anomaly_cli.files.address import Address
 
 
 class Destination:
@@ -50,23 +47,6 @@ class Destination:
     def final(self, path: Path) -> Path:
         """Find where a file in `folder` belongs."""
         return path
-
-
-@contextmanager
-def open_destination(output: Path) -> Iterator[Destination]:
-    """Open an output folder; a working folder of an address is removed at the end.
-
-    Raises:
-        OutputError: the bucket does not exist.
-        StorageError: the storage cannot be used.
-    """
-    if not isinstance(output, Address):
-        yield Destination(output)
-        return
-    from anomaly_cli.files.remote_output import open_bucket  # noqa: PLC0415 - needs an extra
-
-    with open_bucket(output) as destination:
-        yield destination
 
 
 def files_of(record: Mapping[str, Any]) -> list[str]:

@@ -12,12 +12,11 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
-from anomaly_cli.config.names import MODEL_FILE
 from anomaly_cli.errors import AnomalyCliError, OutputError
 from anomaly_cli.files.address import Address
 from anomaly_cli.files.atomic import PARTIAL, SETTINGS_FILE, remove_file
 from anomaly_cli.files.destination import Destination, files_of
-from anomaly_cli.files.images import MANIFEST_FILE, is_manifest
+from anomaly_cli.files.images import is_manifest
 from anomaly_cli.files.remote import (
     THREADS,
     Item,
@@ -35,7 +34,7 @@ SECONDS = 30.0  # between two uploads of what changes: a manifest, the state of 
 _SHARE = 0.1  # of the time of a run that such uploads take at most
 _HEAD = 1 << 16  # bytes that hold the first line of a manifest
 _MORE = ".more"  # stands in the working folder for all else in the bucket
-_LAST = {MODEL_FILE, MANIFEST_FILE}  # files that say that the others are complete
+_LAST = {".safetensors", ".jsonl"}  # models and manifests say that other files are complete
 
 _Stamp = tuple[int, int]  # size and time of the last change
 
@@ -136,7 +135,7 @@ class BucketDestination(Destination):
         """Upload what has changed, and remove from the bucket what was removed."""
         stamps = {self._key(path): _stamp(path) for path in paths if path.suffix != PARTIAL}
         changed = [name for name, stamp in stamps.items() if self._stamps.get(name) != stamp]
-        last = [name for name in changed if Path(name).name in _LAST]
+        last = [name for name in changed if Path(name).suffix in _LAST]
         for names in (sorted(set(changed) - set(last)), last):
             do_all(lambda name: write_from(self.folder / name, self._address / name), names)
         self._stamps |= {name: stamps[name] for name in changed}
