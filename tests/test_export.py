@@ -20,6 +20,7 @@ from anomaly_cli.detector.masks import anomaly_mask
 from anomaly_cli.detector.threshold import Threshold
 from anomaly_cli.errors import OutputError
 from anomaly_cli.export.check import check_export, draw_images
+from anomaly_cli.export.formats import Exported
 from anomaly_cli.export.record import KEY, ExportRecord
 from anomaly_cli.export.regions import anomaly_masks
 from anomaly_cli.export.resizing import fit_maps, resize_images
@@ -292,7 +293,10 @@ def test_a_changed_map_or_verdict_fails_and_says_where(guided: Trained) -> None:
 def test_a_failed_check_leaves_no_file(
     guided: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("anomaly_cli.export.check.TOLERANCE", -1.0)
+    def export_wrongly(detector: Detector, _how: str) -> Exported:
+        return Exported(b"graph", Changed(detector, 5.0, (7, 9)))
+
+    monkeypatch.setattr("anomaly_cli.commands.export.export_detector", export_wrongly)
     path = tmp_path / "disc.pt2"
     outcome = run_cli("export", guided.model, "--format", "torch", "--output", path)
     assert outcome.code == 5

@@ -11,13 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import Trained, draw_hole, draw_part, run_cli, write_category
 from test_shards import contents
 
+from anomaly_cli.config.train import TrainConfig
 from anomaly_cli.detector.checkpoint import load_model
 from anomaly_cli.detector.detector import Detector
-from anomaly_cli.detector.team import join_team
+from anomaly_cli.detector.team import Team, join_team
+from anomaly_cli.detector.together import train_together
+from anomaly_cli.errors import ConfigError, DeviceError
 from anomaly_cli.files.images import write_png
+from anomaly_cli.training.dataset import open_training_set
+from anomaly_cli.training.fit import make_trainer
 
 ROOT = Path(__file__).parent.parent
 
@@ -153,7 +159,7 @@ def test_train_shares_the_categories_and_makes_the_models_of_one_process(tmp_pat
         assert name in stdout
 
 
-@pytest.mark.parametrize("method", ["vae", "ae-l2", "feature-dictionary"])
+@pytest.mark.parametrize("method", ["vae", "feature-dictionary"])
 def test_one_category_is_trained_by_all_processes(tmp_path: Path, method: str) -> None:
     """Batches are shared, so the steps are those of one process to rounding."""
     write_category(tmp_path / "data", "disc", train=9)
@@ -207,14 +213,14 @@ def test_a_model_of_many_processes_survives_a_kill(tmp_path: Path) -> None:
 
 
 def test_more_processes_than_images_of_a_batch_are_refused(tmp_path: Path) -> None:
-    write_category(tmp_path / "data", "disc", train=6)
-    run = launch(
-        *(3, "train", "--data", tmp_path / "data", "--method", "ae-l2", "--image-size", 32),
-        *("--batch-size", 2, "--output", tmp_path / "runs"),
-    )
-    _, stderr = run.communicate(timeout=300)
-    assert run.returncode == 1
-    assert "3 processes cannot share batches of 2 images; start fewer processes, or" in stderr
+    write_category(tmp_path, "disc", train=6)
+    config = TrainConfig(data=tmp_path, category="disc", batch_size=2, guidance="none")
+    images = open_training_set(config)
+    refusal = "3 processes cannot share batches of 2 images; start fewer processes, or"
+    team = Team(0, 3, is_restarted=False, group=None)
+    with train_together(team), pytest.raises(ConfigError, match=refusal):
+        make_trainer(config, images, torch.device("cpu"))
+    make_trainer(config, images, torch.device("cpu"))
 
 
 def test_shards_are_not_named_under_a_launcher(trained: Trained, tmp_path: Path) -> None:
@@ -234,10 +240,6 @@ def test_without_a_launcher_there_is_no_team() -> None:
 def test_a_machine_with_fewer_gpus_than_processes_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import torch
-
-    from anomaly_cli.errors import DeviceError
-
     for name in ("RANK", "LOCAL_RANK"):
         monkeypatch.setenv(name, "2")
     monkeypatch.setenv("WORLD_SIZE", "3")
