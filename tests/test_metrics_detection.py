@@ -128,3 +128,11 @@ def test_perfect_maps_have_areas_of_one_and_not_an_epsilon_more() -> None:
         assert metrics.image_auroc <= 1.0
         assert metrics.average_precision <= 1.0
         assert metrics.image_auroc == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("count", [3, 7, 49, 63, 1000])
+def test_a_perfect_ranking_has_exactly_one(count: int) -> None:
+    """A gate of 1 must pass: 63 times a 63rd is less than 1 in float64."""
+    scores = np.concatenate([np.linspace(2, 3, count), np.linspace(0, 1, 20)])
+    found = image_metrics(scores, np.arange(len(scores)) < count)
+    assert (found.image_auroc, found.average_precision, found.best_f1) == (1.0, 1.0, 1.0)

@@ -5,7 +5,7 @@ assumes that the negatives of every such bin rank above its positives, the high 
 The true value lies between them, up to rounding (below 1e-10).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,15 +28,21 @@ class Optimum(NamedTuple):
     threshold: float  # `score > threshold` has the value
 
 
-def _bracket(low: NDArray[np.float64], high: NDArray[np.float64]) -> Bracket:
-    """Sum the terms of U groups, each of which lies between its `low` and `high`."""
-    ends = float(low.sum()), float(high.sum())
+def _bracket(low: NDArray[np.float64], high: NDArray[np.float64], total: float = 1.0) -> Bracket:
+    """Sum the terms of U groups, each of which lies between its `low` and `high`.
+
+    Divided by `total` at the end: terms that are whole numbers add up exactly, and 63 of 63 is 1.
+    """
+    ends = float(low.sum()) / total, float(high.sum()) / total
     # Rounding may exceed 1 by an epsilon.
     return Bracket(value=min(sum(ends) / 2, 1.0), bound=(ends[1] - ends[0]) / 2)
 
 
-def _curve_area(ranking: Ranking, gains: NDArray[np.float64], limit: float) -> Bracket:
-    """Average the height, up to `limit` false positives, of a curve that rises by `gains` (U,)."""
+def _curve_area(ranking: Ranking, gains: NDArray[Any], limit: float, total: float = 1.0) -> Bracket:
+    """Average the height, up to `limit` false positives, of a curve.
+
+    It rises by `gains` (U,), of which `total` are a height of 1.
+    """
     before = ranking.false_positives_before.astype(np.float64)
     after = ranking.false_positives.astype(np.float64)
     # Each gain counts from its place to the limit: that place comes after (late) or before (early)
@@ -47,14 +53,15 @@ def _curve_area(ranking: Ranking, gains: NDArray[np.float64], limit: float) -> B
     climbed = np.clip(limit - before, 0.0, width)
     tied = late + climbed * climbed / np.maximum(2.0 * width, 1.0) / limit
     return _bracket(
-        gains * np.where(ranking.is_tie, tied, late), gains * np.where(ranking.is_tie, tied, early)
+        gains * np.where(ranking.is_tie, tied, late),
+        gains * np.where(ranking.is_tie, tied, early),
+        total,
     )
 
 
 def roc_area(ranking: Ranking) -> Bracket:
     """Compute P(positive > negative) + P(positive = negative) / 2, in [0, 1]."""
-    gains = ranking.group_positives / ranking.positives
-    return _curve_area(ranking, gains, ranking.negatives)
+    return _curve_area(ranking, ranking.group_positives, ranking.negatives, total=ranking.positives)
 
 
 def overlap_area(ranking: Ranking, *, fpr_limit: float) -> Bracket:
@@ -67,7 +74,7 @@ def average_precision(ranking: Ranking) -> Bracket:
 
     There is no interpolation.
     """
-    group = ranking.group_positives
+    group = ranking.group_positives.astype(np.float64)
     found, wrong = ranking.true_positives, ranking.false_positives
     tied = found / (found + wrong)
     # Best case: all positives of a bin tie above its negatives, and share one precision.
@@ -76,10 +83,10 @@ def average_precision(ranking: Ranking) -> Bracket:
     # curve, so the mean is at least that of the first and the last.
     first = found - group + 1
     worst = (first / (first + wrong) + tied) / 2
-    recall = group / ranking.positives
     return _bracket(
-        recall * np.where(ranking.is_tie, tied, worst),
-        recall * np.where(ranking.is_tie, tied, best),
+        group * np.where(ranking.is_tie, tied, worst),
+        group * np.where(ranking.is_tie, tied, best),
+        total=ranking.positives,
     )
 
 
