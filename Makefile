@@ -42,10 +42,10 @@ bench: $(INSTALLED) ## speed as ratios, in one run, also written to bench.json: 
 	$(BIN)/python benchmarks/breakdown.py --json bench.json
 	$(BIN)/python benchmarks/busy.py --json bench.json
 	$(BIN)/python benchmarks/disentangle.py --json bench.json
-	$(BIN)/python benchmarks/attention.py
-	$(BIN)/python benchmarks/metrics.py
-	$(BIN)/python benchmarks/report.py
-	$(BIN)/python benchmarks/defects.py
+	$(BIN)/python benchmarks/attention.py --json bench.json
+	$(BIN)/python benchmarks/metrics.py --json bench.json
+	$(BIN)/python benchmarks/report.py --json bench.json
+	$(BIN)/python benchmarks/defects.py --json bench.json
 
 # anomalib needs another OpenCV package and other versions, so it has an environment of its own.
 $(VENV)-others/.installed:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-from measure import Work, paired, seconds
+from measure import Table, Work, add_options, paired, seconds
 from torch import Tensor, nn
 
 from anomaly_cli.detector.device import resolve_device, seed_everything
@@ -70,7 +70,7 @@ def _of_shape(latents: Tensor) -> LocalStatistics:
     return LocalStatistics(0 * ones, ones, 0 * one, one, whitening)
 
 
-def bench_definitions(config: VAEConfig, images: Tensor, repeats: int) -> None:
+def bench_definitions(table: Table, config: VAEConfig, images: Tensor, repeats: int) -> None:
     """One row for each layer and definition that one shape of encoder has."""
     seed_everything(0)
     encoder: ResNet18Encoder = resnet18_vae(config).encoder.to(images.device).eval()  # type: ignore[assignment]
@@ -92,13 +92,10 @@ def bench_definitions(config: VAEConfig, images: Tensor, repeats: int) -> None:
             bar = (1.10 if head is not None else 1.15) * floor
             cost = ratio(draw, bare, repeats)
             verdict = "ok" if cost <= bar else "over"
-            print(
-                f"| {attention}@{layer} | {cost:.2f} | {floor:.2f} | {bar:.2f} | {verdict} |",
-                flush=True,
-            )
+            table.add(f"{attention}@{layer}", cost, floor, bar, verdict)
 
 
-def bench_memory(images: Tensor, repeats: int) -> None:
+def bench_memory(table: Table, images: Tensor, repeats: int) -> None:
     """Time the distances from the nearest patch, in terms of the frozen encoder's forward pass."""
     encoder = load_features().to(images.device)
     features = patch_features(encoder(images))
@@ -113,10 +110,10 @@ def bench_memory(images: Tensor, repeats: int) -> None:
     # 1024 places x 4000 patches x 152 products: 0.6 of the 0.97 GFLOP of the encoder.
     cost = ratio(find, lambda: encoder(images), repeats) - 1
     verdict = "ok" if cost <= 0.5 else "over"
-    print(f"| memory, over the frozen encoder | {cost:.2f} | 0.6 | 0.5 | {verdict} |")
+    table.add("memory, over the frozen encoder", cost, 0.6, 0.5, verdict)
 
 
-def bench_appearance(images: Tensor, repeats: int) -> None:
+def bench_appearance(table: Table, images: Tensor, repeats: int) -> None:
     """Time the maps that need no network, in terms of the encoder's forward pass."""
     seed_everything(0)
     encoder = resnet18_vae(VAEConfig()).encoder.to(images.device).eval()
@@ -144,12 +141,12 @@ def bench_appearance(images: Tensor, repeats: int) -> None:
         "appearance, any place": (map_with(mixture(NEAR)), 0.035, 0.30),
         "appearance, any place, wide": (map_with(mixture(WIDE)), 0.076, 0.55),
     }
-    bench_memory(images, repeats)
+    bench_memory(table, images, repeats)
     bare = torch.no_grad()(lambda: encoder(images))
     for name, (draw, floor, bar) in rows.items():
         cost = ratio(draw, bare, repeats)
         verdict = "ok" if cost <= bar else "over"
-        print(f"| {name} | {cost:.2f} | {floor} | {bar} | {verdict} |")
+        table.add(name, cost, floor, bar, verdict)
 
 
 def naive_loop(encoder: ResNet18Encoder, images: Tensor, layer: str) -> list[Tensor]:
@@ -207,7 +204,7 @@ def batched_gradients(encoder: ResNet18Encoder, images: Tensor, layer: str) -> T
     return torch.einsum("ibk,bkhw->bihw", weights, activation.features)
 
 
-def bench_others(images: Tensor, repeats: int) -> None:
+def bench_others(table: Table, images: Tensor, repeats: int) -> None:
     """Others' time over ours, all for the Grad-CAM maps of every latent."""
     seed_everything(0)
     encoder: ResNet18Encoder = resnet18_vae(VAEConfig()).encoder.to(images.device).eval()  # type: ignore[assignment]
@@ -222,28 +219,29 @@ def bench_others(images: Tensor, repeats: int) -> None:
             ratio(tool, ours, repeats) if tool else float("nan"),
             ratio(partial(batched_gradients, encoder, images, layer), ours, repeats),
         ]
-        print(f"| {layer} | {' | '.join(f'{row:.1f}' for row in rows)} |", flush=True)
+        table.add(layer, *rows)
 
 
 def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer images and repeats")
-    parser.add_argument("--device", default="auto")
+    add_options(parser)
     options = parser.parse_args()
     device = resolve_device(options.device)
     batch, repeats = (2, 1) if options.quick else (8, 3)
     images = torch.rand(batch, 3, 256, 256, device=device)
     images = images.contiguous(memory_format=torch.channels_last)
     print(f"{device}, {torch.get_num_threads()} threads, batch {batch}, median of {repeats}")
-    print("\n| map | time / forward | operations / forward | bar | |")
-    print("| --- | --- | --- | --- | --- |")
-    bench_definitions(VAEConfig(), images, repeats)
-    bench_definitions(VAEConfig(neck="fpn"), images, repeats)
-    bench_appearance(images, repeats)
-    print("\n| layer | naive loop / ours | pytorch-grad-cam / ours | is_grads_batched / ours |")
-    print("| --- | --- | --- | --- |")
-    bench_others(images, 1)
+    columns = ("map", "time / forward", "operations / forward", "bar", "met")
+    table = Table("attention", columns, options.json)
+    bench_definitions(table, VAEConfig(), images, repeats)
+    bench_definitions(table, VAEConfig(neck="fpn"), images, repeats)
+    bench_appearance(table, images, repeats)
+    table.save()
+    others = ("layer", "naive loop / ours", "pytorch-grad-cam / ours", "is_grads_batched / ours")
+    table = Table("gradients of latents", others, options.json)
+    bench_others(table, images, 1)
+    table.save()
 
 
 if __name__ == "__main__":

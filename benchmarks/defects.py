@@ -13,6 +13,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from measure import Table
 
 from anomaly_cli.data.defects import WEIGHTS, DefectKind, DefectPainter, TrainingPainter
 from anomaly_cli.data.mvtec import training_images
@@ -48,33 +49,41 @@ def milliseconds(function: Callable[[RGBImage], object], images: Sequence[RGBIma
     return times
 
 
-def print_table(normals: Sequence[RGBImage], count: int) -> None:
-    """One Markdown row for each kind, their mean by weight, and the mixture of training."""
+def print_table(normals: Sequence[RGBImage], count: int, path: Path | None) -> None:
+    """One row for each kind, their mean by weight, and the mixture of training.
+
+    Args:
+        normals: images of one size.
+        count: defects of each kind.
+        path: JSON file to add the rows to.
+    """
     size = len(normals[0])
     painter = DefectPainter(normals)
     images = [normals[number % len(normals)] for number in range(count)]
     generator = np.random.default_rng(0)
     turned = Augmentation(rotation=45, translation=0.04)
     unit = float(np.mean(milliseconds(lambda image: augment(image, turned, generator), images)))
-    print(f"\n{size} px, one core; an augmentation takes {unit:.2f} ms\n")
-    print("| kind | mean ms | slowest of 100 ms | augmentations |\n| --- | --- | --- | --- |")
+    print(f"\n{size} px, one core; an augmentation takes {unit:.2f} ms")
+    columns = ("kind", "mean ms", "slowest of 100 ms", "augmentations")
+    table = Table(f"defects of {size} px", columns, path)
     mean = 0.0
     for kind in DefectKind:
         times = milliseconds(lambda image: painter(image, generator, kind=kind), images)  # noqa: B023 - called at once
-        print(
-            f"| {kind} | {np.mean(times):.2f} | {np.quantile(times, 0.99):.2f} "
-            f"| {np.mean(times) / unit:.1f} |"
-        )
+        table.add(str(kind), *_summary(times, unit))
         mean += WEIGHTS[kind] * float(np.mean(times)) / sum(WEIGHTS.values())
-    print(f"| all, by weight | {mean:.2f} | - | {mean / unit:.1f} |")
+    table.add("all, by weight", mean, "-", mean / unit)
     mixture = TrainingPainter(painter)
     times = milliseconds(lambda image: mixture(image, generator), images)
     mean = float(np.mean(times))
-    print(
-        f"| image of training | {mean:.2f} | {np.quantile(times, 0.99):.2f} | {mean / unit:.1f} |"
-    )
+    table.add("image of training", *_summary(times, unit))
+    table.save()
     if size in BARS:
         print(f"\nbar: {BARS[size]:.0f} ms, {'met' if mean <= BARS[size] else 'MISSED'}")
+
+
+def _summary(times: Sequence[float], unit: float) -> tuple[float, float, float]:
+    mean = float(np.mean(times))
+    return mean, float(np.quantile(times, 0.99)), mean / unit
 
 
 def main() -> None:
@@ -83,10 +92,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--category", default="bottle")
     parser.add_argument("--count", type=int, default=100, help="defects of each kind")
+    parser.add_argument("--json", type=Path, help="file to add the rows to")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     for size in BARS:
-        print_table(load_normals(options, size), options.count)
+        print_table(load_normals(options, size), options.count, options.json)
 
 
 if __name__ == "__main__":

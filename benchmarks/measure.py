@@ -6,6 +6,7 @@ each ratio is that of two neighbours in time.
 
 import argparse
 import json
+import math
 import os
 import statistics
 import time
@@ -100,8 +101,7 @@ class Table:
         shown = [f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in cells]
         self.lines.append(f"| {' | '.join(shown)} |")
         print(self.lines[-1], flush=True)
-        plain = [cell._asdict() if isinstance(cell, Spread) else cell for cell in cells]
-        self.rows.append(dict(zip(self.columns, plain, strict=True)))
+        self.rows.append(dict(zip(self.columns, map(_plain, cells), strict=True)))
 
     def save(self) -> None:
         """Put the rows, and what the machine is, into the JSON file."""
@@ -110,6 +110,13 @@ class Table:
         found = json.loads(self.path.read_text()) if self.path.is_file() else {}
         found[self.name] = {"machine": describe_machine(), "rows": self.rows}
         write_text(self.path, json.dumps(found, indent=2) + "\n")
+
+
+def _plain(cell: object) -> object:
+    """Convert a cell to a plain JSON value, which NaN is not."""
+    if isinstance(cell, Spread):
+        return cell._asdict()
+    return None if isinstance(cell, float) and math.isnan(cell) else cell
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

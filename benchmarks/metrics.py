@@ -19,6 +19,7 @@ from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
+from measure import Table
 from numpy.typing import NDArray
 from skimage.measure import label, regionprops
 from sklearn.metrics import roc_auc_score
@@ -200,47 +201,53 @@ def run_job(method: str, count: int, size: int, repeats: int) -> None:
         print(json.dumps(run_on_stream(ONE_BY_ONE[method](), count, size)))
 
 
-def print_row(name: str, measured: Measurement, ours: Measurement, *, times: int = 1) -> None:
-    """One line of the table; the ratios say how many times as much as ours."""
-    seconds = measured.seconds * times
-    print(
-        f"{name:<50}{seconds:>9.2f}{measured.added_mib:>9.0f}"
-        f"{seconds / ours.seconds:>9.1f}{measured.added_mib / ours.added_mib:>9.1f}"
-    )
+def print_table(count: int, size: int, repeats: int, path: Path | None) -> None:
+    """Run everything and print it; the ratios say how many times as much as ours.
 
-
-def print_table(count: int, size: int, repeats: int) -> None:
-    """Run everything and print it."""
+    Args:
+        count: number of maps.
+        size: their side in pixels.
+        repeats: runs of each method.
+        path: JSON file to add the rows to.
+    """
     few = count // 4
-    print(f"{count} maps of {size} x {size}, 3% anomalous, log-normal; median of {repeats} runs\n")
-    print(f"{'':<50}{'seconds':>9}{'MiB':>9}{'x time':>9}{'x MiB':>9}")
+    print(f"{count} maps of {size} x {size}, 3% anomalous, log-normal; median of {repeats} runs")
     results = {method: measure(method, count, size, repeats) for method in METHODS}
     ours = results["exact"]
-    print_row("exact: AUROC, AP, best F1, best IoU, AU-PRO", ours, ours)
-    print_row("streaming: the same", results["streaming"], ours)
-    print_row("scikit-learn roc_auc_score: AUROC alone", results["sklearn"], ours)
-    print_row("float argsort and cumsum: AU-PRO alone", results["argsort"], ours)
-    name = f"{THRESHOLDS} x regionprops: AU-PRO alone (from {THRESHOLDS_RUN})"
-    print_row(name, results["regionprops"], ours, times=THRESHOLDS // THRESHOLDS_RUN)
-    print(f"\n{'added MiB, maps one by one':<50}{few:>9}{count:>9}{'ratio':>9}")
+    table = Table("metrics", ("method", "seconds", "MiB", "x time", "x MiB"), path)
+    for method, name in {
+        "exact": "exact: AUROC, AP, best F1, best IoU, AU-PRO",
+        "streaming": "streaming: the same",
+        "sklearn": "scikit-learn roc_auc_score: AUROC alone",
+        "argsort": "float argsort and cumsum: AU-PRO alone",
+        "regionprops": f"{THRESHOLDS} x regionprops: AU-PRO alone (from {THRESHOLDS_RUN})",
+    }.items():
+        times = THRESHOLDS // THRESHOLDS_RUN if method == "regionprops" else 1
+        seconds, added = results[method].seconds * times, results[method].added_mib
+        table.add(name, seconds, added, seconds / ours.seconds, added / ours.added_mib)
+    table.save()
+    columns = ("added MiB, maps one by one", f"{few} maps", f"{count} maps", "ratio")
+    table = Table("memory of metrics", columns, path)
     for method in ONE_BY_ONE:
         low, high = (measure(method, number, size).added_mib for number in (few, count))
-        print(f"{method:<50}{low:>9.0f}{high:>9.0f}{high / low:>9.2f}")
-    print_agreement(results)
+        table.add(method, low, high, high / low)
+    table.save()
+    print_agreement(results, path)
 
 
-def print_agreement(results: dict[str, Measurement]) -> None:
+def print_agreement(results: dict[str, Measurement], path: Path | None) -> None:
     """How far the methods are from each other."""
     exact, streaming = results["exact"].metrics, results["streaming"].metrics
     auroc = exact["pixel_auroc"] - results["sklearn"].metrics["pixel_auroc"]
     aupro = exact["aupro"] - results["argsort"].metrics["aupro"]
     print(f"\nAUROC {exact['pixel_auroc']:.8f}, scikit-learn differs by {abs(auroc):.1e}")
     print(f"AU-PRO {exact['aupro']:.8f}, argsort differs by {abs(aupro):.1e}")
-    print(f"\n{'streaming':<50}{'error':>9}{'bound':>9}")
+    table = Table("errors of streaming", ("metric", "error", "bound"), path)
     for name in PixelMetrics._fields:
         if f"bound_{name}" in exact:
             error = abs(streaming[name] - exact[name])
-            print(f"{name:<50}{error:>9.1e}{streaming[f'bound_{name}']:>9.1e}")
+            table.add(name, error, streaming[f"bound_{name}"])
+    table.save()
 
 
 def main() -> None:
@@ -248,15 +255,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="20 maps of 128 x 128")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="file to add the rows to")
     parser.add_argument("--job", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.job:
         method, *numbers = options.job
         run_job(method, *map(int, numbers))
     elif options.quick:
-        print_table(20, 128, options.repeats)
+        print_table(20, 128, options.repeats, options.json)
     else:
-        print_table(83, 512, options.repeats)
+        print_table(83, 512, options.repeats, options.json)
 
 
 if __name__ == "__main__":

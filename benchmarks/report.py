@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from measure import Table
 
 from anomaly_cli.files.images import write_png, write_tiff
 
@@ -96,20 +97,23 @@ def _processor_seconds() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def measure(root: Path, names: Sequence[str], *, size: int) -> None:
-    """Draw the maps and print the table."""
+def measure(root: Path, names: Sequence[str], *, size: int, path: Path | None) -> None:
+    """Draw the maps and print the tables; `path` is a JSON file to add the rows to."""
     for name in names:
         draw_category(root, name, size=size)
     count = sum(TEST_IMAGES[name][0] for name in names)
-    print(f"{len(names)} categories, {count} maps of {size} x {size}\n")
+    print(f"{len(names)} categories, {count} maps of {size} x {size}")
     results = {name: run_report(root, options) for name, options in RUNS.items()}
     whole = results["everything"].processor_seconds
-    print(f"{'':<34}{'seconds':>9}{'CPU s':>9}{'x CPU':>9}")
+    table = Table("report", ("report", "seconds", "CPU s", "x CPU"), path)
     for name, (seconds, processor) in results.items():
-        print(f"{name:<34}{seconds:>9.1f}{processor:>9.1f}{processor / whole:>9.2f}")
+        table.add(name, seconds, processor, processor / whole)
+    table.save()
     run_report(root, ())
-    for path in sorted((root / "report").iterdir()):
-        print(f"{path.name:<34}{path.stat().st_size / 2**20:>9.2f} MiB")
+    table = Table("files of a report", ("file", "MiB"), path)
+    for file in sorted((root / "report").iterdir()):
+        table.add(file.name, file.stat().st_size / 2**20)
+    table.save()
 
 
 def main() -> None:
@@ -117,13 +121,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="two categories")
     parser.add_argument("--keep", type=Path, help="folder for data and report, to look at them")
+    parser.add_argument("--json", type=Path, help="file to add the rows to")
     options = parser.parse_args()
     names = ["toothbrush", "wood"] if options.quick else list(TEST_IMAGES)
     if options.keep:
-        measure(options.keep, names, size=256)
+        measure(options.keep, names, size=256, path=options.json)
         return
     with tempfile.TemporaryDirectory() as folder:
-        measure(Path(folder), names, size=256)
+        measure(Path(folder), names, size=256, path=options.json)
 
 
 if __name__ == "__main__":
