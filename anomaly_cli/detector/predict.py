@@ -1,6 +1,5 @@
 """Predictions for images, computed by a mapper in batches."""
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from anomaly_cli.detector.maps import MapSpec
 from anomaly_cli.detector.masks import anomaly_mask
 from anomaly_cli.detector.normal.memory import nearest_patch
 from anomaly_cli.detector.prediction import NearestPatch, Prediction, box_around
-from anomaly_cli.detector.reading import ReadImage, Reading, predict_ahead, prepare
+from anomaly_cli.detector.reading import ReadImage, Reading, predict_ahead, prepare, to_prediction
 from anomaly_cli.detector.threshold import Threshold
 from anomaly_cli.errors import DataError
 from anomaly_cli.files.images import AnomalyMap, ColourRange, RGBImage
@@ -118,20 +117,11 @@ def _predict(
         computed = mapper.map_batch(images, view.spec)
     maps = computed.anomaly_maps
     for place, (item, network_map, of_image) in enumerate(zip(batch, maps, latents, strict=True)):
-        score = float(network_map.max())
-        if not math.isfinite(score):
-            yield DataError(f"{item.path or 'the image'}: its score is {score}, which is no number")
-            continue
-        yield Prediction(
-            height=item.height,
-            width=item.width,
-            load=item.load,
-            network_map=network_map,
-            score=score,
+        yield to_prediction(
+            item,
+            network_map,
             threshold=view.threshold,
             colour_range=view.colour_range,
-            position=item.position,
-            path=item.path,
             nearest=_find_nearest(computed.patches, place, network_map, view),
             latents=of_image,
         )

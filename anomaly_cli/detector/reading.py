@@ -1,17 +1,22 @@
 """Images that threads decode ahead of the network, in batches. Loads no torch."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from anomaly_cli.detector.prediction import Prediction
+from anomaly_cli.detector.prediction import NearestPatch, Prediction
+from anomaly_cli.detector.threshold import Threshold
 from anomaly_cli.errors import DataError, name_shortage
-from anomaly_cli.files.images import RGBImage
+from anomaly_cli.files.images import AnomalyMap, ColourRange, RGBImage
 from anomaly_cli.files.read import read_image
 from anomaly_cli.files.resize import resize_image
+
+if TYPE_CHECKING:
+    from anomaly_cli.detector.latents import ImageLatents
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -85,6 +90,34 @@ def prepare(image: RGBImage, side: int, position: int, path: Path | None) -> Rea
     height, width, _channels = image.shape
     resized = resize_image(image, side, side)
     return ReadImage(position, path, height, width, lambda: image, resized)
+
+
+def to_prediction(
+    item: ReadImage,
+    network_map: AnomalyMap,
+    *,
+    threshold: Threshold,
+    colour_range: ColourRange,
+    nearest: NearestPatch | None,
+    latents: "ImageLatents | None" = None,
+) -> Prediction | DataError:
+    """Put together what an engine has computed of an image, or the error of a score like NaN."""
+    score = float(network_map.max())
+    if not math.isfinite(score):
+        return DataError(f"{item.path or 'the image'}: its score is {score}, which is no number")
+    return Prediction(
+        height=item.height,
+        width=item.width,
+        load=item.load,
+        network_map=network_map,
+        score=score,
+        threshold=threshold,
+        colour_range=colour_range,
+        position=item.position,
+        path=item.path,
+        nearest=nearest,
+        latents=latents,
+    )
 
 
 def _decode_again(

@@ -4,7 +4,6 @@ The graph gives maps at the network's size. Decoding, resizing to the image, out
 are the code of `localize`, so both engines write the same files.
 """
 
-import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import numpy as np
 
 from anomaly_cli.config.commands import MapConfig
 from anomaly_cli.detector.prediction import NearestPatch, Prediction, box_around
-from anomaly_cli.detector.reading import ReadImage, Reading, predict_ahead
+from anomaly_cli.detector.reading import ReadImage, Reading, predict_ahead, to_prediction
 from anomaly_cli.detector.threshold import Threshold
 from anomaly_cli.errors import CheckpointError, ConfigError, DataError
 from anomaly_cli.export.pruning import prune
@@ -121,21 +120,11 @@ class OnnxDetector:
         results = dict(zip(names, run_graph(self.session, names, images), strict=True))
         for place, item in enumerate(batch):
             network_map: AnomalyMap = results["network_map"][place]
-            score = float(network_map.max())
-            if not math.isfinite(score):
-                where = item.path or "the image"
-                yield DataError(f"{where}: its score is {score}, which is no number")
-                continue
-            yield Prediction(
-                height=item.height,
-                width=item.width,
-                load=item.load,
-                network_map=network_map,
-                score=score,
+            yield to_prediction(
+                item,
+                network_map,
                 threshold=self.threshold,
                 colour_range=self.colour_range,
-                position=item.position,
-                path=item.path,
                 nearest=self._nearest(network_map, results, place),
             )
 
