@@ -189,6 +189,26 @@ def test_one_category_is_trained_by_all_processes(tmp_path: Path, method: str) -
     assert np.corrcoef(maps[0].ravel(), maps[1].ravel())[0, 1] > 0.9
 
 
+def test_gradients_are_averaged_over_the_processes(tmp_path: Path) -> None:
+    """An autoencoder draws nothing at random, so its losses are those of one process."""
+    write_category(tmp_path / "data", "disc", train=9)
+    options = (
+        *("train", "--data", tmp_path / "data", "--method", "ae-l2", "--image-size", 64),
+        *("--epochs", 4, "--batch-size", 4, "--latent-dim", 4, "--output"),
+    )
+    assert run_cli(*options, tmp_path / "one").code == 0
+    run = launch(2, *options, tmp_path / "team")
+    _, stderr = run.communicate(timeout=300)
+    assert run.returncode == 0, stderr
+    one, team = (
+        list(csv.DictReader((tmp_path / runs / "disc/metrics.csv").open()))
+        for runs in ("one", "team")
+    )
+    for name in ("reconstruction", "held_out_loss", "gradient_norm"):
+        values = [[float(row[name]) for row in rows] for rows in (one, team)]
+        assert values[1] == pytest.approx(values[0], rel=1e-3), name
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
 def test_a_model_of_many_processes_survives_a_kill(tmp_path: Path) -> None:
     """The training goes on after its last epoch, and ends in the same file."""
